@@ -1,0 +1,52 @@
+"""The port through which positions, orders and trades are read."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from quantum.exchange.types import OrderState, PositionsRead, SymbolRules, Trade
+
+
+class ReadFailed(Exception):
+    """A question that got no usable answer. Never the same as "zero" or "not there" (I12)."""
+
+    def __init__(self, text: str, *, code: int | None = None, retry_at_ms: int | None = None):
+        super().__init__(text)
+        self.code = code
+        self.retry_at_ms = retry_at_ms
+
+
+class Reader(Protocol):
+    """Every method raises ReadFailed when the answer is missing, partial or senseless."""
+
+    def now_ms(self) -> int:
+        """The exchange's clock as we know it: our clock plus the measured offset. No call."""
+        ...
+
+    def sync_clock(self) -> int:
+        """Measure the offset to the exchange's clock once more; returns it in milliseconds."""
+        ...
+
+    def hedge_mode(self) -> bool: ...
+
+    def symbol_rules(self) -> dict[str, SymbolRules]:
+        """All symbols in one call; the caller caches."""
+        ...
+
+    def positions(self) -> PositionsRead:
+        """All symbols in one call."""
+        ...
+
+    def order(self, *, symbol: str, client_order_id: str) -> OrderState | None:
+        """None means -2013, which early on proves nothing (see the resolver)."""
+        ...
+
+    def order_by_id(self, *, symbol: str, order_id: int) -> OrderState | None: ...
+
+    def trades_of_order(self, *, symbol: str, order_id: int) -> list[Trade]: ...
+
+    def trades_since(self, *, symbol: str, since_ms: int) -> list[Trade]:
+        """Every trade of the symbol from since_ms on, oldest first, paged to the end."""
+        ...
+
+    def open_orders(self) -> list[OrderState]: ...

@@ -1,0 +1,161 @@
+"""What the rest of the house knows of the exchange: plain, exact values.
+
+Nothing here knows HTTP, python-binance or the paper exchange. Quantities and
+prices are Decimal and signed where a side is meant; times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolRules:
+    """The filters of one symbol. LOT_SIZE and MARKET_LOT_SIZE are different things."""
+
+    symbol: str
+    lot_step: Decimal
+    lot_min: Decimal
+    lot_max: Decimal
+    market_step: Decimal
+    market_min: Decimal
+    market_max: Decimal
+    price_tick: Decimal
+    min_notional: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    symbol: str
+    amount: Decimal
+    """Signed: long is positive, short negative, flat zero."""
+    entry_price: Decimal
+    mark_price: Decimal
+    unrealized_pnl: Decimal
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PositionsRead:
+    """One complete all-symbol answer. A symbol that is not in it is flat.
+
+    An answer that failed or came in part never becomes one of these: the
+    reader raises ReadFailed, and unreadable is not zero.
+    """
+
+    positions: dict[str, Position]
+    asked_ms: int
+    """Exchange time when the question left us: the answer is at least this new."""
+
+    def amount(self, symbol: str) -> Decimal:
+        held = self.positions.get(symbol)
+        return held.amount if held else Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One execution. trade_id is unique per symbol; everything of the ledger hangs on it."""
+
+    trade_id: int
+    order_id: int
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    realized_pnl: Decimal
+    commission: Decimal
+    commission_asset: str
+    time_ms: int
+
+    @property
+    def signed_quantity(self) -> Decimal:
+        return self.quantity if self.side is Side.BUY else -self.quantity
+
+
+class OrderStatus(StrEnum):
+    NEW = "NEW"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
+    REJECTED = "REJECTED"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    """An order as the exchange knows it. Carries no trades: the ledger never moves on this."""
+
+    symbol: str
+    order_id: int
+    client_order_id: str
+    status: OrderStatus
+    side: Side
+    quantity: Decimal
+    executed_quantity: Decimal
+    average_price: Decimal
+    reduce_only: bool
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """One reduce-only MARKET order. timestamp_ms is the intent's own time, pinned.
+
+    The exchange refuses a request whose timestamp is older than recvWindow, so a
+    sender that froze between intent and send cannot fire late.
+    """
+
+    symbol: str
+    side: Side
+    quantity: Decimal
+    client_order_id: str
+    timestamp_ms: int
+
+
+class RefusalKind(StrEnum):
+    """Why an order surely did not execute, named by what must happen next."""
+
+    BACK_OFF = "back_off"
+    CLOCK = "clock"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    REQUEST = "request"
+    ACCOUNT = "account"
+    MARKET = "market"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    order: OrderState
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    kind: RefusalKind
+    code: int
+    text: str
+    retry_at_ms: int | None = None
+    """When a back-off names a time (418, Retry-After): nothing may be sent before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FateUnknown:
+    """The order may or may not exist. It is looked up, and never sent again (I5)."""
+
+    text: str
+    code: int | None = None
+
+
+SendOutcome = Answered | Refused | FateUnknown

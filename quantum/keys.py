@@ -1,0 +1,100 @@
+"""Every Redis key, stream and group of ours. The only module that spells the key words.
+
+The first word is the setting KEY_PREFIX (default `quantum`). Set as `{quantum:acct1}`
+it is a hash tag: all keys of one instance then live on one slot of a Redis Cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GOVERNOR_GROUP = "governor"
+P33_GROUP = "p33"
+APPLY_GROUP = "apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    prefix: str = "quantum"
+
+    # streams
+    @property
+    def plan_stream(self) -> str:
+        return f"{self.prefix}:stream:apply.plan"
+
+    @property
+    def result_stream(self) -> str:
+        return f"{self.prefix}:stream:apply.result"
+
+    def dead_letters(self, stream: str) -> str:
+        return f"{self.prefix}:dead:{stream.removeprefix(self.prefix + ':stream:')}"
+
+    # permits
+    def governor_permit(self, plan_id: str) -> str:
+        return f"{self.prefix}:permit:{plan_id}"
+
+    def p33_permit(self, plan_id: str) -> str:
+        return f"{self.prefix}:permit:p33:{plan_id}"
+
+    def pair(self, plan_id: str) -> str:
+        """The companion hash: digest, and per gate the expiry of its permit."""
+        return f"{self.prefix}:pair:{plan_id}"
+
+    def wake(self, plan_id: str) -> str:
+        return f"{self.prefix}:wake:{plan_id}"
+
+    def receipt(self, plan_id: str) -> str:
+        return f"{self.prefix}:receipt:{plan_id}"
+
+    def slot(self, symbol: str) -> str:
+        return f"{self.prefix}:slot:{symbol}"
+
+    # trading state and holds
+    @property
+    def trading_state(self) -> str:
+        return f"{self.prefix}:state:trading"
+
+    def hold(self, symbol: str) -> str:
+        return f"{self.prefix}:reconcile:hold:{symbol}"
+
+    # positions
+    def ledger(self, symbol: str) -> str:
+        return f"{self.prefix}:position:ledger:{symbol}"
+
+    def snapshot(self, symbol: str) -> str:
+        return f"{self.prefix}:position:snapshot:{symbol}"
+
+    @property
+    def feed_wake(self) -> str:
+        """A list: anything pushed here makes the feed read the exchange at once."""
+        return f"{self.prefix}:feed:wake"
+
+    # apply
+    def dedupe(self, plan_id: str) -> str:
+        return f"{self.prefix}:apply:dedupe:{plan_id}"
+
+    def stream_published(self, plan_id: str) -> str:
+        return f"{self.prefix}:apply:stream_published:{plan_id}"
+
+    def result_published(self, plan_id: str) -> str:
+        return f"{self.prefix}:apply:result_published:{plan_id}"
+
+    # running
+    def lease(self, role: str, host: str) -> str:
+        return f"{self.prefix}:lease:{role}:{host}"
+
+    def heartbeat(self, role: str, host: str) -> str:
+        return f"{self.prefix}:heartbeat:{role}:{host}"
+
+    @property
+    def canary(self) -> str:
+        return f"{self.prefix}:canary"
+
+    @property
+    def instance(self) -> str:
+        return f"{self.prefix}:meta:instance"
+
+    @property
+    def cluster_name(self) -> str:
+        """django-q2's queue name; contains the prefix so that two instances never share it."""
+        return f"{self.prefix}:qcluster"
