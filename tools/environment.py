@@ -2,8 +2,8 @@
 
     python tools/environment.py runtime|dev
 
-Progress goes to stderr, the environment's path to stdout. A finished environment carries the lock's digest in a
-stamp, so that the next call returns at once; a half-made one has no stamp and is simply finished.
+Progress goes to stderr, the environment's path to stdout. A finished environment carries the lock's digest in
+a stamp, so that the next call returns at once; a half-made one has no stamp and is simply finished.
 """
 
 from __future__ import annotations
@@ -34,11 +34,29 @@ LOCKS = {"runtime": ROOT / "requirements.lock", "dev": ROOT / "requirements-dev.
 # The development lock holds the runtime lock, pin for pin (tools/locks.py checks it), so it satisfies both.
 SATISFIES = {"runtime": ("runtime",), "dev": ("runtime", "dev")}
 
-# Debian ships Python without the wheels of ensurepip; then this one is fetched. The digest decides what we run.
+# Debian ships Python without the wheels of ensurepip; then this one is fetched. The digest decides what runs.
 PIP_WHEEL = "pip-26.3-py3-none-any.whl"
 PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
 PUBLIC_INDEX = "https://pypi.org/simple"
 NO_VENV = "install python3-venv (Debian, Ubuntu: apt-get install python3-venv)"
+
+UNREACHED = "no way to the package index; look at the network, HTTPS_PROXY or PIP_INDEX_URL"
+UNTRUSTED = "the package index is not trusted here (apt-get install ca-certificates, or set PIP_CERT)"
+UNWRITABLE = "this folder cannot be written; mend its owner, or name another place: make VENV=/path"
+REMEDIES = (
+    ("No space left on device", "the disk is full; free some space (the environment takes about 400 MB)"),
+    ("Permission denied", UNWRITABLE),
+    ("Read-only file system", UNWRITABLE),
+    ("CERTIFICATE_VERIFY_FAILED", UNTRUSTED),
+    ("DO NOT MATCH THE HASHES", "a package is not the one that was locked; try again, then: make lock"),
+    ("NewConnectionError", UNREACHED),
+    ("NameResolutionError", UNREACHED),
+    ("timed out", "the package index is slow or away; try again, what was fetched is kept"),
+    (
+        "Failed to build",
+        "a package has no wheel for this machine and could not be built; use Python 3.11-3.13",
+    ),
+)
 
 
 class SetupError(Exception):
@@ -95,7 +113,7 @@ def ready(venv: Path, kind: str) -> bool:
 
 
 def runs(venv: Path) -> bool:
-    """Look for our own Python version behind the link: an upgraded or removed Python leaves a dead environment."""
+    """Look for our own Python behind the link: one that was upgraded or removed leaves a dead environment."""
     wanted = f"import sys; raise SystemExit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
     try:
         return subprocess.run([venv / "bin/python", "-c", wanted], capture_output=True).returncode == 0
@@ -123,7 +141,9 @@ def make_venv(venv: Path) -> None:
     say(f"making {venv.name} with Python {version}")
     if venv.exists():
         if not (venv / "pyvenv.cfg").exists() and any(venv.iterdir()):
-            raise SetupError(f"{venv} exists and is no Python environment; name another place: make VENV=/path")
+            raise SetupError(
+                f"{venv} exists and is no Python environment; name another place: make VENV=/path"
+            )
         shutil.rmtree(venv)
     try:
         import venv as venv_module
@@ -154,8 +174,11 @@ def fetch_pip(venv: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = Path(folder) / PIP_WHEEL
         wheel.write_bytes(download_pip())
-        install = [venv / "bin/python", f"{wheel}/pip", "install", "--quiet", "--no-index", wheel]
-        call(install, failed=f"pip could not install itself; {NO_VENV}")
+        pip = [venv / "bin/python", f"{wheel}/pip"]
+        call(
+            [*pip, "install", "--quiet", "--no-index", wheel],
+            failed=f"pip could not install itself; {NO_VENV}",
+        )
 
 
 def download_pip() -> bytes:
@@ -178,12 +201,12 @@ def package_index() -> str:
 
 
 def pip_setting(name: str) -> str | None:
-    config = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser()
-    files = [os.environ.get("PIP_CONFIG_FILE", ""), config / "pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf"]
-    for file in files:
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "pip/pip.conf"
+    named = os.environ.get("PIP_CONFIG_FILE") or os.devnull
+    for file in (named, config, "~/.pip/pip.conf", "/etc/pip.conf"):
         parser = configparser.RawConfigParser()
-        if file and parser.read(Path(file).expanduser()) and parser.has_option("global", name):
-            return parser.get("global", name)
+        if parser.read(Path(file).expanduser()) and parser.has_option("global", name):
+            return str(parser.get("global", name))
     return None
 
 
@@ -211,8 +234,8 @@ def fetch(address: str) -> bytes:
 def tls(*, with_account: bool) -> ssl.SSLContext:
     """Trust what pip is told to trust, else the machine's certificates.
 
-    A bare Debian has none at all. Then the line is not checked, because it need not be: the wheel is compared with
-    its digest above before a byte of it runs. With an account in the address that is no excuse.
+    A bare Debian has none at all. Then the line is not checked, because it need not be: the wheel is compared
+    with its digest above before a byte of it runs. With an account in the address that is no excuse.
     """
     if cert := os.environ.get("PIP_CERT") or pip_setting("cert"):
         return ssl.create_default_context(cafile=cert)
@@ -225,17 +248,17 @@ def tls(*, with_account: bool) -> ssl.SSLContext:
 
 def network_remedy(error: urllib.error.URLError) -> str:
     if isinstance(error.reason, ssl.SSLCertVerificationError):
-        return "this machine does not trust the package index (apt-get install ca-certificates, or set PIP_CERT)"
+        return UNTRUSTED
     if isinstance(error, urllib.error.HTTPError):
         return f"the package index answered {error.code} (see PIP_INDEX_URL)"
-    return f"no way to the package index ({error.reason}); look at the network, HTTPS_PROXY or PIP_INDEX_URL"
+    return f"{UNREACHED} ({error.reason})"
 
 
 def install(venv: Path, lock: Path) -> None:
     total = len(re.findall(r"^[a-z0-9]", lock.read_text(), flags=re.MULTILINE))
     say(f"installing {lock.name}, hashes checked")
-    command = [venv / "bin/python", "-m", "pip", "install", "--require-hashes", "--no-deps", "--no-input"]
-    command += ["--progress-bar", "off", "--disable-pip-version-check", "-r", lock]
+    command: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--require-hashes", "--no-deps"]
+    command += ["--no-input", "--progress-bar", "off", "--disable-pip-version-check", "-r", lock]
     tail: collections.deque[str] = collections.deque(maxlen=12)
     progress = Progress(total=total)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
@@ -246,7 +269,8 @@ def install(venv: Path, lock: Path) -> None:
     progress.close()
     if process.wait():
         sys.stderr.writelines(tail)
-        raise SetupError(pip_remedy("".join(tail), lock))
+        otherwise = f"pip could not install {lock.name}; its last lines are above"
+        raise SetupError(remedy("".join(tail), otherwise=otherwise))
 
 
 def follow(line: str, progress: Progress) -> None:
@@ -260,24 +284,11 @@ def follow(line: str, progress: Progress) -> None:
         say(f"unpacking {progress.count} packages")
 
 
-REMEDIES = (
-    ("No space left on device", "the disk is full; free some space (the environment takes about 400 MB)"),
-    ("Permission denied", "this folder cannot be written; mend its owner, or name another place: make VENV=/path"),
-    ("Read-only file system", "this folder cannot be written; name another place: make VENV=/path"),
-    ("CERTIFICATE_VERIFY_FAILED", "the package index is not trusted; install ca-certificates, or set PIP_CERT"),
-    ("DO NOT MATCH THE HASHES", "a package is not the one that was locked; clear pip's cache and try again"),
-    ("NewConnectionError", "no way to the package index; look at the network, HTTPS_PROXY or PIP_INDEX_URL"),
-    ("name resolution", "no way to the package index; look at the network, HTTPS_PROXY or PIP_INDEX_URL"),
-    ("timed out", "the package index is slow or away; try again, what was fetched is kept"),
-    ("error: command", "a package had no wheel for this machine and could not be built; use Python 3.11-3.13"),
-)
-
-
-def pip_remedy(output: str, lock: Path) -> str:
-    for sign, remedy in REMEDIES:
+def remedy(output: str, *, otherwise: str) -> str:
+    for sign, what_to_do in REMEDIES:
         if sign.lower() in output.lower():
-            return remedy
-    return f"pip could not install {lock.name}; its last lines are above"
+            return what_to_do
+    return otherwise
 
 
 def prepare(kind: str) -> Path:
@@ -306,7 +317,7 @@ def main() -> int:
         say(str(error))
         return 1
     except OSError as error:
-        say(pip_remedy(str(error), LOCKS[sys.argv[1]]) if error.errno else str(error))
+        say(remedy(str(error), otherwise=f"the set-up could not go on: {error}"))
         return 1
     except KeyboardInterrupt:
         say("stopped; the next call goes on from here")

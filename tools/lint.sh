@@ -16,9 +16,9 @@ check() {
 check ruff -m ruff check .
 check format -m ruff format --check .
 check mypy -m mypy
-check imports -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+check imports -c 'from importlinter.cli import lint_imports_command; lint_imports_command(["--no-logo"])'
 check locks tools/locks.py
-check secrets tools/secrets.py
+check secrets tools/secret_scan.py
 
 if [ -n "$failed" ]; then
     echo "lint: FAILED:$failed" >&2

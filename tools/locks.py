@@ -1,4 +1,4 @@
-"""Both locks: every pin with hashes, no address in them, and the development lock holding all of the runtime lock."""
+"""Both locks: every pin with hashes, no address in them, the runtime lock wholly within the other."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME, DEV = "requirements.lock", "requirements-dev.lock"
-# A pin line, then its hashes; the marker is part of the pin, since one package may be pinned once per Python.
-PIN = re.compile(r"^(?P<pin>[a-z0-9][\w.\[\]-]*==[^\\\n]+?) *(?P<hashes>(?:\\\n +--hash=sha256:[0-9a-f]{64} ?)*)$", re.M)
+# A pin, its marker, its hashes. The marker is left out of the comparison: the development lock may need a
+# package on more Pythons than the runtime lock does.
+PIN = re.compile(
+    r"^(?P<pin>[a-z0-9][\w.\[\]-]*==[^\s;\\]+)(?: ;[^\\\n]*)? *"
+    r"(?P<hashes>(?:\\\n +--hash=sha256:[0-9a-f]{64} ?)*)$",
+    re.MULTILINE,
+)
 # Whatever would tie the lock to one machine's idea of where packages are.
 FORBIDDEN = re.compile(r"://|--(?:extra-)?index-url|--find-links|--trusted-host| @ ")
 
 
 def pins(text: str) -> dict[str, str]:
-    return {found["pin"].strip(): found["hashes"] for found in PIN.finditer(text)}
+    return {found["pin"]: found["hashes"] for found in PIN.finditer(text)}
 
 
 def problems(runtime: str, dev: str) -> list[str]:
     found = []
     for name, text in ((RUNTIME, runtime), (DEV, dev)):
-        lines = enumerate(text.splitlines(), start=1)
-        found += [f"{name}:{at}: an address or an index option" for at, line in lines if FORBIDDEN.search(line)]
+        tied = [at for at, line in enumerate(text.splitlines(), start=1) if FORBIDDEN.search(line)]
+        found += [f"{name}:{at}: an address or an index option" for at in tied]
         found += [f"{name}: {pin} has no hash" for pin, hashes in pins(text).items() if not hashes]
         if not pins(text):
             found.append(f"{name}: no pins at all")
