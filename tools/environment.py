@@ -174,7 +174,7 @@ def fetch_pip(venv: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = Path(folder) / PIP_WHEEL
         wheel.write_bytes(download_pip())
-        pip = [venv / "bin/python", f"{wheel}/pip"]
+        pip: list[str | Path] = [venv / "bin/python", f"{wheel}/pip"]
         call(
             [*pip, "install", "--quiet", "--no-index", wheel],
             failed=f"pip could not install itself; {NO_VENV}",
@@ -206,14 +206,14 @@ def pip_setting(name: str) -> str | None:
     for file in (named, config, "~/.pip/pip.conf", "/etc/pip.conf"):
         parser = configparser.RawConfigParser()
         if parser.read(Path(file).expanduser()) and parser.has_option("global", name):
-            return str(parser.get("global", name))
+            return parser.get("global", name)
     return None
 
 
 def wheel_link(page: str, text: str) -> str:
     for link in re.findall(r'href="([^"#]+)', text):
         if link.endswith(f"/{PIP_WHEEL}"):
-            return urllib.parse.urljoin(page, link)
+            return urllib.parse.urljoin(page, str(link))
     raise SetupError(f"the package index does not offer {PIP_WHEEL}; {NO_VENV}")
 
 
