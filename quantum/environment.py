@@ -109,6 +109,10 @@ class Environment:
     def given(self, name: str) -> bool:
         return name in self._values
 
+    def names(self) -> tuple[str, ...]:
+        """Every setting that was asked for so far."""
+        return tuple(sorted(self._known))
+
     # ---- the verdict
 
     def finish(self) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
+import socket
 from pathlib import Path
 
 import django
@@ -43,6 +45,13 @@ KEY_PREFIX = _env.text(
     "KEY_PREFIX", default="quantum", pattern=r"\{?[a-z0-9_:-]{1,40}\}?", right="a short word, or {word} for a cluster"
 )
 KEYS = Keys(prefix=KEY_PREFIX)
+# Consumer names contain it: in containers, whose own names change, set it to something that lasts.
+QUANTUM_HOST = _env.text(
+    "QUANTUM_HOST",
+    default=re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:60] or "host",
+    pattern=r"[A-Za-z0-9._-]{1,60}",
+    right="1-60 of A-Z a-z 0-9 . _ -",
+)
 LIVE_CONFIRM = _env.text("LIVE_CONFIRM")
 POLICY_PROFILE = _env.choice("POLICY_PROFILE", default="standard", among=tuple(PROFILES))
 _profile = PROFILES[POLICY_PROFILE]
