@@ -30,7 +30,9 @@ RECEIPT_GRACE_MS = 5000
 State = Plan.State
 
 DEDUPED = Counter("quantum_apply_dedupe_hits_total", "Entries of plans that were known already")
-PERMIT_WAIT = metrics.histogram("quantum_apply_permit_wait_seconds", "From the start of the wait to the spent pair")
+PERMIT_WAIT = metrics.histogram(
+    "quantum_apply_permit_wait_seconds", "From the start of the wait to the spent pair"
+)
 PLAN_TO_ORDER = metrics.histogram("quantum_apply_plan_to_order_seconds", "From XADD to the order leaving")
 ROUND_TRIP = metrics.histogram("quantum_apply_order_seconds", "From the order leaving to its answer")
 
@@ -46,7 +48,13 @@ REFUSALS = {
 
 class Executor:
     def __init__(
-        self, *, gate: Gate, desk: orders.Desk, rules: dict[str, SymbolRules], client: Client, stopping: Callable[[], bool]
+        self,
+        *,
+        gate: Gate,
+        desk: orders.Desk,
+        rules: dict[str, SymbolRules],
+        client: Client,
+        stopping: Callable[[], bool],
     ) -> None:
         self._gate = gate
         self._desk = desk
@@ -105,7 +113,9 @@ class Executor:
         self, plan: ExitPlan, *, to: Plan.State, error: str, changes: dict[str, object] | None = None
     ) -> bool:
         """Final without an order. Zero rows: another process moved it on, and its entry is done here too."""
-        transitions.move(plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error, changes=changes)
+        transitions.move(
+            plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error, changes=changes
+        )
         row = Plan.objects.get(plan_id=plan.plan_id)
         if row.state not in PENDING_STATES and not row.result_id:
             results.finish(self._client, plan.plan_id)
@@ -150,7 +160,12 @@ class Executor:
             self._not_intended(pair, entry, reason=order)
             return
         fault_point("order_intended")
-        log.info(f"{plan.symbol}: Executing step {order.step}", plan=plan.plan_id, qty=order.quantity, side=order.side)
+        log.info(
+            f"{plan.symbol}: Executing step {order.step}",
+            plan=plan.plan_id,
+            qty=order.quantity,
+            side=order.side,
+        )
         order.sent_at = clock.now()
         sent_ms = clock.monotonic_ms()
         outcome = orders.send(self._desk.sender, pair, order)
@@ -185,7 +200,9 @@ class Executor:
 
     def _record(self, order: Order, outcome: Answered | Refused | FateUnknown) -> None:
         if isinstance(outcome, FateUnknown):
-            log.warning(f"{order.symbol}: outcome unknown, symbol locked", plan=order.plan_id, error=outcome.text)
+            log.warning(
+                f"{order.symbol}: outcome unknown, symbol locked", plan=order.plan_id, error=outcome.text
+            )
             settle.unknown(order, text=outcome.text, actor=ACTOR)
         elif isinstance(outcome, Refused):
             self._refused(order, outcome)
@@ -206,7 +223,9 @@ class Executor:
         settle.settle(order, proof, actor=ACTOR)
 
     def _refused(self, order: Order, refused: Refused) -> None:
-        log.warning(f"{order.symbol}: order refused", plan=order.plan_id, code=refused.code, error=refused.text)
+        log.warning(
+            f"{order.symbol}: order refused", plan=order.plan_id, code=refused.code, error=refused.text
+        )
         if refused.kind is RefusalKind.DUPLICATE:
             settle.unknown(order, text=refused.text, actor=ACTOR)  # it exists: the resolver looks it up
             return

@@ -74,7 +74,11 @@ def _make(pair: SpentPair, size: Size, timestamp_ms: int) -> Order:
         actor=ACTOR,
         plan_id=plan.plan_id,
         symbol=plan.symbol,
-        data={"client_order_id": order.client_order_id, "quantity": amounts.plain(size.quantity), "side": size.side},
+        data={
+            "client_order_id": order.client_order_id,
+            "quantity": amounts.plain(size.quantity),
+            "side": size.side,
+        },
     )
     # Last: a slow database must not turn a stale consume into an order.
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:

@@ -48,7 +48,9 @@ class Janitor:
         """Compare-and-set: an apply that writes its intent at this moment wins or loses as a whole."""
         spent = self._client.exists(settings.KEYS.receipt(plan.plan_id))
         to, error = (
-            (State.SPENT_UNSENT, ApplyReason.SPENT_UNSENT) if spent else (State.EXPIRED, ApplyReason.STALE_PLAN)
+            (State.SPENT_UNSENT, ApplyReason.SPENT_UNSENT)
+            if spent
+            else (State.EXPIRED, ApplyReason.STALE_PLAN)
         )
         if transitions.move(plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error.value):
             log.warning(f"{plan.symbol}: plan ended by the janitor", plan=plan.plan_id, reason=error.value)

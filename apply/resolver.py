@@ -37,7 +37,9 @@ class Resolver:
         if clock.boot_s() < self._next_boot_s:
             return
         self._next_boot_s = clock.boot_s() + ASK_EVERY_S
-        in_flight = Plan.objects.filter(result_id="", state__in=settle.IN_FLIGHT).values_list("plan_id", flat=True)
+        in_flight = Plan.objects.filter(result_id="", state__in=settle.IN_FLIGHT).values_list(
+            "plan_id", flat=True
+        )
         for order in Order.objects.filter(plan_id__in=list(in_flight)):
             if (clock.now() - order.intended_at).total_seconds() >= LEAVE_TO_APPLY_S:
                 self._ask(order)
@@ -54,7 +56,9 @@ class Resolver:
             return
         self._absent.pop(order.plan_id, None)
         if proof is not None and settle.settle(order, proof, actor=ACTOR):
-            log.info(f"{order.symbol}: outcome proved by the exchange", plan=order.plan_id, status=found.status)
+            log.info(
+                f"{order.symbol}: outcome proved by the exchange", plan=order.plan_id, status=found.status
+            )
             results.finish(self._client, order.plan_id, token=order.token)
 
     def _not_found(self, order: Order) -> None:
@@ -68,7 +72,9 @@ class Resolver:
             return
         if self._has_traded(order):
             return
-        if settle.not_at_exchange(order, actor=ACTOR, evidence="-2013 twice after the margin, no trade of it"):
+        if settle.not_at_exchange(
+            order, actor=ACTOR, evidence="-2013 twice after the margin, no trade of it"
+        ):
             log.warning(f"{order.symbol}: the order never reached the exchange", plan=order.plan_id)
             self._absent.pop(order.plan_id, None)
             results.finish(self._client, order.plan_id, token=order.token)

@@ -73,7 +73,13 @@ def _steps(plan: Plan, order: Order | None) -> list[dict[str, str]]:
     step = STEPS.get(Action(plan.action))
     if step is None:
         return []
-    return [{"step": step.name, "state": plan.state, "executed_qty": _amount(order.executed_quantity if order else None)}]
+    return [
+        {
+            "step": step.name,
+            "state": plan.state,
+            "executed_qty": _amount(order.executed_quantity if order else None),
+        }
+    ]
 
 
 def _amount(value: Decimal | None) -> str:

@@ -54,7 +54,10 @@ def gather(reader: Reader, state: OrderState) -> Proof | None:
 def record_reply(order: Order, state: OrderState) -> None:
     """What the exchange answered, kept at once; it moves neither the plan nor the ledger."""
     Order.objects.filter(pk=order.pk).update(
-        order_id=state.order_id, status=state.status.value, answered_at=order.answered_at, sent_at=order.sent_at
+        order_id=state.order_id,
+        status=state.status.value,
+        answered_at=order.answered_at,
+        sent_at=order.sent_at,
     )
 
 

@@ -88,7 +88,11 @@ class Timeline:
             for fill in self.fills
         ]
         marks += [
-            Mark(entry.recorded_at, "ledger moved", {"delta": _text(entry.delta), "balance": _text(entry.balance)})
+            Mark(
+                entry.recorded_at,
+                "ledger moved",
+                {"delta": _text(entry.delta), "balance": _text(entry.balance)},
+            )
             for entry in self.entries
         ]
         if self.plan.ended_at is not None:
@@ -124,7 +128,12 @@ def as_data(timeline: Timeline) -> dict[str, Any]:
     return {
         "plan": _row(timeline.plan),
         "timeline": [
-            {"offset_ms": timeline.offset_ms(mark.at), "at": mark.at.isoformat(), "what": mark.what, **mark.detail}
+            {
+                "offset_ms": timeline.offset_ms(mark.at),
+                "at": mark.at.isoformat(),
+                "what": mark.what,
+                **mark.detail,
+            }
             for mark in timeline.marks()
         ],
         "permits": [{**_row(permit), "raw": json.loads(permit.raw)} for permit in timeline.permits],

@@ -66,7 +66,14 @@ class Desk:
         status, detail = _ISSUE(
             self._client,
             keys=(own, keys.pair(plan_id), keys.receipt(plan_id), keys.wake(plan_id)),
-            args=(self.gate, plan.digest, raw, int(expires_at * 1000), int(not finding.verdict), PAIR_LIFE_MS),
+            args=(
+                self.gate,
+                plan.digest,
+                raw,
+                int(expires_at * 1000),
+                int(not finding.verdict),
+                PAIR_LIFE_MS,
+            ),
         )
         if status == 0:
             return NotIssued(reason=detail.decode())

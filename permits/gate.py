@@ -116,7 +116,9 @@ class Gate:
 
     # ---- used by _Attempt
 
-    def call(self, plan: ExitPlan, *, token: str, pair: tuple[bytes, bytes], state: bytes, not_after_ms: int) -> object:
+    def call(
+        self, plan: ExitPlan, *, token: str, pair: tuple[bytes, bytes], state: bytes, not_after_ms: int
+    ) -> object:
         keys = settings.KEYS
         expiry_ms = int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)
         return _CONSUME(

@@ -33,7 +33,9 @@ class Permit(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["plan_id", "gate", "issued_at"], name="permit_recorded_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["plan_id", "gate", "issued_at"], name="permit_recorded_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.gate} {'grants' if self.verdict else 'denies'} {self.plan_id}"

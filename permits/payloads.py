@@ -14,7 +14,18 @@ DEPTH_MAX = 5
 VERSION = 1
 
 GOVERNOR, P33 = "governor", "p33"
-SIGNED_FIELDS = ("v", "plan_id", "gate", "symbol", "digest", "mode", "account", "issuer", "created_at", "expires_at")
+SIGNED_FIELDS = (
+    "v",
+    "plan_id",
+    "gate",
+    "symbol",
+    "digest",
+    "mode",
+    "account",
+    "issuer",
+    "created_at",
+    "expires_at",
+)
 """With signatures required a permit that lacks one of these is malformed."""
 
 

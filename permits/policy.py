@@ -32,7 +32,9 @@ def evaluate(plan: ExitPlan, policy: Policy, *, trading_active: bool | None, now
     if plan.mode not in ("", policy.mode):
         return Verdict(GovernorReason.MODE, {"plan_mode": plan.mode[:20], "mode": policy.mode})
     if plan.symbol not in policy.allowlist:
-        return Verdict(GovernorReason.NOT_IN_ALLOWLIST, {"symbol": plan.symbol, "allowed": len_text(policy.allowlist)})
+        return Verdict(
+            GovernorReason.NOT_IN_ALLOWLIST, {"symbol": plan.symbol, "allowed": len_text(policy.allowlist)}
+        )
     if trading_active is None:
         return Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "trading state"})
     if not trading_active:

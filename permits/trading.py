@@ -68,7 +68,10 @@ def change(*, state: TradingState.State, by: str, reason: str, scope: str = "per
         newest = TradingState.objects.order_by("-version").values_list("version", flat=True).first() or 0
         row = TradingState.objects.create(version=newest + 1, state=state, by=by, reason=reason, scope=scope)
         audit.record(
-            kind=f"trading_{state.value.lower()}", actor=by, reason=reason, data={"version": row.version, "scope": scope}
+            kind=f"trading_{state.value.lower()}",
+            actor=by,
+            reason=reason,
+            data={"version": row.version, "scope": scope},
         )
     return row
 
@@ -99,7 +102,9 @@ def project(client: Client, state: Projection, *, lease_ms: int = LEASE_MS) -> b
 
 def place_hold(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
     with transaction.atomic():
-        hold, made = Hold.objects.get_or_create(symbol=symbol, lifted_at=None, defaults={"by": by, "reason": reason})
+        hold, made = Hold.objects.get_or_create(
+            symbol=symbol, lifted_at=None, defaults={"by": by, "reason": reason}
+        )
         if made:
             audit.record(kind="hold_placed", actor=by, symbol=symbol, reason=reason, data={"hold": hold.pk})
     client.set(settings.KEYS.hold(symbol), _hold_bytes(hold))

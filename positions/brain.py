@@ -70,7 +70,9 @@ class Brain:
         found = verdict.evaluate(percent=percent, observed=observed, ledger=book, bounds=bounds)
         if found.reason in WORTH_A_SECOND_LOOK:
             observed = self._feed.look_again(symbol)
-            found = verdict.evaluate(percent=percent, observed=observed, ledger=ledger.view(symbol), bounds=bounds)
+            found = verdict.evaluate(
+                percent=percent, observed=observed, ledger=ledger.view(symbol), bounds=bounds
+            )
         return found, observed
 
 
@@ -102,7 +104,9 @@ def announce(plan: ExitPlan, finding: Finding) -> None:
         log.info(f"{plan.symbol}: P3.3 ALLOW plan {plan.plan_id}", safe_qty=f"{finding.quantity:f}")
         return
     DENIED.labels(symbol=symbol, reason=finding.reason).inc()
-    log.info(f"{plan.symbol}: P3.3 DENY plan {plan.plan_id}", reason=finding.reason, **(finding.context or {}))
+    log.info(
+        f"{plan.symbol}: P3.3 DENY plan {plan.plan_id}", reason=finding.reason, **(finding.context or {})
+    )
 
 
 class FeedEnded(Exception):
@@ -120,7 +124,11 @@ def run(watch: Watch) -> None:
             raise FeedEnded
 
     consumer = Consumer(
-        terms=watch, stream=settings.KEYS.plan_stream, group=keys.P33_GROUP, handle=keeper.handle, idle=check_feed
+        terms=watch,
+        stream=settings.KEYS.plan_stream,
+        group=keys.P33_GROUP,
+        handle=keeper.handle,
+        idle=check_feed,
     )
     feed.start()
     recorder = keeper.start_recording(ack=consumer.ack)

@@ -168,7 +168,9 @@ class Feed(threading.Thread):
             ).values_list("trade_id", flat=True)
         )
         seen = [
-            SeenTrade(trade, self._client_id(symbol, trade.order_id)) for trade in trades if trade.trade_id not in known
+            SeenTrade(trade, self._client_id(symbol, trade.order_id))
+            for trade in trades
+            if trade.trade_id not in known
         ]
         if not trades:
             return
@@ -176,10 +178,16 @@ class Feed(threading.Thread):
         with transaction.atomic():
             ledger.store(seen)
             ledger.book(entries, kind=LedgerEntry.Kind.ENTRY, actor="feed")
-            Balance.objects.filter(pk=balance.pk).update(trades_from_ms=max(trade.time_ms for trade in trades))
+            Balance.objects.filter(pk=balance.pk).update(
+                trades_from_ms=max(trade.time_ms for trade in trades)
+            )
         for stranger in seen:
             if not (stranger.is_ours or stranger.is_declared_entry):
-                log.warning("a trade of unknown origin moved the position", symbol=symbol, trade=stranger.trade.trade_id)
+                log.warning(
+                    "a trade of unknown origin moved the position",
+                    symbol=symbol,
+                    trade=stranger.trade.trade_id,
+                )
         if entries:
             ledger.project(self._commands, symbol)
 
@@ -196,7 +204,9 @@ class Feed(threading.Thread):
         pipeline = self._commands.pipeline(transaction=False)
         for symbol in set(settings.APPLY_ALLOWLIST) | set(read.positions):
             if symbol in read.positions or symbol in self._rules:
-                pipeline.hset(settings.KEYS.snapshot(symbol), mapping=_snapshot(read.positions.get(symbol), read))
+                pipeline.hset(
+                    settings.KEYS.snapshot(symbol), mapping=_snapshot(read.positions.get(symbol), read)
+                )
         pipeline.execute()
 
 

@@ -41,7 +41,11 @@ class SeenTrade:
 def view(symbol: str) -> Ledger:
     """All that our own record says of a symbol, for the Brain."""
     balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
-    lock = SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=symbol).values_list("plan_id", flat=True).first()
+    lock = (
+        SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=symbol)
+        .values_list("plan_id", flat=True)
+        .first()
+    )
     hold = Hold.objects.filter(symbol=symbol, lifted_at=None).values_list("reason", flat=True).first()
     exit_at = balance.exit_at if balance else None
     return Ledger(
@@ -87,7 +91,11 @@ def _adopt_one(symbol: str, read: PositionsRead, *, actor: str, reason: str) -> 
         at=clock.from_ms(read.asked_ms),
     )
     audit.record(
-        kind="ledger_adopted", actor=actor, symbol=symbol, reason=reason, data={"amount": amounts.plain(amount)}
+        kind="ledger_adopted",
+        actor=actor,
+        symbol=symbol,
+        reason=reason,
+        data={"amount": amounts.plain(amount)},
     )
 
 
@@ -124,7 +132,9 @@ def book(trades: list[SeenTrade], *, kind: LedgerEntry.Kind, actor: str, plan_id
 
 def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str) -> int:
     stored = Fill.objects.filter(account=settings.ACCOUNT, symbol=trade.symbol, trade_id=trade.trade_id)
-    balance = Balance.objects.select_for_update().filter(account=settings.ACCOUNT, symbol=trade.symbol).first()
+    balance = (
+        Balance.objects.select_for_update().filter(account=settings.ACCOUNT, symbol=trade.symbol).first()
+    )
     if balance is None or not stored.filter(booked=False).update(booked=True):
         return 0
     balance.amount += trade.signed_quantity
@@ -149,7 +159,11 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
         actor=actor,
         plan_id=plan_id,
         symbol=trade.symbol,
-        data={"delta": amounts.plain(trade.signed_quantity), "balance": amounts.plain(balance.amount), "by": kind.value},
+        data={
+            "delta": amounts.plain(trade.signed_quantity),
+            "balance": amounts.plain(balance.amount),
+            "by": kind.value,
+        },
     )
     return 1
 

@@ -7,6 +7,7 @@ from django.db import models
 from quantum import clock
 from quantum.fields import AmountField
 
+
 class Fill(models.Model):
     """One execution with its own trade id, as the exchange reports it. Seen twice, stored once (I11)."""
 
@@ -27,7 +28,9 @@ class Fill(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["account", "symbol", "trade_id"], name="fill_stored_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "symbol", "trade_id"], name="fill_stored_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity} {self.symbol} ({self.trade_id})"
@@ -69,7 +72,9 @@ class Balance(models.Model):
     amount = AmountField()
     version = models.PositiveIntegerField(default=1)
     moved_ms = models.BigIntegerField(help_text="Exchange time of the newest movement.")
-    trades_from_ms = models.BigIntegerField(help_text="The feed has seen every trade before this exchange time.")
+    trades_from_ms = models.BigIntegerField(
+        help_text="The feed has seen every trade before this exchange time."
+    )
     exit_at = models.DateTimeField(null=True, help_text="When an exit of ours last moved it.")
 
     class Meta:

@@ -72,7 +72,9 @@ def _not_now(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict | No
     if ledger.locked_by:
         return _deny(BrainReason.ORDER_IN_FLIGHT, locked_by=ledger.locked_by)
     if ledger.since_exit_s is not None and ledger.since_exit_s < bounds.cooldown_s:
-        return _deny(BrainReason.COOLDOWN_IN_FLIGHT, since_exit_s=ledger.since_exit_s, cooldown_s=bounds.cooldown_s)
+        return _deny(
+            BrainReason.COOLDOWN_IN_FLIGHT, since_exit_s=ledger.since_exit_s, cooldown_s=bounds.cooldown_s
+        )
     if observed.amount is None:
         return _deny(BrainReason.NO_EXCHANGE_SNAPSHOT, exchange_amt="never read")
     if observed.age_s > bounds.stale_after_s:
@@ -88,9 +90,13 @@ def _disagreement(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict
     diff = abs(exchange - ours)
     tolerance = max(bounds.lot_step, abs(exchange) * bounds.tolerance_pct / 100)
     if exchange * ours < 0:
-        return _deny(BrainReason.SIDE_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance)
+        return _deny(
+            BrainReason.SIDE_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance
+        )
     if diff > tolerance:
-        return _deny(BrainReason.QTY_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance)
+        return _deny(
+            BrainReason.QTY_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance
+        )
     if exchange == 0:
         return _deny(BrainReason.NO_POSITION, exchange_amt=exchange, ledger_amt=ours)
     return None

@@ -14,7 +14,25 @@ os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_FOLDER))
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess  # noqa: E402
 
-LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 2.5, 5)
+LATENCY_BUCKETS = (
+    0.001,
+    0.002,
+    0.004,
+    0.006,
+    0.008,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.8,
+    1.2,
+    2.5,
+    5,
+)
 
 HANDLER_FAILURES = Counter("quantum_handler_failures_total", "Entries whose handling failed", ["group"])
 DEAD_LETTERS = Counter("quantum_dead_letters_total", "Entries parked as poison", ["group"])

@@ -82,7 +82,9 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
             raise KeyUnusable(f"{path} can be read by others; run: chmod 600 {path}")
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError) as error:
-        raise KeyUnusable(f"{path} cannot be used ({type(error).__name__}); `up` makes keys that are missing") from None
+        raise KeyUnusable(
+            f"{path} cannot be used ({type(error).__name__}); `up` makes keys that are missing"
+        ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyUnusable(f"{path} is not an Ed25519 private key")
     return key
@@ -92,7 +94,9 @@ def _load_public(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise KeyUnusable(f"{path} cannot be used ({type(error).__name__}); `up` makes keys that are missing") from None
+        raise KeyUnusable(
+            f"{path} cannot be used ({type(error).__name__}); `up` makes keys that are missing"
+        ) from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyUnusable(f"{path} is not an Ed25519 public key")
     return key

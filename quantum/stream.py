@@ -87,7 +87,9 @@ class Consumer:
             except ResponseError as error:
                 self._heal(error)
             except RedisError as error:
-                log.warning("stream unreachable, trying again", stream=self.stream, error=type(error).__name__)
+                log.warning(
+                    "stream unreachable, trying again", stream=self.stream, error=type(error).__name__
+                )
                 clock.sleep_s(RETRY_PAUSE_S)
 
     def ack(self, *entry_ids: str) -> None:
@@ -95,7 +97,9 @@ class Consumer:
         try:
             self._commands.xack(self.stream, self.group, *entry_ids)
         except RedisError as error:
-            log.warning("acknowledgement lost", stream=self.stream, entries=len(entry_ids), error=type(error).__name__)
+            log.warning(
+                "acknowledgement lost", stream=self.stream, entries=len(entry_ids), error=type(error).__name__
+            )
 
     # ---- one turn
 
@@ -158,7 +162,9 @@ class Consumer:
         except Exception as error:  # noqa: BLE001  the one broad except: nothing may end the loop (I14)
             close_old_connections()
             metrics.HANDLER_FAILURES.labels(group=self.group).inc()
-            log.failure("entry failed, will be delivered again", error, group=self.group, entry=entry.entry_id)
+            log.failure(
+                "entry failed, will be delivered again", error, group=self.group, entry=entry.entry_id
+            )
 
     def _park(self, entry: Entry, error: str, *, deliveries: int) -> None:
         dead = settings.KEYS.dead_letters(self.stream)

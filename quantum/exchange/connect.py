@@ -29,7 +29,9 @@ def credentials(kind: str) -> tuple[str, str]:
     found = settings.ENVIRONMENT.secret(names[0]), settings.ENVIRONMENT.secret(names[1])
     for name, value in zip(names, found, strict=True):
         if not value:
-            raise ImproperlyConfigured(f"{name} is missing; set it or {name}_FILE (`up` makes both for paper mode)")
+            raise ImproperlyConfigured(
+                f"{name} is missing; set it or {name}_FILE (`up` makes both for paper mode)"
+            )
     return found
 
 

@@ -46,6 +46,8 @@ class Command(Base):
         table.add_column("what")
         table.add_column("")
         for mark in found.marks():
-            details = "  ".join(f"{name}={value}" for name, value in mark.detail.items() if value not in ("", None))
+            details = "  ".join(
+                f"{name}={value}" for name, value in mark.detail.items() if value not in ("", None)
+            )
             table.add_row(f"{found.offset_ms(mark.at):.1f}", escape(mark.what), escape(safe(details)))
         Console(file=self.stdout._out).print(table)

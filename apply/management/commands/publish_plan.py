@@ -26,7 +26,9 @@ class Command(Base):
         parser.add_argument("symbol")
         parser.add_argument("action", choices=[action.value for action in Action])
         parser.add_argument("--kill-score", default="0.8")
-        parser.add_argument("--wait", action="store_true", help="wait for the outcome; exit 4 when it was blocked")
+        parser.add_argument(
+            "--wait", action="store_true", help="wait for the outcome; exit 4 when it was blocked"
+        )
         parser.add_argument("--dry-run", action="store_true", help="show the plan, publish nothing")
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
