@@ -307,12 +307,4 @@ def _paper_port() -> int:
 
 
 def _paper_exchange() -> Child:
-    data = settings.VAR_DIR / "paper.sqlite3"
-    return _child(
-        "paper exchange",
-        [
-            *(sys.executable, "-m", "quantum.exchange.paper"),
-            *("--host", urlsplit(settings.PAPER_URL).hostname or "127.0.0.1", "--port", str(_paper_port())),
-            *("--data", str(data), "--seed-positions"),
-        ],
-    )
+    return _child("paper exchange", [*_manage("paper_exchange"), "--seed-positions"])
