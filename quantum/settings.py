@@ -206,7 +206,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+_sqlite = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+if _sqlite:
     # IMMEDIATE: with DEFERRED 28 % of read-then-write transactions failed at 4 processes.
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 1,
@@ -216,6 +217,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2}
 DATABASES["default"]["CONN_MAX_AGE"] = None
+DATABASES["default"]["TEST"] = (
+    {"NAME": str(VAR_DIR / "test.sqlite3")} if _sqlite else {}
+)  # threads share a file
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {

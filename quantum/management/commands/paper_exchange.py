@@ -44,5 +44,6 @@ class Command(Base):
             )
         except sqlite3.Error as error:
             self.leave(
-                Exit.ERROR, f"cannot use {options['data']} (another paper exchange on the same file?): {error}"
+                Exit.ERROR,
+                f"cannot use {options['data']} (another paper exchange on the same file?): {error}",
             )
