@@ -13,6 +13,7 @@ from apply import intent, orders, publish, results, settle, sizing, transitions
 from apply.lanes import After, Lanes
 from apply.models import PENDING_STATES, Order, Plan
 from apply.publish import Standing
+from permits import gate as gates
 from permits.gate import Blocked, Gate, SpentPair
 from quantum import audit, clock, metrics
 from quantum.exchange.reading import ReadFailed
@@ -130,11 +131,10 @@ class Executor:
         if isinstance(outcome, Blocked):
             return lambda: self._blocked(plan, entry, outcome)
         fault_point("pair_spent")
-        PERMIT_WAIT.observe(outcome.wait_ms / 1000)
         return lambda: self._spent(outcome, entry)
 
     def _blocked(self, plan: ExitPlan, entry: Entry, blocked: Blocked) -> None:
-        close_old_connections()
+        gates.tell(plan, blocked)
         if blocked.reason is GateReason.ALREADY_CONSUMED and not self._receipt_is_abandoned(plan):
             return  # another attempt spent it a moment ago and may be writing its intent: look again later
         to = {GateReason.ALREADY_CONSUMED: State.SPENT_UNSENT, GateReason.EXPIRED_PLAN: State.EXPIRED}
@@ -160,19 +160,21 @@ class Executor:
             self._not_intended(pair, entry, reason=order)
             return
         fault_point("order_intended")
+        order.sent_at = clock.now()
+        sent_ms = clock.monotonic_ms()
+        outcome = orders.send(self._desk.sender, pair, order)
+        PERMIT_WAIT.observe(pair.wait_ms / 1000)
+        ROUND_TRIP.observe((clock.monotonic_ms() - sent_ms) / 1000)
+        PLAN_TO_ORDER.observe(max(0.0, order.sent_at.timestamp() - entry.published_ms / 1000))
+        order.answered_at = clock.now()
+        fault_point("order_answered")
+        gates.tell(plan, pair)
         log.info(
             f"{plan.symbol}: Executing step {order.step}",
             plan=plan.plan_id,
             qty=order.quantity,
             side=order.side,
         )
-        order.sent_at = clock.now()
-        sent_ms = clock.monotonic_ms()
-        outcome = orders.send(self._desk.sender, pair, order)
-        ROUND_TRIP.observe((clock.monotonic_ms() - sent_ms) / 1000)
-        PLAN_TO_ORDER.observe(max(0.0, order.sent_at.timestamp() - entry.published_ms / 1000))
-        order.answered_at = clock.now()
-        fault_point("order_answered")
         self.ack(entry.entry_id)
         self._record(order, outcome)
         fault_point("order_settled")
@@ -190,6 +192,7 @@ class Executor:
 
     def _not_intended(self, pair: SpentPair, entry: Entry, *, reason: str) -> None:
         """The pair is spent and nothing was sent. A database that is down leaves the entry pending."""
+        gates.tell(pair.plan, pair)
         log.warning(f"{pair.plan.symbol}: permits spent, nothing sent", plan=pair.plan.plan_id, reason=reason)
         if reason == ApplyReason.AUDIT_UNAVAILABLE:
             close_old_connections()
