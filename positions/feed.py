@@ -27,6 +27,7 @@ from quantum.redis import RedisError, blocking_client, command_client
 RULES_LIFE_S = 3600.0
 REFRESH_GAP_S = 0.25
 UNREADABLE_PAUSE_S = 1.0
+SNAPSHOT_EVERY_S = 8.0
 
 
 class Feed(threading.Thread):
@@ -44,6 +45,7 @@ class Feed(threading.Thread):
         self._rules_boot_s = 0.0
         self._client_ids: dict[int, str] = {}
         self._readable = True
+        self._projected: dict[str, tuple[Decimal | None, float]] = {}
         self.hedged = False
 
     # ---- what the Brain asks
@@ -201,12 +203,16 @@ class Feed(threading.Thread):
     # ---- readers in Redis
 
     def _project(self, read: PositionsRead) -> None:
+        """At once where the amount changed; otherwise often enough for an age check, and no oftener."""
         pipeline = self._commands.pipeline(transaction=False)
+        now_s = clock.boot_s()
         for symbol in set(settings.APPLY_ALLOWLIST) | set(read.positions):
-            if symbol in read.positions or symbol in self._rules:
-                pipeline.hset(
-                    settings.KEYS.snapshot(symbol), mapping=_snapshot(read.positions.get(symbol), read)
-                )
+            amount, told_s = self._projected.get(symbol, (None, 0.0))
+            if amount == read.amount(symbol) and now_s - told_s < SNAPSHOT_EVERY_S:
+                continue
+            self._projected[symbol] = read.amount(symbol), now_s
+            fields = _snapshot(read.positions.get(symbol), read)
+            pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
         pipeline.execute()
 
 
