@@ -40,10 +40,7 @@ class House:
         keys = self._settings.KEYS
         parts.wait_until(lambda: self._armed(keys.trading_state), what="the product to be armed")
         self._reset_positions()
-        parts.wait_until(
-            lambda: self._client.hget(keys.snapshot(SYMBOLS[-1]), "position_amt") not in (None, b"0"),
-            what="the first positions",
-        )
+        parts.wait_until(self._agreed, what="ledger and exchange to agree")
         self.exits(30, gap_s=0.02)  # warm: connections, threads, caches
 
     def _armed(self, key: str) -> bool:
@@ -53,6 +50,11 @@ class House:
             return bool(self._client.exists(key))
         except RedisError:
             return False
+
+    def _agreed(self) -> bool:
+        from positions.models import Balance
+
+        return Balance.objects.filter(symbol__in=SYMBOLS, amount="100000").count() == len(SYMBOLS)
 
     def paper_latency(self, ms: int) -> None:
         self._paper.set_latency(ms=ms)
