@@ -27,6 +27,10 @@ def monotonic_ms() -> float:
     return time.monotonic() * 1000
 
 
+def monotonic_s() -> float:
+    return time.monotonic()
+
+
 def boot_s() -> float:
     """Counts on while the machine sleeps: a lease that slept through its life is over."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
