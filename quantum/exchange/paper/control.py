@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from quantum.exchange.paper.api import order_json
 from quantum.exchange.paper.auth import RawRequest
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import Ticket
+from quantum.exchange.paper.rows import order_json
 from quantum.exchange.paper.store import Received
 from quantum.exchange.paper.venue import Venue
 
