@@ -9,7 +9,6 @@ a stamp, so that the next call returns at once; a half-made one has no stamp and
 from __future__ import annotations
 
 import base64
-import collections
 import configparser
 import fcntl
 import hashlib
@@ -233,7 +232,13 @@ def fetch(address: str) -> bytes:
 
 def tls() -> ssl.SSLContext:
     """Trust what pip is told to trust, else the machine's own certificates."""
-    return ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or pip_setting("cert"))
+    cert = os.environ.get("PIP_CERT") or pip_setting("cert")
+    try:
+        return ssl.create_default_context(cafile=cert)
+    except OSError:
+        raise SetupError(
+            f"PIP_CERT (or pip's own `cert`) names {cert}, which holds no certificates"
+        ) from None
 
 
 def network_remedy(error: urllib.error.URLError) -> str:
@@ -249,19 +254,18 @@ def install(venv: Path, lock: Path) -> None:
     say(f"installing {lock.name}, hashes checked")
     command: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--require-hashes", "--no-deps"]
     command += ["--no-input", "--progress-bar", "off", "--disable-pip-version-check", "-r", lock]
-    tail: collections.deque[str] = collections.deque(maxlen=5)
     progress = Progress(total=total)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+    output = []
     for line in process.stdout:
-        if not line.startswith(("Ignoring ", "WARNING: Retrying ", "Collecting ", "  ")):
-            tail.append(line)
+        output.append(line)
         follow(line, progress)
     progress.close()
     if process.wait():
-        sys.stderr.writelines(tail)
-        otherwise = f"pip could not install {lock.name}; its last lines are above"
-        raise SetupError(remedy("".join(tail), otherwise=otherwise))
+        sys.stderr.writelines([line for line in output if line.startswith("ERROR")][-3:])
+        otherwise = f"pip could not install {lock.name}; its own words are above"
+        raise SetupError(remedy("".join(output), otherwise=otherwise))
 
 
 def follow(line: str, progress: Progress) -> None:
