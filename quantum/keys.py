@@ -80,8 +80,9 @@ class Keys:
         return f"{self.prefix}:apply:result_published:{plan_id}"
 
     # running
-    def lease(self, role: str, host: str) -> str:
-        return f"{self.prefix}:lease:{role}:{host}"
+    def lease(self, role: str) -> str:
+        """One for all hosts: a second host stands by."""
+        return f"{self.prefix}:lease:{role}"
 
     def heartbeat(self, role: str, host: str) -> str:
         return f"{self.prefix}:heartbeat:{role}:{host}"

@@ -1,0 +1,72 @@
+"""The one client factory and the loader of Lua files. Nothing is left to redis-py's defaults.
+
+With its defaults redis-py sends a command again whose answer was lost: one XADD became two
+entries. Here nothing is ever resent; a script is idempotent by its token and its caller asks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+Client = redis.Redis
+RedisError = redis.RedisError
+
+COMMAND_TIMEOUT_S = 1.0
+Value = bytes | str | int
+
+
+def _client(*, socket_timeout_s: float) -> Client:
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=socket_timeout_s,
+        socket_connect_timeout=COMMAND_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        protocol=2,
+        decode_responses=False,  # a stranger's bytes may be anything; decoding is the parser's job
+        health_check_interval=0,
+    )
+
+
+def command_client() -> Client:
+    """For commands that answer at once. Shares a pool: safe in threads, not across a fork."""
+    return _client(socket_timeout_s=COMMAND_TIMEOUT_S)
+
+
+def blocking_client(*, block_s: float) -> Client:
+    """For one blocking reader; its socket timeout is always longer than its block."""
+    return _client(socket_timeout_s=block_s + COMMAND_TIMEOUT_S)
+
+
+class Script:
+    """One Lua file. The number in its name is its number of keys, and calls are held to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, _, count = path.stem.rpartition("-")
+        self.key_count = int(count)
+        self.text = path.read_text()
+        self.sha = hashlib.sha1(self.text.encode()).hexdigest()  # noqa: S324  Redis names scripts so
+
+    def __call__(self, client: Client, *, keys: Sequence[str], args: Sequence[Value]) -> Any:
+        if len(keys) != self.key_count:
+            raise ValueError(f"{self.name}.lua takes {self.key_count} keys, got {len(keys)}")
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            # It did not run, so asking again is safe: a restarted server forgets its scripts.
+            return client.eval(self.text, len(keys), *keys, *args)
+
+
+@cache
+def script(path: Path) -> Script:
+    return Script(path)
