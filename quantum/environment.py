@@ -88,7 +88,10 @@ class Environment:
 
     def symbols(self, name: str, *, default: tuple[str, ...]) -> tuple[str, ...]:
         return self.words(
-            name, default=default, pattern=_SYMBOL.pattern, right="symbols separated by commas, e.g. BTCUSDT,ETHUSDT"
+            name,
+            default=default,
+            pattern=_SYMBOL.pattern,
+            right="symbols separated by commas, e.g. BTCUSDT,ETHUSDT",
         )
 
     def url(self, name: str, *, default: str, schemes: tuple[str, ...]) -> str:
@@ -96,7 +99,11 @@ class Environment:
         if value is None:
             return default
         right = "a URL that begins with one of " + ", ".join(f"{scheme}://" for scheme in schemes)
-        return value if value.split("://")[0] in schemes and "://" in value else self._wrong(name, right, default)
+        return (
+            value
+            if value.split("://")[0] in schemes and "://" in value
+            else self._wrong(name, right, default)
+        )
 
     def path(self, name: str, *, default: Path) -> Path:
         value = self._raw(name)
@@ -120,7 +127,9 @@ class Environment:
         for name in sorted(self._values.env):
             base = name.removesuffix("_FILE")
             if name.startswith(OWN_PREFIXES) and name not in self._known and base not in self._known:
-                self._problems.append(f"{name}: unknown setting; correct the name or remove it (README lists all)")
+                self._problems.append(
+                    f"{name}: unknown setting; correct the name or remove it (README lists all)"
+                )
         if self._problems:
             raise ImproperlyConfigured("\n".join(self._problems))
 

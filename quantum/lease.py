@@ -35,7 +35,9 @@ RELEASE = script(_LUA / "lease_release-1.lua")
 class Lease:
     """One attempt to be the process that runs a role. The token names host and pid for whoever waits."""
 
-    def __init__(self, *, client: Client, keys: Keys, role: str, host: str, pid: int, versions: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, client: Client, keys: Keys, role: str, host: str, pid: int, versions: Mapping[str, str]
+    ) -> None:
         self.role = role
         self.versions = versions
         self.taken_s = 0.0

@@ -19,7 +19,9 @@ import structlog
 
 from quantum import clock
 
-_SECRET_NAME = re.compile(r"secret|password|passwd|token|signature|listen_?key|api_?key|private", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"secret|password|passwd|token|signature|listen_?key|api_?key|private", re.IGNORECASE
+)
 _SECRET_IN_TEXT = re.compile(
     r"(?i)((?:signature|listenkey|api_?key|apikey|secret(?:_key)?|password)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+"
 )

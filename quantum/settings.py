@@ -42,7 +42,10 @@ MODES = ("dry_run", "paper", "testnet", "live")
 APPLY_MODE = _env.choice("APPLY_MODE", default="paper", among=MODES)
 ACCOUNT = _env.text("ACCOUNT", default="main", pattern=r"[a-z0-9_-]{1,32}", right="1-32 of a-z 0-9 _ -")
 KEY_PREFIX = _env.text(
-    "KEY_PREFIX", default="quantum", pattern=r"\{?[a-z0-9_:-]{1,40}\}?", right="a short word, or {word} for a cluster"
+    "KEY_PREFIX",
+    default="quantum",
+    pattern=r"\{?[a-z0-9_:-]{1,40}\}?",
+    right="a short word, or {word} for a cluster",
 )
 KEYS = Keys(prefix=KEY_PREFIX)
 # Consumer names contain it: in containers, whose own names change, set it to something that lasts.
@@ -89,7 +92,9 @@ GOV_MAX_EXEC_PER_HOUR = _env.integer("GOV_MAX_EXEC_PER_HOUR", default=60, least=
 GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD = _env.number(
     "GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD", default="50000", least="1", most="1000000000000"
 )
-GOV_MAX_REDUCE_QTY_PER_DAY = _env.optional_number("GOV_MAX_REDUCE_QTY_PER_DAY", least="0", most="1000000000000")
+GOV_MAX_REDUCE_QTY_PER_DAY = _env.optional_number(
+    "GOV_MAX_REDUCE_QTY_PER_DAY", least="0", most="1000000000000"
+)
 
 # ---- places
 EMBEDDED_SOCKET = _embedded_socket(VAR_DIR)
@@ -109,7 +114,9 @@ QUANTUM_WEB_PORT = _env.integer("QUANTUM_WEB_PORT", default=8000, least=1, most=
 METRICS_PORT = _env.integer("METRICS_PORT", default=0, least=0, most=65000)
 LOG_LEVEL = _env.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
 QUANTUM_FAULT = _env.text(
-    "QUANTUM_FAULT", pattern=r"[a-z_]+:(kill|stop|sleep|raise)(:[0-9.]+)?", right="<point>:<kill|stop|sleep|raise>[:s]"
+    "QUANTUM_FAULT",
+    pattern=r"[a-z_]+:(kill|stop|sleep|raise)(:[0-9.]+)?",
+    right="<point>:<kill|stop|sleep|raise>[:s]",
 )
 
 # ---- web
@@ -118,7 +125,12 @@ SECRET_KEY_GIVEN = bool(_secret_key)
 SECRET_KEY = _secret_key or secrets.token_urlsafe(50)
 DEBUG = False
 ALLOWED_HOSTS = list(
-    _env.words("ALLOWED_HOSTS", default=("127.0.0.1", "localhost", "[::1]"), pattern=r"[^\s*]+", right="host names, no *")
+    _env.words(
+        "ALLOWED_HOSTS",
+        default=("127.0.0.1", "localhost", "[::1]"),
+        pattern=r"[^\s*]+",
+        right="host names, no *",
+    )
 )
 
 if APPLY_PERMIT_WAIT_MS >= PERMIT_TTL_SEC * 1000:
@@ -194,7 +206,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+_sqlite = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+if _sqlite:
     # IMMEDIATE: with DEFERRED 28 % of read-then-write transactions failed at 4 processes.
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 1,
@@ -204,6 +217,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2}
 DATABASES["default"]["CONN_MAX_AGE"] = None
+DATABASES["default"]["TEST"] = (
+    {"NAME": str(VAR_DIR / "test.sqlite3")} if _sqlite else {}
+)  # threads share a file
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {

@@ -91,7 +91,11 @@ class JobPipe:
     def put(self, job: Any) -> None:
         packet = pickle.dumps(job)
         if len(packet) > self._most:
-            log.error("[QUEUE] dropped a job or result that is too large", size_bytes=len(packet), limit_bytes=self._most)
+            log.error(
+                "[QUEUE] dropped a job or result that is too large",
+                size_bytes=len(packet),
+                limit_bytes=self._most,
+            )
             return
         self._in.send(packet)
 

@@ -24,7 +24,9 @@ STORM_WAIT_S_MAX = 30.0
 class Child:
     """One program in a process group of its own. What it leaves in its group ends with it."""
 
-    def __init__(self, *, name: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path, drains: bool = False) -> None:
+    def __init__(
+        self, *, name: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path, drains: bool = False
+    ) -> None:
         self.name = name
         self.drains = drains
         self.started_s = 0.0
@@ -56,7 +58,7 @@ class Child:
             stdout=2,  # talk belongs on stderr
             process_group=0,
             # By SIGTERM, so that roles still drain when `up` itself was killed.
-            preexec_fn=die_with_parent(os.getpid(), by=signal.SIGTERM),  # noqa: PLW1509  `up` has one thread
+            preexec_fn=die_with_parent(os.getpid(), by=signal.SIGTERM),
         )
 
     def come_back(self) -> None:
@@ -69,7 +71,13 @@ class Child:
             self._not_before_s = now_s + wait_s
             say = log.error if wait_s else log.warning
             what = "[UP] restart storm" if wait_s else "[UP] ended, starting it again"
-            say(what, child=self.name, exit_code=self.exit_code, starts_in_last_minute=recent, next_start_in_s=wait_s)
+            say(
+                what,
+                child=self.name,
+                exit_code=self.exit_code,
+                starts_in_last_minute=recent,
+                next_start_in_s=wait_s,
+            )
         if now_s >= self._not_before_s:
             self._not_before_s = None
             self.start()

@@ -100,7 +100,10 @@ def _start_all(supervisor: Supervisor, *, stop: Stop, say: Say, show: Say) -> No
     while not stop.asked:
         supervisor.turn()
         watching.turn()
-        if not shown and ((watching.all_alive and not _is_free(settings.QUANTUM_WEB_PORT)) or clock.monotonic_s() - started_s > READY_S):
+        if not shown and (
+            (watching.all_alive and not _is_free(settings.QUANTUM_WEB_PORT))
+            or clock.monotonic_s() - started_s > READY_S
+        ):
             shown = True
             show(f"Admin  http://127.0.0.1:{settings.QUANTUM_WEB_PORT}/admin/\nLogin  {login}")
         clock.sleep_s(0.5)
@@ -203,7 +206,8 @@ def _is_free(port: int) -> bool:
 
 def _uses_embedded_valkey() -> bool:
     return any(
-        str(settings.EMBEDDED_SOCKET) in url for url in (settings.REDIS_URL, settings.QUEUE_URL, settings.CACHE_URL)
+        str(settings.EMBEDDED_SOCKET) in url
+        for url in (settings.REDIS_URL, settings.QUEUE_URL, settings.CACHE_URL)
     )
 
 
@@ -248,7 +252,8 @@ def _prepare_database(say: Say) -> None:
     except db.Error as failure:
         reason = str(failure).strip().splitlines()[0]
         raise CannotStart(
-            f"the database refuses ({reason}); correct DATABASE_URL, or free space on its disk", exit_code=DEPENDENCY
+            f"the database refuses ({reason}); correct DATABASE_URL, or free space on its disk",
+            exit_code=DEPENDENCY,
         ) from failure
     say(f"database ready after {clock.monotonic_s() - started_s:.1f} s")
 
@@ -292,7 +297,9 @@ def _web_arguments() -> list[str]:
 
 
 def _uses_paper_exchange() -> bool:
-    return settings.APPLY_MODE == "paper" or (settings.APPLY_MODE == "dry_run" and settings.DRY_RUN_HOST == "paper")
+    return settings.APPLY_MODE == "paper" or (
+        settings.APPLY_MODE == "dry_run" and settings.DRY_RUN_HOST == "paper"
+    )
 
 
 def _paper_port() -> int:
@@ -300,13 +307,4 @@ def _paper_port() -> int:
 
 
 def _paper_exchange() -> Child:
-    data = settings.VAR_DIR / "paper.sqlite3"
-    return _child(
-        "paper exchange",
-        [
-            *(sys.executable, "-m", "quantum.exchange.paper"),
-            *("--host", urlsplit(settings.PAPER_URL).hostname or "127.0.0.1", "--port", str(_paper_port())),
-            *("--data", str(data), "--seed-positions"),
-        ],
-    )
-
+    return _child("paper exchange", [*_manage("paper_exchange"), "--seed-positions"])

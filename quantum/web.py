@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from quantum import metrics as counted
 
 
 def mode(_request: HttpRequest) -> dict[str, str]:
@@ -16,4 +17,7 @@ def healthz(_request: HttpRequest) -> HttpResponse:
 
 
 def metrics(_request: HttpRequest) -> HttpResponse:
-    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    """The values of all processes, added up."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return HttpResponse(generate_latest(counted.registry()), content_type=CONTENT_TYPE_LATEST)

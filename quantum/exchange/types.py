@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Side(StrEnum):
@@ -136,6 +136,21 @@ class RefusalKind(StrEnum):
     MARKET = "market"
 
 
+class LocalCode(IntEnum):
+    """Codes of our own, where no exchange spoke: the order surely never left this machine.
+
+    Binance's codes start at -1000 and HTTP's at 100, so these collide with neither.
+    Zero is avoided: python-binance uses it for "an answer without a code", which is unknown.
+    """
+
+    UNREACHABLE = -1
+    """No connection came about (refused, no route, no name, TLS not trusted)."""
+    BACKING_OFF = -2
+    """The exchange told us to be silent until a time that has not come yet."""
+    UNSENDABLE = -3
+    """The request would not survive the wire (a client id that breaks the signature)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     order: OrderState
@@ -145,6 +160,7 @@ class Answered:
 class Refused:
     kind: RefusalKind
     code: int
+    """Binance's code; the HTTP status where it gave none; or a LocalCode."""
     text: str
     retry_at_ms: int | None = None
     """When a back-off names a time (418, Retry-After): nothing may be sent before it."""

@@ -25,7 +25,9 @@ class Command(BaseCommand):
     help = "Starts the cluster: every role, and the workers of the queue."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--run-once", action="store_true", help="Do what waits in the queue, then stop; no roles.")
+        parser.add_argument(
+            "--run-once", action="store_true", help="Do what waits in the queue, then stop; no roles."
+        )
         parser.add_argument("-n", "--name", dest="cluster_name", help="Another cluster (and queue) name.")
 
     def handle(self, *_: Any, run_once: bool, cluster_name: str | None, **__: Any) -> None:

@@ -1,0 +1,53 @@
+"""The demo's exit feed: every few seconds one proposal for a symbol that has a position."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+
+from django.conf import settings
+
+from apply import publish
+from quantum import amounts, clock
+from quantum import plan as plans
+from quantum.plan import Action
+from quantum.redis import Client
+
+EVERY_S = 3.0
+ACTIONS = (Action.PARTIAL_25, Action.PARTIAL_50, Action.PARTIAL_25, Action.PARTIAL_75)
+
+
+class DemoFeed:
+    def __init__(self, *, client: Client) -> None:
+        self._client = client
+        self._symbols = itertools.cycle(settings.APPLY_ALLOWLIST)
+        self._actions = itertools.cycle(ACTIONS)
+        self._next_boot_s = 0.0
+
+    def tick(self) -> None:
+        if clock.boot_s() < self._next_boot_s:
+            return
+        symbol = self._with_position()
+        if symbol is None:
+            return
+        self._next_boot_s = clock.boot_s() + EVERY_S
+        made = plans.make(
+            symbol=symbol,
+            action=next(self._actions),
+            kill_score_text="0.8",
+            timestamp_text=f"{clock.now_s():.3f}",
+            mode=settings.APPLY_MODE,
+            source="demo-exit-feed",
+            reason_codes="demo",
+        )
+        publish.publish(self._client, made, actor="demo-exit-feed")
+
+    def _with_position(self) -> str | None:
+        """In turn; no position, no plan."""
+        for _ in settings.APPLY_ALLOWLIST:
+            symbol = next(self._symbols)
+            held = self._client.hget(settings.KEYS.snapshot(symbol), "position_amt")
+            amount = amounts.parse(held.decode()) if held else None
+            if amount not in (None, Decimal(0)):
+                return symbol
+        return None

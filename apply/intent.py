@@ -1,0 +1,103 @@
+"""The intent: one compare-and-set transaction between a spent pair and an order. No record, no order (I4)."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import IntegrityError, connection, transaction
+
+from apply.models import Order, Plan
+from apply.sizing import Size
+from permits.gate import SpentPair
+from permits.models import TradingState
+from positions.models import SymbolLock
+from quantum import amounts, audit, clock, rows
+from quantum.models import AuditEvent
+from quantum.plan import Step
+from quantum.reasons import ApplyReason, GateReason
+
+CONSUME_TO_INTENT_S = 2.0
+ACTOR = "apply"
+
+
+class _NotIntended(Exception):
+    """Rolls the transaction back; carries the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> Order | str:
+    """The committed order row, or the reason why nothing may be sent."""
+    try:
+        with transaction.atomic():
+            return _make(pair, size, stream_id, timestamp_ms)
+    except _NotIntended as refused:
+        return refused.reason
+    except IntegrityError:
+        # A second intent for this plan, or a symbol whose last order is still in flight.
+        return ApplyReason.SYMBOL_LOCKED.value
+    except DatabaseError:
+        return ApplyReason.AUDIT_UNAVAILABLE.value
+
+
+_INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s, stream_id = %s WHERE plan_id = %s AND state = %s"
+_GUARDS = """
+SELECT (SELECT state FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
+       (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL)
+"""
+
+
+def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Order:
+    plan = pair.plan
+    if plan.step is None:
+        raise _NotIntended(ApplyReason.ACTION_UNSUPPORTED.value)
+    with connection.cursor() as cursor:
+        cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN))
+        if cursor.rowcount != 1:
+            raise _NotIntended(ApplyReason.DUPLICATE.value)
+        cursor.execute(_GUARDS, (plan.symbol,))
+        state, holds = cursor.fetchone()
+    if state != TradingState.State.ACTIVE:
+        raise _NotIntended(GateReason.HALTED.value)
+    if holds:
+        raise _NotIntended(GateReason.HOLD.value)
+    order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
+    rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
+    rows.insert(order)
+    rows.insert(_event(order))
+    # Last: a slow database must not turn a stale consume into an order.
+    if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
+        raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
+    return order
+
+
+def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Order:
+    return Order(
+        plan_id=pair.plan.plan_id,
+        step=step.name,
+        client_order_id=f"q-{pair.plan.plan_id}-{step.percent}",
+        symbol=pair.plan.symbol,
+        side=size.side.value,
+        quantity=size.quantity,
+        timestamp_ms=timestamp_ms,
+        consumed_at=clock.from_ms(pair.consumed_ms),
+        token=pair.token,
+        governor_permit=pair.governor.raw.decode(),
+        p33_permit=pair.p33.raw.decode(),
+    )
+
+
+def _event(order: Order) -> AuditEvent:
+    return audit.event(
+        kind="order_intended",
+        actor=ACTOR,
+        plan_id=order.plan_id,
+        symbol=order.symbol,
+        data={
+            "client_order_id": order.client_order_id,
+            "quantity": amounts.plain(order.quantity),
+            "side": order.side,
+        },
+    )

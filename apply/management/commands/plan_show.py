@@ -1,0 +1,53 @@
+"""Show the whole story of one plan."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from apply import timeline
+from apply.models import Plan
+from quantum.commands import Command as Base
+from quantum.commands import Exit
+from quantum.log import safe
+
+
+class Command(Base):
+    help = "Show what became of a plan, with millisecond offsets: plan_show <plan_id> [--json]"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("plan_id", help="the id, or the beginning of one")
+        parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        found = timeline.of(self._one_id(options["plan_id"]))
+        if found is None:
+            self.leave(Exit.ERROR, f"There is no plan {safe(options['plan_id'])}.")
+        if options["json"]:
+            self.data(timeline.as_data(found))
+            return
+        self._print(found)
+
+    def _one_id(self, text: str) -> str:
+        ids = list(Plan.objects.filter(plan_id__startswith=text).values_list("plan_id", flat=True)[:6])
+        if len(ids) > 1 and text not in ids:
+            self.leave(Exit.USAGE, f"Several plans begin so: {', '.join(ids)}")
+        return text if text in ids or not ids else ids[0]
+
+    def _print(self, found: timeline.Timeline) -> None:
+        plan = found.plan
+        heading = f"{plan.symbol} {plan.action} - {plan.state} {plan.error}".strip()
+        table = Table(title=escape(safe(heading)), title_justify="left")
+        table.add_column("ms", justify="right")
+        table.add_column("what")
+        table.add_column("")
+        for mark in found.marks():
+            details = "  ".join(
+                f"{name}={value}" for name, value in mark.detail.items() if value not in ("", None)
+            )
+            table.add_row(f"{found.offset_ms(mark.at):.1f}", escape(mark.what), escape(safe(details)))
+        Console(file=self.stdout._out).print(table)

@@ -1,0 +1,99 @@
+"""Plans and the orders that came of them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from quantum import clock
+from quantum.fields import AmountField
+
+
+class Plan(models.Model):
+    """One immutable, published intention. Only its state and what became of it change."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        INTENDED = "intended"
+        UNKNOWN = "unknown"
+        FILLED = "filled"
+        PARTIALLY_FILLED = "partially_filled"
+        REJECTED = "rejected"
+        ALREADY_DONE = "already_done"
+        BLOCKED = "blocked"
+        SKIPPED = "skipped"
+        EXPIRED = "expired"
+        SPENT_UNSENT = "spent_unsent"
+        NOT_AT_EXCHANGE = "not_at_exchange"
+
+    plan_id = models.CharField(max_length=16, unique=True)
+    symbol = models.CharField(max_length=40, db_index=True)
+    action = models.CharField(max_length=24)
+    decision = models.CharField(max_length=8)
+    kill_score = models.CharField(max_length=40)
+    timestamp = models.CharField(max_length=40)
+    digest = models.CharField(max_length=64)
+    mode = models.CharField(max_length=8)
+    account = models.CharField(max_length=32)
+    source = models.CharField(max_length=80, blank=True)
+    reason_codes = models.CharField(max_length=400, blank=True)
+    created_at = models.DateTimeField(default=clock.now, db_index=True)
+    expires_at = models.DateTimeField()
+    stream_id = models.CharField(max_length=40, blank=True)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
+    error = models.CharField(max_length=80, blank=True)
+    gate_reason = models.CharField(max_length=120, blank=True)
+    wait_ms = models.PositiveIntegerField(null=True)
+    gov_ttl = models.IntegerField(null=True)
+    p33_ttl = models.IntegerField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    result_id = models.CharField(max_length=40, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            # Everything the janitor may have to care about; empty when all is well.
+            models.Index(fields=["created_at"], name="plan_without_result", condition=models.Q(result_id="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_id} {self.symbol} {self.action}"
+
+
+PENDING_STATES = (Plan.State.OPEN, Plan.State.INTENDED, Plan.State.UNKNOWN)
+
+
+class Order(models.Model):
+    """The intent, written before anything is sent, and what the exchange made of it (I4).
+
+    plan_id is unique: whatever Redis forgets, a plan never has a second order (I1).
+    """
+
+    plan_id = models.CharField(max_length=16, unique=True)
+    step = models.CharField(max_length=20)
+    client_order_id = models.CharField(max_length=36, unique=True)
+    symbol = models.CharField(max_length=40)
+    side = models.CharField(max_length=4)
+    quantity = AmountField()
+    timestamp_ms = models.BigIntegerField(help_text="The exchange time the request carries.")
+    intended_at = models.DateTimeField(default=clock.now, db_index=True)
+    consumed_at = models.DateTimeField()
+    token = models.CharField(max_length=32, help_text="Token of the attempt that spent the pair.")
+    governor_permit = models.TextField()
+    p33_permit = models.TextField()
+    sent_at = models.DateTimeField(null=True)
+    answered_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    order_id = models.BigIntegerField(null=True)
+    status = models.CharField(max_length=20, blank=True)
+    executed_quantity = AmountField(null=True)
+    average_price = AmountField(null=True)
+    realized_pnl = AmountField(null=True)
+    error = models.CharField(max_length=80, blank=True)
+    error_code = models.IntegerField(null=True)
+    error_text = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity} {self.symbol} ({self.client_order_id})"

@@ -1,0 +1,75 @@
+"""The one place from which orders leave. Accepts a SpentPair and a committed intent, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from apply.models import Order
+from permits.gate import SpentPair
+from quantum.exchange import connect
+from quantum.exchange.sending import Sender
+from quantum.exchange.types import OrderRequest, SendOutcome, Side
+
+if TYPE_CHECKING:
+    from quantum.exchange.binance import BinanceReader
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The trading key's two ends, sharing one clock: what apply sends and reads with."""
+
+    sender: Sender
+    reader: BinanceReader
+
+
+def open_desk() -> Desk:
+    """python-binance is imported here, in the one role that trades."""
+    from quantum.exchange.binance import BinanceSender
+
+    reader = connect.reader("TRADE")
+    key, secret = connect.credentials("TRADE")
+    sender = BinanceSender(
+        api_key=key,
+        api_secret=secret,
+        base_url=connect.base_url(),
+        timeout_s=connect.HTTP_TIMEOUT_S,
+        clock=reader.clock,
+        back_off=reader.back_off,
+    )
+    return Desk(sender=sender, reader=reader)
+
+
+class OutOfBounds(Exception):
+    """An order that no permit covers. Ends in a refusal, never in a request."""
+
+
+def send(sender: Sender, pair: SpentPair, order: Order) -> SendOutcome:
+    """One reduce-only order, within the bounds of the pair that was spent for it (S12)."""
+    _assert_bounds(pair, order)
+    return sender.send(
+        OrderRequest(
+            symbol=order.symbol,
+            side=Side(order.side),
+            quantity=order.quantity,
+            client_order_id=order.client_order_id,
+            timestamp_ms=order.timestamp_ms,
+        )
+    )
+
+
+def _assert_bounds(pair: SpentPair, order: Order) -> None:
+    position = pair.p33.exchange_amt or Decimal(0)
+    closing = Side.SELL if position > 0 else Side.BUY
+    within = (
+        order.plan_id == pair.plan.plan_id
+        and order.symbol == pair.plan.symbol
+        and order.symbol in settings.APPLY_ALLOWLIST
+        and order.side == closing
+        and Decimal(0) < order.quantity <= min(pair.safe_quantity, abs(position))
+    )
+    if not within:
+        raise OutOfBounds(f"order {order.client_order_id} is not what its permits allow")

@@ -1,0 +1,35 @@
+"""The role warden: resolver's questions, janitor, and in the demo the exit feed. It has no key that trades."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+
+from apply.exits.demo import DemoFeed
+from apply.janitor import Janitor
+from apply.resolver import Resolver
+from quantum import clock
+from quantum.exchange import connect
+from quantum.exchange.reading import ReadFailed
+from quantum.log import log
+from quantum.redis import RedisError, command_client
+from quantum.roles import Watch
+
+TURN_S = 1.0
+
+
+def run(watch: Watch) -> None:
+    client = command_client()
+    duties = [Janitor(client=client).tick, Resolver(reader=connect.reader(), client=client).tick]
+    if settings.EXIT_BRAIN == "demo":
+        duties.append(DemoFeed(client=client).tick)
+    while watch.keep():
+        for duty in duties:
+            try:
+                duty()
+            except (RedisError, DatabaseError, ReadFailed) as error:
+                # The next turn tries again; nothing here is the only way a plan ends.
+                log.warning("warden could not do its round", error=type(error).__name__)
+                close_old_connections()
+        clock.sleep_s(TURN_S)

@@ -1,0 +1,25 @@
+-- Write one gate's permit and wake the waiter when there is something to look at.
+-- KEYS 1 this gate's permit  2 pair (companion hash)  3 receipt  4 wake of the plan
+-- ARGV 1 gate  2 digest  3 permit bytes  4 expiry ms (epoch)  5 '1' for a denial  6 pair and wake life ms
+-- Returns {1, ttl ms} issued; {2, bytes} a live permit of this gate stands and is kept;
+--      or {0, reason}: already_consumed, digest_mismatch, expired_permit.
+-- It never takes the other gate's permit key: the companion hash tells whether that one lives.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('EXISTS', KEYS[3]) == 1 then return {0, 'already_consumed'} end
+local digest = redis.call('HGET', KEYS[2], 'digest')
+if digest and digest ~= ARGV[2] then return {0, 'digest_mismatch'} end
+local life = tonumber(ARGV[4]) - now
+if life <= 0 then return {0, 'expired_permit'} end
+local standing = redis.pcall('GET', KEYS[1])
+if type(standing) == 'string' and digest then return {2, standing} end
+
+redis.call('SET', KEYS[1], ARGV[3], 'PX', life)
+redis.call('HSET', KEYS[2], 'digest', ARGV[2], ARGV[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[6])
+local other = redis.call('HGET', KEYS[2], ARGV[1] == 'governor' and 'p33' or 'governor')
+if ARGV[5] == '1' or (other and tonumber(other) > now) then
+  redis.call('RPUSH', KEYS[4], '1')
+  redis.call('PEXPIRE', KEYS[4], ARGV[6])
+end
+return {1, life}

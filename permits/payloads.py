@@ -1,0 +1,231 @@
+"""Permit JSON: written once with exact decimal text, read strictly. No clock, no Redis, no database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from quantum import amounts
+
+BYTES_MAX = 4096
+DEPTH_MAX = 5
+VERSION = 1
+
+GOVERNOR, P33 = "governor", "p33"
+SIGNED_FIELDS = (
+    "v",
+    "plan_id",
+    "gate",
+    "symbol",
+    "digest",
+    "mode",
+    "account",
+    "issuer",
+    "created_at",
+    "expires_at",
+)
+"""With signatures required a permit that lacks one of these is malformed."""
+
+
+class Malformed(Exception):
+    """Permit bytes that are not a permit. The text is safe to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a gate decided, before it is written and signed."""
+
+    gate: str
+    plan_id: str
+    symbol: str
+    digest: str
+    mode: str
+    account: str
+    issuer: str
+    verdict: bool
+    reason: str
+    created_at: Decimal
+    expires_at: Decimal
+    quantity: Decimal = Decimal(0)
+    exchange_amt: Decimal = Decimal(0)
+    ledger_amt: Decimal = Decimal(0)
+    observed_at: Decimal | None = None
+    context: dict[str, Decimal | str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A permit as read. None means the field was left out (only with signatures optional)."""
+
+    gate: str
+    verdict: bool
+    reason: str
+    plan_id: str | None
+    symbol: str | None
+    digest: str | None
+    mode: str | None
+    account: str | None
+    issuer: str | None
+    created_at: Decimal | None
+    expires_at: Decimal | None
+    consumed: bool
+    quantity: Decimal | None
+    exchange_amt: Decimal | None
+    raw: bytes
+
+
+def body(answer: Answer) -> bytes:
+    """The JSON of a permit without its signature; quantities stand in their exact decimal text."""
+    members: dict[str, Any] = {"v": VERSION, "gate": answer.gate, "plan_id": answer.plan_id}
+    if answer.gate == GOVERNOR:
+        members |= {
+            "granted": answer.verdict,
+            "symbol": answer.symbol,
+            "decision": "EXECUTE" if answer.verdict else "BLOCKED",
+            "computed_qty": answer.quantity,
+            "computed_notional": Decimal(0),
+            "consumed": False,
+        }
+    else:
+        members |= {
+            "allow": answer.verdict,
+            "symbol": answer.symbol,
+            "safe_close_qty": answer.quantity,
+            "exchange_position_amt": answer.exchange_amt,
+            "ledger_amt": answer.ledger_amt,
+        }
+        if answer.observed_at is not None:
+            members["observed_at"] = answer.observed_at
+    if answer.context:
+        members["context"] = answer.context
+    members |= {
+        "reason": answer.reason,
+        "digest": answer.digest,
+        "mode": answer.mode,
+        "account": answer.account,
+        "issuer": answer.issuer,
+        "created_at": answer.created_at,
+        "expires_at": answer.expires_at,
+    }
+    return _written(members).encode()
+
+
+def _written(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{_written(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, Decimal):
+        return amounts.plain(value)
+    return json.dumps(value)
+
+
+def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
+    """Raises Malformed, and nothing else, whatever the bytes are."""
+    members = _object(raw)
+    if all_fields:
+        missing = [name for name in SIGNED_FIELDS if name not in members]
+        if missing:
+            raise Malformed(f"field {missing[0]} is missing")
+    if members.get("gate", gate) != gate:
+        raise Malformed("the permit of the other gate")
+    verdict = _boolean(members, "granted" if gate == GOVERNOR else "allow")
+    permit = Permit(
+        gate=gate,
+        verdict=verdict,
+        reason=_text(members, "reason") or "",
+        plan_id=_text(members, "plan_id"),
+        symbol=_text(members, "symbol"),
+        digest=_text(members, "digest"),
+        mode=_text(members, "mode"),
+        account=_text(members, "account"),
+        issuer=_text(members, "issuer"),
+        created_at=_amount(members, "created_at"),
+        expires_at=_amount(members, "expires_at"),
+        consumed="consumed" in members and _boolean(members, "consumed"),
+        quantity=_amount(members, "computed_qty" if gate == GOVERNOR else "safe_close_qty"),
+        exchange_amt=_amount(members, "exchange_position_amt", signed=True) if gate == P33 else None,
+        raw=raw,
+    )
+    if gate == P33 and verdict:
+        _check_safe_quantity(permit)
+    return permit
+
+
+def _check_safe_quantity(permit: Permit) -> None:
+    """A grant that contradicts itself is refused before anything is spent, not clamped in silence."""
+    if permit.quantity is None or permit.quantity <= 0:
+        raise Malformed("safe_close_qty is not above zero")
+    if permit.exchange_amt is None or permit.quantity > abs(permit.exchange_amt):
+        raise Malformed("safe_close_qty is larger than exchange_position_amt")
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    if len(raw) > BYTES_MAX:
+        raise Malformed(f"larger than {BYTES_MAX} bytes")
+    try:
+        found = json.loads(
+            raw.decode("utf-8"),
+            parse_float=_number,
+            parse_int=_number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique_members,
+        )
+    except (ValueError, RecursionError):
+        raise Malformed("not valid JSON") from None
+    if not isinstance(found, dict) or _depth(found) > DEPTH_MAX:
+        raise Malformed(f"not an object of at most {DEPTH_MAX} levels")
+    return found
+
+
+def _number(text: str) -> Decimal:
+    value = amounts.parse(text)
+    if value is None:
+        raise ValueError("not a plain number of sane size")
+    return value
+
+
+def _refuse_constant(_text: str) -> Decimal:
+    raise ValueError("NaN and infinity are not numbers")
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is given twice")
+    return members
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max((_depth(item) for item in value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max((_depth(item) for item in value), default=0)
+    return 0
+
+
+def _boolean(members: dict[str, Any], name: str) -> bool:
+    value = members.get(name)
+    if not isinstance(value, bool):
+        raise Malformed(f"{name} is not true or false")
+    return value
+
+
+def _text(members: dict[str, Any], name: str) -> str | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if not isinstance(value, str) or len(value) > 400:
+        raise Malformed(f"{name} is not a text of sane length")
+    return value
+
+
+def _amount(members: dict[str, Any], name: str, *, signed: bool = False) -> Decimal | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if isinstance(value, str):
+        value = amounts.parse(value)
+    if not isinstance(value, Decimal) or (value < 0 and not signed):
+        raise Malformed(f"{name} is not a plain number")
+    return value

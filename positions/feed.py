@@ -1,0 +1,231 @@
+"""The feed: what the exchange holds, how old that knowledge is, and trades that are not ours.
+
+One call reads all symbols, every heartbeat and whenever something moved. A failed or partial answer
+changes nothing: the old snapshot goes on ageing until the Brain refuses it (I12).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection, transaction
+
+from positions import ledger
+from positions.ledger import SeenTrade
+from positions.models import Balance, Fill, LedgerEntry
+from positions.verdict import Observed
+from quantum import amounts, clock
+from quantum.exchange.reading import Reader, ReadFailed
+from quantum.exchange.types import Position, PositionsRead, SymbolRules
+from quantum.log import log
+from quantum.redis import RedisError, blocking_client, command_client
+
+RULES_LIFE_S = 3600.0
+REFRESH_GAP_S = 0.25
+UNREADABLE_PAUSE_S = 1.0
+SNAPSHOT_EVERY_S = 8.0
+
+
+class Feed(threading.Thread):
+    def __init__(self, *, reader: Reader, stopping: Callable[[], bool]) -> None:
+        super().__init__(name="feed", daemon=True)
+        self._reader = reader
+        self._stopping = stopping
+        self._beat_s = float(settings.P33_HEARTBEAT_SEC)
+        self._wakes = blocking_client(block_s=self._beat_s)
+        self._commands = command_client()
+        self._one_at_a_time = threading.Lock()
+        self._read: PositionsRead | None = None
+        self._read_boot_s = 0.0
+        self._rules: dict[str, SymbolRules] = {}
+        self._rules_boot_s = 0.0
+        self._client_ids: dict[int, str] = {}
+        self._readable = True
+        self._projected: dict[str, tuple[Decimal | None, float]] = {}
+        self.hedged = False
+
+    # ---- what the Brain asks
+
+    def observed(self, symbol: str, *, not_before_ms: int) -> Observed:
+        """The snapshot, provided it was asked for after not_before_ms; otherwise one fresh read."""
+        read = self._read
+        if read is None or read.asked_ms < not_before_ms:
+            self.refresh(newer_than_ms=not_before_ms)
+        return self._observed(symbol)
+
+    def rules(self, symbol: str) -> SymbolRules | None:
+        return self._rules.get(symbol)
+
+    def look_again(self, symbol: str) -> Observed:
+        """Exchange and ledger disagree: read both sides of the difference once more, coalesced."""
+        if clock.boot_s() - self._read_boot_s > REFRESH_GAP_S:
+            self.refresh(newer_than_ms=self._reader.now_ms())
+        self._catch_up_safely(symbol)
+        return self._observed(symbol)
+
+    def refresh(self, *, newer_than_ms: int) -> None:
+        """Whoever waited for the lock while another read finds that read new enough."""
+        with self._one_at_a_time:
+            if self._read is not None and self._read.asked_ms >= newer_than_ms:
+                return
+            try:
+                self._take(self._reader.positions())
+            except ReadFailed as failed:
+                self._tell_unreadable(failed)
+
+    # ---- the heartbeat
+
+    def run(self) -> None:
+        """An error that is not expected here ends the thread, and with it the role (see brain.run)."""
+        while not self._stopping():
+            try:
+                self._beat()
+                self._wait_for_wake()
+            except ReadFailed as failed:
+                self._tell_unreadable(failed)
+                clock.sleep_s(UNREADABLE_PAUSE_S)
+            except RedisError:
+                clock.sleep_s(UNREADABLE_PAUSE_S)  # snapshots in Redis are for readers; the Brain has its own
+            except DatabaseError as error:
+                log.warning("feed could not write", error=type(error).__name__)
+                close_old_connections()
+                clock.sleep_s(UNREADABLE_PAUSE_S)
+        connection.close()
+
+    def _beat(self) -> None:
+        if clock.boot_s() - self._rules_boot_s > RULES_LIFE_S or not self._rules:
+            self._reader.sync_clock()
+            self.hedged = self._reader.hedge_mode()
+            self._rules = self._reader.symbol_rules()
+            self._rules_boot_s = clock.boot_s()
+        with self._one_at_a_time:
+            self._take(self._reader.positions())
+        read = self._read
+        if read is None:
+            return
+        if settings.APPLY_MODE == "paper" and ledger.is_empty():
+            self._adopt(read)
+        for symbol in self._differing(read):
+            self._catch_up(symbol)
+        self._project(read)
+
+    def _take(self, read: PositionsRead) -> None:
+        self._read, self._read_boot_s = read, clock.boot_s()
+        if not self._readable:
+            self._readable = True
+            log.info("positions can be read again")
+
+    def _wait_for_wake(self) -> None:
+        self._wakes.blpop([settings.KEYS.feed_wake], timeout=self._beat_s)
+        self._commands.delete(settings.KEYS.feed_wake)  # ten wakes at once are one read
+
+    def _tell_unreadable(self, failed: ReadFailed) -> None:
+        if self._readable:
+            self._readable = False
+            log.warning("positions cannot be read", error=str(failed))
+
+    def _observed(self, symbol: str) -> Observed:
+        read = self._read
+        if read is None:
+            return Observed(amount=None, age_s=Decimal(0), observed_at=Decimal(0))
+        age_s = Decimal(str(round(clock.boot_s() - self._read_boot_s, 3)))
+        return Observed(amount=read.amount(symbol), age_s=age_s, observed_at=Decimal(read.asked_ms) / 1000)
+
+    # ---- trades that are not ours
+
+    def _adopt(self, read: PositionsRead) -> None:
+        adopted = ledger.adopt(
+            read, symbols=settings.APPLY_ALLOWLIST, actor="feed", reason="first start in paper mode"
+        )
+        if adopted:
+            log.info("ledger adopted what the paper exchange holds", symbols=len(adopted))
+
+    def _differing(self, read: PositionsRead) -> list[str]:
+        balances = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "amount")
+        return [symbol for symbol, amount in balances if read.amount(symbol) != amount]
+
+    def _catch_up_safely(self, symbol: str) -> None:
+        try:
+            self._catch_up(symbol)
+        except ReadFailed as failed:
+            self._tell_unreadable(failed)
+
+    def _catch_up(self, symbol: str) -> None:
+        """Store every trade since the watermark; book those of declared entry bots.
+
+        The watermark is the feed's own: an exit booked by apply at a later time must not hide an
+        entry that came before it. Trade ids make the overlap harmless.
+        """
+        balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
+        if balance is None:
+            return
+        trades = self._reader.trades_since(symbol=symbol, since_ms=balance.trades_from_ms)
+        known = set(
+            Fill.objects.filter(
+                account=settings.ACCOUNT, symbol=symbol, trade_id__in=[trade.trade_id for trade in trades]
+            ).values_list("trade_id", flat=True)
+        )
+        seen = [
+            SeenTrade(trade, self._client_id(symbol, trade.order_id))
+            for trade in trades
+            if trade.trade_id not in known
+        ]
+        if not trades:
+            return
+        entries = [trade for trade in seen if trade.is_declared_entry]
+        with transaction.atomic():
+            ledger.store(seen)
+            ledger.book(entries, kind=LedgerEntry.Kind.ENTRY, actor="feed")
+            Balance.objects.filter(pk=balance.pk).update(
+                trades_from_ms=max(trade.time_ms for trade in trades)
+            )
+        for stranger in seen:
+            if not (stranger.is_ours or stranger.is_declared_entry):
+                log.warning(
+                    "a trade of unknown origin moved the position",
+                    symbol=symbol,
+                    trade=stranger.trade.trade_id,
+                )
+        if entries:
+            ledger.project(self._commands, symbol)
+
+    def _client_id(self, symbol: str, order_id: int) -> str:
+        """Trades do not say whose order they were; the order does."""
+        if order_id not in self._client_ids:
+            order = self._reader.order_by_id(symbol=symbol, order_id=order_id)
+            self._client_ids[order_id] = order.client_order_id if order else ""
+        return self._client_ids[order_id]
+
+    # ---- readers in Redis
+
+    def _project(self, read: PositionsRead) -> None:
+        """At once where the amount changed; otherwise often enough for an age check, and no oftener."""
+        pipeline = self._commands.pipeline(transaction=False)
+        now_s = clock.boot_s()
+        for symbol in set(settings.APPLY_ALLOWLIST) | set(read.positions):
+            amount, told_s = self._projected.get(symbol, (None, 0.0))
+            if amount == read.amount(symbol) and now_s - told_s < SNAPSHOT_EVERY_S:
+                continue
+            self._projected[symbol] = read.amount(symbol), now_s
+            fields = _snapshot(read.positions.get(symbol), read)
+            pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
+        pipeline.execute()
+
+
+def _snapshot(position: Position | None, read: PositionsRead) -> dict[str, str]:
+    amount = position.amount if position else Decimal(0)
+    side = "FLAT" if amount == 0 else "LONG" if amount > 0 else "SHORT"
+    return {
+        "position_amt": amounts.plain(amount),
+        "side": side,
+        "entry_price": amounts.plain(position.entry_price) if position else "0",
+        "mark_price": amounts.plain(position.mark_price) if position else "",
+        "unrealized_pnl": amounts.plain(position.unrealized_pnl) if position else "0",
+        "leverage": "",  # the position call (v3) does not tell it
+        "ts_epoch": amounts.plain(Decimal(read.asked_ms) / 1000),
+        "source": "rest",
+    }

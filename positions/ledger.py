@@ -1,0 +1,185 @@
+"""The only writer of the ledger. It moves by a fill seen once, or by an adoption with who and why (I11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from positions.models import Balance, Fill, LedgerEntry
+from positions.verdict import Ledger
+from quantum import amounts, audit, clock
+from quantum.exchange.types import PositionsRead, Trade
+from quantum.redis import Client
+
+OWN_PREFIX = "q-"
+EXCHANGE_PREFIXES = ("autoclose-", "adl_autoclose", "settlement_autoclose-", "delivery_autoclose-")
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTrade:
+    trade: Trade
+    client_order_id: str
+
+    @property
+    def is_ours(self) -> bool:
+        return self.client_order_id.startswith(OWN_PREFIX)
+
+    @property
+    def is_declared_entry(self) -> bool:
+        """From the user's own entry bot, by LEDGER_SOURCES. The exchange's own orders never are."""
+        if self.is_ours or self.client_order_id.startswith(EXCHANGE_PREFIXES):
+            return False
+        sources = settings.LEDGER_SOURCES
+        return "*" in sources or (bool(sources) and self.client_order_id.startswith(tuple(sources)))
+
+
+_VIEW = """
+SELECT b.amount, b.moved_ms, b.exit_ms,
+       (SELECT plan_id FROM positions_symbollock WHERE account = %s AND symbol = %s),
+       (SELECT reason FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL)
+FROM (SELECT 1 AS one) AS always LEFT JOIN positions_balance b ON b.account = %s AND b.symbol = %s
+"""
+
+
+def view(symbol: str) -> Ledger:
+    """All that our own record says of a symbol, for the Brain. One statement: it lies on the path of every exit."""
+    account = settings.ACCOUNT
+    with connection.cursor() as cursor:
+        cursor.execute(_VIEW, (account, symbol, symbol, account, symbol))
+        amount, moved_ms, exit_ms, locked_by, hold = cursor.fetchone()
+    return Ledger(
+        amount=None if amount is None else Decimal(amounts.plain(Decimal(amount))),
+        moved_ms=moved_ms or 0,
+        locked_by=locked_by or "",
+        hold=hold or "",
+        since_exit_s=None if exit_ms is None else Decimal(clock.now_ms() - exit_ms) / 1000,
+    )
+
+
+def is_empty() -> bool:
+    return not Balance.objects.filter(account=settings.ACCOUNT).exists()
+
+
+def adopt(read: PositionsRead, *, symbols: Iterable[str], actor: str, reason: str) -> list[str]:
+    """First start: take what the exchange holds as our record, once. Flat symbols are entered as zero,
+    so that what a declared entry bot opens later has something to be added to."""
+    adopted = sorted(set(symbols) | set(read.positions))
+    with transaction.atomic():
+        if not is_empty():
+            return []
+        for symbol in adopted:
+            _adopt_one(symbol, read, actor=actor, reason=reason)
+    return adopted
+
+
+def _adopt_one(symbol: str, read: PositionsRead, *, actor: str, reason: str) -> None:
+    position, amount = read.positions.get(symbol), read.amount(symbol)
+    # Trades up to the position's own update time are inside the adopted amount.
+    seen_ms = (position.updated_ms if position else read.asked_ms) + 1
+    Balance.objects.create(
+        account=settings.ACCOUNT, symbol=symbol, amount=amount, moved_ms=seen_ms, trades_from_ms=seen_ms
+    )
+    LedgerEntry.objects.create(
+        account=settings.ACCOUNT,
+        symbol=symbol,
+        kind=LedgerEntry.Kind.ADOPTED,
+        delta=amount,
+        balance=amount,
+        actor=actor,
+        reason=reason,
+        at=clock.from_ms(read.asked_ms),
+    )
+    audit.record(
+        kind="ledger_adopted",
+        actor=actor,
+        symbol=symbol,
+        reason=reason,
+        data={"amount": amounts.plain(amount)},
+    )
+
+
+def store(trades: Iterable[SeenTrade]) -> None:
+    """Keep what the exchange reported. A trade that is told twice is one row."""
+    Fill.objects.bulk_create([_fill(seen) for seen in trades], ignore_conflicts=True)
+
+
+def _fill(seen: SeenTrade) -> Fill:
+    trade = seen.trade
+    return Fill(
+        account=settings.ACCOUNT,
+        symbol=trade.symbol,
+        trade_id=trade.trade_id,
+        order_id=trade.order_id,
+        client_order_id=seen.client_order_id,
+        side=trade.side.value,
+        quantity=trade.quantity,
+        price=trade.price,
+        realized_pnl=trade.realized_pnl,
+        commission=trade.commission,
+        commission_asset=trade.commission_asset,
+        at=clock.from_ms(trade.time_ms),
+    )
+
+
+def book(trades: list[SeenTrade], *, kind: LedgerEntry.Kind, actor: str, plan_id: str = "") -> int:
+    """Inside the caller's transaction: move the ledger by each stored fill that has not moved it yet.
+
+    The compare-and-set on `booked` makes a second booking impossible, whoever comes second.
+    """
+    return sum(_book_one(seen.trade, kind=kind, actor=actor, plan_id=plan_id) for seen in trades)
+
+
+def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str) -> int:
+    stored = Fill.objects.filter(account=settings.ACCOUNT, symbol=trade.symbol, trade_id=trade.trade_id)
+    balance = (
+        Balance.objects.select_for_update().filter(account=settings.ACCOUNT, symbol=trade.symbol).first()
+    )
+    if balance is None or not stored.filter(booked=False).update(booked=True):
+        return 0
+    balance.amount += trade.signed_quantity
+    balance.version += 1
+    balance.moved_ms = max(balance.moved_ms, trade.time_ms)
+    if kind is LedgerEntry.Kind.EXIT:
+        balance.exit_ms = clock.now_ms()
+    balance.save(update_fields=["amount", "version", "moved_ms", "exit_ms"])
+    LedgerEntry.objects.create(
+        account=settings.ACCOUNT,
+        symbol=trade.symbol,
+        kind=kind,
+        delta=trade.signed_quantity,
+        balance=balance.amount,
+        fill=stored.get(),
+        plan_id=plan_id,
+        actor=actor,
+        at=clock.from_ms(trade.time_ms),
+    )
+    audit.record(
+        kind="ledger_moved",
+        actor=actor,
+        plan_id=plan_id,
+        symbol=trade.symbol,
+        data={
+            "delta": amounts.plain(trade.signed_quantity),
+            "balance": amounts.plain(balance.amount),
+            "by": kind.value,
+        },
+    )
+    return 1
+
+
+def project(client: Client, symbol: str, *, last: dict[str, str] | None = None) -> None:
+    """For readers in Redis. The Brain reads the database, so a hand edit there moves nothing."""
+    balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
+    if balance is None:
+        return
+    fields = {
+        "last_known_amt": amounts.plain(balance.amount),
+        "updated_at": f"{clock.now_s():.3f}",
+        "version": str(balance.version),
+        **(last or {}),
+    }
+    client.hset(settings.KEYS.ledger(symbol), mapping=fields)

@@ -1,0 +1,106 @@
+"""The Brain's judgement: may this much be closed, do ledger and exchange agree? Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from quantum import amounts
+from quantum.reasons import BrainReason
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the exchange said. amount None: it could not be read, which is never the same as flat (I12)."""
+
+    amount: Decimal | None
+    age_s: Decimal
+    observed_at: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What our own record says. amount None: the symbol was never entered."""
+
+    amount: Decimal | None
+    moved_ms: int
+    locked_by: str
+    hold: str
+    since_exit_s: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    lot_step: Decimal
+    market_step: Decimal
+    market_min: Decimal
+    market_max: Decimal
+    tolerance_pct: Decimal
+    stale_after_s: Decimal
+    cooldown_s: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    reason: BrainReason
+    safe_quantity: Decimal
+    compared: dict[str, Decimal | str]
+
+    @property
+    def allowed(self) -> bool:
+        return self.reason is BrainReason.SANITY_CHECKS_PASSED
+
+
+def evaluate(*, percent: int, observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict:
+    """Checks in order; the first that fails answers, with the numbers it compared."""
+    refusal = _not_now(observed, ledger, bounds) or _disagreement(observed, ledger, bounds)
+    if refusal is not None:
+        return refusal
+    assert observed.amount is not None and ledger.amount is not None  # noqa: S101  decided just above
+    smaller = min(abs(observed.amount), abs(ledger.amount))
+    safe = amounts.floor_to_step(smaller * percent / 100, bounds.market_step)
+    safe = min(safe, bounds.market_max)
+    if safe < bounds.market_min or safe <= 0:
+        return _deny(BrainReason.BELOW_MIN_QUANTITY, quantity=safe, minimum=bounds.market_min)
+    compared: dict[str, Decimal | str] = {"exchange_amt": observed.amount, "ledger_amt": ledger.amount}
+    return Verdict(BrainReason.SANITY_CHECKS_PASSED, safe, compared)
+
+
+def _not_now(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict | None:
+    if ledger.hold:
+        return _deny(BrainReason.HOLD_ACTIVE, hold=ledger.hold)
+    if ledger.locked_by:
+        return _deny(BrainReason.ORDER_IN_FLIGHT, locked_by=ledger.locked_by)
+    if ledger.since_exit_s is not None and ledger.since_exit_s < bounds.cooldown_s:
+        return _deny(
+            BrainReason.COOLDOWN_IN_FLIGHT, since_exit_s=ledger.since_exit_s, cooldown_s=bounds.cooldown_s
+        )
+    if observed.amount is None:
+        return _deny(BrainReason.NO_EXCHANGE_SNAPSHOT, exchange_amt="never read")
+    if observed.age_s > bounds.stale_after_s:
+        return _deny(BrainReason.STALE_EXCHANGE_STATE, age_s=observed.age_s, limit_s=bounds.stale_after_s)
+    return None
+
+
+def _disagreement(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict | None:
+    exchange, ours = observed.amount, ledger.amount
+    assert exchange is not None  # noqa: S101  _not_now has answered that
+    if ours is None:
+        return _deny(BrainReason.LEDGER_MISSING, exchange_amt=exchange, ledger_amt="missing")
+    diff = abs(exchange - ours)
+    tolerance = max(bounds.lot_step, abs(exchange) * bounds.tolerance_pct / 100)
+    if exchange * ours < 0:
+        return _deny(
+            BrainReason.SIDE_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance
+        )
+    if diff > tolerance:
+        return _deny(
+            BrainReason.QTY_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance
+        )
+    if exchange == 0:
+        return _deny(BrainReason.NO_POSITION, exchange_amt=exchange, ledger_amt=ours)
+    return None
+
+
+def _deny(reason: BrainReason, **compared: Decimal | str) -> Verdict:
+    return Verdict(reason, Decimal(0), compared)

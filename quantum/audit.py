@@ -1,0 +1,36 @@
+"""The only writer of audit events. Call it inside the transaction of the fact it records (I10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantum.models import AuditEvent
+
+
+def event(
+    *,
+    kind: str,
+    actor: str,
+    plan_id: str = "",
+    symbol: str = "",
+    reason: str = "",
+    data: dict[str, Any] | None = None,
+) -> AuditEvent:
+    """An unsaved event, for writers that insert many at once."""
+    return AuditEvent(
+        kind=kind, actor=actor, plan_id=plan_id, symbol=symbol[:40], reason=reason[:400], data=data or {}
+    )
+
+
+def record(
+    *,
+    kind: str,
+    actor: str,
+    plan_id: str = "",
+    symbol: str = "",
+    reason: str = "",
+    data: dict[str, Any] | None = None,
+) -> AuditEvent:
+    made = event(kind=kind, actor=actor, plan_id=plan_id, symbol=symbol, reason=reason, data=data)
+    made.save(force_insert=True)
+    return made

@@ -1,0 +1,9 @@
+"""The paper exchange: Binance's USD-M futures protocol on loopback, with exact books.
+
+market.py    symbols and prices          book.py      positions and realised profit (pure)
+errors.py    the codes it answers with   orders.py    what an order request must look like
+store.py     the SQLite file: its memory venue.py      places, fills and cancels orders
+auth.py      keys, signatures, clock     scenario.py  scripted faults, as data
+api.py       one function per endpoint   server.py    HTTP, weights, faults, control plane
+process.py   runs it as a child process  __main__.py  its command line
+"""

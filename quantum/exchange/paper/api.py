@@ -1,0 +1,403 @@
+"""One function per endpoint: parameters in, the JSON of the exchange out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+
+from quantum.exchange.paper.book import EIGHT_PLACES, ZERO
+from quantum.exchange.paper.errors import ApiError
+from quantum.exchange.paper.market import Listing
+from quantum.exchange.paper.orders import required, ticket
+from quantum.exchange.paper.store import Received, StoredOrder, StoredTrade
+from quantum.exchange.paper.venue import Venue
+
+TRADES_DEFAULT = 500
+TRADES_MAX = 1000
+WEEK_MS = 7 * 24 * 3600 * 1000
+Params = Mapping[str, str]
+
+
+class Needs(Enum):
+    NOTHING = "nothing"
+    KEY = "key"
+    SIGNATURE = "signature"
+    TRADE = "signature of the trade key"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, authenticated, with the time it came in."""
+
+    venue: Venue
+    params: Params
+    now_ms: int
+    received: Received
+    fill_percent: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    name: str
+    weight: int
+    needs: Needs
+    answer: Callable[[Call], object]
+
+
+def ping(call: Call) -> object:
+    return {}
+
+
+def server_time(call: Call) -> object:
+    return {"serverTime": call.now_ms}
+
+
+def exchange_info(call: Call) -> object:
+    limits = [
+        ("REQUEST_WEIGHT", "MINUTE", 1, 2400),
+        ("ORDERS", "MINUTE", 1, 1200),
+        ("ORDERS", "SECOND", 10, 300),
+    ]
+    names = ("rateLimitType", "interval", "intervalNum", "limit")
+    return {
+        "timezone": "UTC",
+        "serverTime": call.now_ms,
+        "futuresType": "U_MARGINED",
+        "rateLimits": [dict(zip(names, limit, strict=True)) for limit in limits],
+        "exchangeFilters": [],
+        "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
+        "symbols": [_symbol_info(listing) for listing in call.venue.market.listings.values()],
+    }
+
+
+def premium_index(call: Call) -> object:
+    wanted = call.params.get("symbol")
+    rows = [_premium(call, symbol) for symbol in _symbols(call, wanted)]
+    return rows[0] if wanted else rows
+
+
+def position_risk_v2(call: Call) -> object:
+    return [_position_v2(call, symbol) for symbol in _symbols(call, call.params.get("symbol"))]
+
+
+def position_risk_v3(call: Call) -> object:
+    """Version 3 leaves flat symbols out, and tells neither leverage nor margin type."""
+    symbols = _symbols(call, call.params.get("symbol"))
+    return [_position_v3(call, symbol) for symbol in symbols if call.venue.holding(symbol).amount]
+
+
+def get_position_mode(call: Call) -> object:
+    return {"dualSidePosition": call.venue.hedge_mode}
+
+
+def set_position_mode(call: Call) -> object:
+    text = required(call.params, "dualSidePosition")
+    if text not in ("true", "false"):
+        raise ApiError(-1102, "dualSidePosition")
+    call.venue.set_hedge_mode(on=text == "true")
+    return {"code": 200, "msg": "success"}
+
+
+def set_leverage(call: Call) -> object:
+    (symbol,) = _symbols(call, required(call.params, "symbol"))
+    leverage = _whole(call, "leverage")
+    call.venue.set_leverage(symbol=symbol, leverage=leverage)
+    return {"symbol": symbol, "leverage": leverage, "maxNotionalValue": "1000000"}
+
+
+def new_order(call: Call) -> object:
+    """Answers NEW with zeros although it filled, unless RESULT is asked: as the exchange does."""
+    venue = call.venue
+    asked = ticket(params=call.params, listings=venue.market.listings, hedge_mode=venue.hedge_mode)
+    order = venue.place(
+        ticket=asked, received=call.received, now_ms=call.now_ms, fill_percent=call.fill_percent
+    )
+    return order_json(order, as_ack=call.params.get("newOrderRespType", "ACK") != "RESULT")
+
+
+def get_order(call: Call) -> object:
+    order = _named_order(call, unknown=-2013)
+    return {**order_json(order), "time": order.time_ms}
+
+
+def cancel_order(call: Call) -> object:
+    order = _named_order(call, unknown=-2011)
+    return order_json(call.venue.cancel(order=order, now_ms=call.now_ms))
+
+
+def open_orders(call: Call) -> object:
+    wanted = call.params.get("symbol")
+    for symbol in _symbols(call, wanted):
+        call.venue.mark(symbol=symbol, now_ms=call.now_ms)
+    rows = call.venue.store.open_orders(symbol=wanted)
+    return [{**order_json(order), "time": order.time_ms} for order in rows]
+
+
+def user_trades(call: Call) -> object:
+    """fromId goes with neither time; without any of them the newest of the last seven days."""
+    (symbol,) = _symbols(call, required(call.params, "symbol"))
+    call.venue.mark(symbol=symbol, now_ms=call.now_ms)
+    limit = _whole(call, "limit") if "limit" in call.params else TRADES_DEFAULT
+    if not 1 <= limit <= TRADES_MAX:
+        raise ApiError(-1102, "limit")
+    where, newest = ["symbol = ?"], None
+    asked: list[object] = [symbol]
+    by_time = "startTime" in call.params or "endTime" in call.params
+    if "orderId" in call.params:
+        where.append("order_id = ?")
+        asked.append(_whole(call, "orderId"))
+    if "fromId" in call.params:
+        if by_time:
+            raise ApiError(-1128)
+        where.append("trade_id >= ?")
+        asked.append(_whole(call, "fromId"))
+    else:
+        start_ms, end_ms = _trade_window(call)
+        where.append("time_ms BETWEEN ? AND ?")
+        asked += [start_ms, end_ms]
+        newest = None if "startTime" in call.params else limit
+    rows = call.venue.store.trades(where=" AND ".join(where), values=asked, newest=newest, limit=limit)
+    return [_trade_json(row) for row in rows]
+
+
+def new_listen_key(call: Call) -> object:
+    if not call.venue.listen_key:
+        call.venue.set_listen_key(secrets.token_hex(32))
+    return {"listenKey": call.venue.listen_key}
+
+
+def keep_listen_key(call: Call) -> object:
+    if not call.venue.listen_key:
+        raise ApiError(-1125)
+    return {"listenKey": call.venue.listen_key}
+
+
+def close_listen_key(call: Call) -> object:
+    call.venue.set_listen_key("")
+    return {}
+
+
+def balance(call: Call) -> object:
+    wallet = _eight(call.venue.balance)
+    row = {"accountAlias": "paper", "asset": "USDT", "balance": wallet, "crossWalletBalance": wallet}
+    row |= {"crossUnPnl": _eight(_unrealized(call)), "availableBalance": wallet, "maxWithdrawAmount": wallet}
+    return [{**row, "marginAvailable": True, "updateTime": call.now_ms}]
+
+
+def account(call: Call) -> object:
+    wallet, unrealized = call.venue.balance, _unrealized(call)
+    return {
+        "totalWalletBalance": _eight(wallet),
+        "totalUnrealizedProfit": _eight(unrealized),
+        "totalMarginBalance": _eight(wallet + unrealized),
+        "availableBalance": _eight(wallet),
+        "maxWithdrawAmount": _eight(wallet),
+        "assets": [],
+        "positions": position_risk_v3(call),
+    }
+
+
+def order_json(order: StoredOrder, *, as_ack: bool = False) -> dict[str, object]:
+    hidden = as_ack and order.type == "MARKET"
+    executed = ZERO if hidden else order.executed
+    average = order.quote / order.executed if executed else ZERO
+    return {
+        "orderId": order.order_id,
+        "symbol": order.symbol,
+        "status": "NEW" if hidden else order.status,
+        "clientOrderId": order.client_id,
+        "price": _plain(order.price),
+        "avgPrice": format(average.quantize(EIGHT_PLACES), "f"),
+        "origQty": _plain(order.quantity),
+        "executedQty": _plain(executed),
+        "cumQty": _plain(executed),
+        "cumQuote": _plain(order.quote) if executed else "0",
+        "timeInForce": order.time_in_force,
+        "type": order.type,
+        "reduceOnly": order.reduce_only,
+        "closePosition": False,
+        "side": order.side,
+        "positionSide": "BOTH",
+        "stopPrice": "0",
+        "workingType": "CONTRACT_PRICE",
+        "priceProtect": False,
+        "origType": order.type,
+        "priceMatch": "NONE",
+        "selfTradePreventionMode": "NONE",
+        "goodTillDate": 0,
+        "updateTime": order.update_ms,
+    }
+
+
+def _trade_json(trade: StoredTrade) -> dict[str, object]:
+    return {
+        "buyer": trade.side == "BUY",
+        "commission": _eight(trade.commission),
+        "commissionAsset": "USDT",
+        "id": trade.trade_id,
+        "maker": False,
+        "orderId": trade.order_id,
+        "price": _plain(trade.price),
+        "qty": _plain(trade.quantity),
+        "quoteQty": _plain(trade.quantity * trade.price),
+        "realizedPnl": _eight(trade.realized),
+        "side": trade.side,
+        "positionSide": "BOTH",
+        "symbol": trade.symbol,
+        "time": trade.time_ms,
+    }
+
+
+def _position_v3(call: Call, symbol: str) -> dict[str, object]:
+    holding = call.venue.holding(symbol)
+    mark = call.venue.mark(symbol=symbol, now_ms=call.now_ms)
+    margin = _eight(abs(holding.amount) * mark / call.venue.leverage[symbol])
+    return {
+        "symbol": symbol,
+        "positionSide": "BOTH",
+        "positionAmt": _plain(holding.amount),
+        "entryPrice": _plain(holding.entry_price),
+        "breakEvenPrice": _plain(holding.entry_price),
+        "markPrice": _eight(mark),
+        "unRealizedProfit": _eight(holding.unrealized(price=mark)),
+        "liquidationPrice": "0",
+        "isolatedMargin": "0",
+        "notional": _eight(holding.amount * mark),
+        "marginAsset": "USDT",
+        "isolatedWallet": "0",
+        "initialMargin": margin,
+        "maintMargin": "0",
+        "positionInitialMargin": margin,
+        "openOrderInitialMargin": "0",
+        "adl": 1,
+        "bidNotional": "0",
+        "askNotional": "0",
+        "updateTime": call.venue.changed_ms.get(symbol, 0),
+    }
+
+
+def _position_v2(call: Call, symbol: str) -> dict[str, object]:
+    kept = ("symbol", "positionSide", "positionAmt", "entryPrice", "breakEvenPrice", "markPrice",
+            "unRealizedProfit", "liquidationPrice", "isolatedMargin", "notional", "isolatedWallet",
+            "updateTime")  # fmt: skip
+    row = _position_v3(call, symbol)
+    own = {"marginType": "cross", "isAutoAddMargin": "false", "maxNotionalValue": "1000000"}
+    return {name: row[name] for name in kept} | own | {"leverage": str(call.venue.leverage[symbol])}
+
+
+def _premium(call: Call, symbol: str) -> dict[str, object]:
+    mark = _eight(call.venue.mark(symbol=symbol, now_ms=call.now_ms))
+    prices = {"markPrice": mark, "indexPrice": mark, "estimatedSettlePrice": mark}
+    rates = {"lastFundingRate": "0.00010000", "interestRate": "0.00010000", "nextFundingTime": 0}
+    return {"symbol": symbol, **prices, **rates, "time": call.now_ms}
+
+
+def _symbol_info(listing: Listing) -> dict[str, object]:
+    base, lot = listing.symbol.removesuffix("USDT"), {"stepSize": _plain(listing.step)}
+    lot["minQty"] = _plain(listing.quantity_min)
+    market_lot = {**lot, "filterType": "MARKET_LOT_SIZE", "maxQty": _plain(listing.market_quantity_max)}
+    tick = _plain(listing.tick)
+    filters = [
+        {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000", "tickSize": tick},
+        {**lot, "filterType": "LOT_SIZE", "maxQty": _plain(listing.quantity_max)},
+        market_lot,
+        {"filterType": "MAX_NUM_ORDERS", "limit": 200},
+        {"filterType": "MIN_NOTIONAL", "notional": _plain(listing.notional_min)},
+    ]
+    return {
+        "symbol": listing.symbol,
+        "pair": listing.symbol,
+        "contractType": "PERPETUAL",
+        "status": "TRADING",
+        "baseAsset": base,
+        "quoteAsset": "USDT",
+        "marginAsset": "USDT",
+        "pricePrecision": listing.price_precision,
+        "quantityPrecision": listing.quantity_precision,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "filters": filters,
+        "orderTypes": ["LIMIT", "MARKET"],
+        "timeInForce": ["GTC"],
+    }
+
+
+def _symbols(call: Call, wanted: str | None) -> list[str]:
+    listings = call.venue.market.listings
+    if wanted is None:
+        return list(listings)
+    if wanted not in listings:
+        raise ApiError(-1121)
+    return [wanted]
+
+
+def _named_order(call: Call, *, unknown: int) -> StoredOrder:
+    (symbol,) = _symbols(call, required(call.params, "symbol"))
+    call.venue.mark(symbol=symbol, now_ms=call.now_ms)
+    if "orderId" in call.params:
+        order = call.venue.store.order(symbol=symbol, order_id=_whole(call, "orderId"))
+    else:
+        client_id = required(call.params, "origClientOrderId")
+        order = call.venue.store.order(symbol=symbol, client_id=client_id)
+    if order is None:
+        raise ApiError(unknown)
+    return order
+
+
+def _trade_window(call: Call) -> tuple[int, int]:
+    end_ms = _whole(call, "endTime") if "endTime" in call.params else call.now_ms
+    start_ms = _whole(call, "startTime") if "startTime" in call.params else end_ms - WEEK_MS
+    if "endTime" not in call.params:
+        end_ms = start_ms + WEEK_MS
+    if not 0 <= end_ms - start_ms <= WEEK_MS:
+        raise ApiError(-1128)
+    return start_ms, end_ms
+
+
+def _whole(call: Call, name: str) -> int:
+    text = required(call.params, name)
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ApiError(-1102, name)
+    return int(text)
+
+
+def _unrealized(call: Call) -> Decimal:
+    venue = call.venue
+    prices = {s: venue.mark(symbol=s, now_ms=call.now_ms) for s in venue.market.listings}
+    return sum((venue.holding(s).unrealized(price=prices[s]) for s in prices), ZERO)
+
+
+def _plain(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def _eight(value: Decimal) -> str:
+    return format(value.quantize(EIGHT_PLACES), "f")
+
+
+ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
+    ("GET", "/fapi/v1/ping"): Endpoint("ping", 1, Needs.NOTHING, ping),
+    ("GET", "/fapi/v1/time"): Endpoint("time", 1, Needs.NOTHING, server_time),
+    ("GET", "/fapi/v1/exchangeInfo"): Endpoint("exchangeInfo", 1, Needs.NOTHING, exchange_info),
+    ("GET", "/fapi/v1/premiumIndex"): Endpoint("premiumIndex", 1, Needs.NOTHING, premium_index),
+    ("GET", "/fapi/v2/positionRisk"): Endpoint("positionRisk", 5, Needs.SIGNATURE, position_risk_v2),
+    ("GET", "/fapi/v3/positionRisk"): Endpoint("positionRisk", 5, Needs.SIGNATURE, position_risk_v3),
+    ("GET", "/fapi/v1/positionSide/dual"): Endpoint("positionMode", 30, Needs.SIGNATURE, get_position_mode),
+    ("POST", "/fapi/v1/positionSide/dual"): Endpoint("setPositionMode", 1, Needs.TRADE, set_position_mode),
+    ("POST", "/fapi/v1/leverage"): Endpoint("leverage", 1, Needs.TRADE, set_leverage),
+    ("POST", "/fapi/v1/order"): Endpoint("order", 0, Needs.TRADE, new_order),
+    ("GET", "/fapi/v1/order"): Endpoint("getOrder", 1, Needs.SIGNATURE, get_order),
+    ("DELETE", "/fapi/v1/order"): Endpoint("cancelOrder", 1, Needs.TRADE, cancel_order),
+    ("GET", "/fapi/v1/openOrders"): Endpoint("openOrders", 40, Needs.SIGNATURE, open_orders),
+    ("GET", "/fapi/v1/userTrades"): Endpoint("userTrades", 5, Needs.SIGNATURE, user_trades),
+    ("POST", "/fapi/v1/listenKey"): Endpoint("listenKey", 1, Needs.KEY, new_listen_key),
+    ("PUT", "/fapi/v1/listenKey"): Endpoint("keepListenKey", 1, Needs.KEY, keep_listen_key),
+    ("DELETE", "/fapi/v1/listenKey"): Endpoint("closeListenKey", 1, Needs.KEY, close_listen_key),
+    ("GET", "/fapi/v2/balance"): Endpoint("balance", 5, Needs.SIGNATURE, balance),
+    ("GET", "/fapi/v3/balance"): Endpoint("balance", 5, Needs.SIGNATURE, balance),
+    ("GET", "/fapi/v2/account"): Endpoint("account", 5, Needs.SIGNATURE, account),
+    ("GET", "/fapi/v3/account"): Endpoint("account", 5, Needs.SIGNATURE, account),
+}

@@ -1,0 +1,225 @@
+"""The paper exchange as an HTTP server: routing, authentication, weights, faults, signals.
+
+Everything of the exchange runs on one thread, one request at a time: what an order does
+is done within one call and one commit. Only the waiting (latency) is concurrent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from quantum.exchange.paper import control
+from quantum.exchange.paper.api import ENDPOINTS, Call, Endpoint, Needs
+from quantum.exchange.paper.auth import PaperKeys, RawRequest, require_signed
+from quantum.exchange.paper.errors import ApiError
+from quantum.exchange.paper.market import LISTINGS, Listing, Market
+from quantum.exchange.paper.scenario import Item, Scenario
+from quantum.exchange.paper.store import Received, Store
+from quantum.exchange.paper.venue import Venue
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SEED_POSITIONS: Mapping[str, Decimal] = {
+    "BTCUSDT": Decimal("0.500"),
+    "ETHUSDT": Decimal("-8.000"),
+    "SOLUSDT": Decimal("120.00"),
+    "BNBUSDT": Decimal("-25.00"),
+    "XRPUSDT": Decimal("20000.0"),
+}
+PLAIN_ITEM = Item(do="latency")
+
+
+class Counters:
+    """Used weight and order counts of the current minute and of the current ten seconds."""
+
+    def __init__(self) -> None:
+        self._counts = {("weight", 60): (0, 0), ("orders", 60): (0, 0), ("orders", 10): (0, 0)}
+
+    def count(self, *, weight: int, is_order: bool, now_ms: int) -> dict[str, str]:
+        shown = {}
+        for (what, window_s), (window, used) in self._counts.items():
+            current = now_ms // (window_s * 1000)
+            used = (used if current == window else 0) + (weight if what == "weight" else int(is_order))
+            self._counts[what, window_s] = (current, used)
+            shown[what, window_s] = str(used)
+        headers = {"X-MBX-USED-WEIGHT-1M": shown["weight", 60]}
+        if is_order:
+            headers["X-MBX-ORDER-COUNT-10S"] = shown["orders", 10]
+            headers["X-MBX-ORDER-COUNT-1M"] = shown["orders", 60]
+        return headers
+
+
+class PaperServer:
+    def __init__(self, *, venue: Venue, keys: PaperKeys):
+        self.venue = venue
+        self.keys = keys
+        self.scenario = Scenario()
+        self.latency_ms = 0
+        self.skew_ms = 0
+        self._counters = Counters()
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000 + self.skew_ms * 1000
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        body = (await request.read()).decode("utf-8", "replace")
+        raw = RawRequest(request.headers.get("X-MBX-APIKEY", ""), query, body)
+        if path.startswith("/paper/"):
+            return control.answer(self, method=request.method, path=path, raw=raw)
+        endpoint = ENDPOINTS.get((request.method, path))
+        if endpoint is None:
+            return _error(ApiError(-5000, unquote(path)[:100]), {})
+        item = self.scenario.take(endpoint.name) or PLAIN_ITEM
+        # Half of the delay before and half after: the receive time is honest either way.
+        delay_s = (self.latency_ms + item.ms) / 2000
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        response = self._answer(endpoint, item, raw)
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        if response is None:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        return response
+
+    def _answer(self, endpoint: Endpoint, item: Item, raw: RawRequest) -> web.Response | None:
+        """None: the line is cut."""
+        received_us = self.now_us()
+        now_ms = received_us // 1000
+        is_order = endpoint.name == "order"
+        headers = self._counters.count(weight=endpoint.weight, is_order=is_order, now_ms=now_ms)
+        params = raw.params()
+        received = _received(raw, params, received_us)
+        try:
+            self._authenticate(endpoint, raw, params, now_ms)
+            if item.do == "cut_before_accept" or (item.answers_itself and not item.accepted):
+                if is_order:
+                    self._log(received, verdict="not taken: " + item.do)
+                if item.do == "late_accept":
+                    self._accept_later(endpoint, params, received, item.after_ms)
+                return None if item.do == "cut_before_accept" else _scripted(item, headers)
+            percent = item.percent if item.do == "partial" else 100
+            answer = endpoint.answer(Call(self.venue, params, now_ms, received, percent))
+        except ApiError as error:
+            if is_order:
+                with self.venue.store.commit():
+                    self.venue.store.put_received(received.as_refused(code=error.code))
+            return _error(error, headers)
+        if item.do == "accept_then_cut":
+            return None
+        return _scripted(item, headers) if item.answers_itself else _json(answer, headers)
+
+    def _authenticate(self, endpoint: Endpoint, raw: RawRequest, params: dict[str, str], now_ms: int) -> None:
+        if endpoint.needs is Needs.NOTHING:
+            return
+        if endpoint.needs is Needs.KEY:
+            self.keys.secret_of(raw.key)
+            return
+        require_signed(raw=raw, params=params, keys=self.keys, now_ms=now_ms)
+        if endpoint.needs is Needs.TRADE and raw.key != self.keys.trade_key:
+            raise ApiError(-2015)
+
+    def _accept_later(
+        self, endpoint: Endpoint, params: dict[str, str], received: Received, after_ms: int
+    ) -> None:
+        def accept() -> None:
+            late_us = self.now_us()
+            late = Received(late_us, "late", received.client_id, received.symbol, received.params)
+            try:
+                endpoint.answer(Call(self.venue, params, late_us // 1000, late))
+            except ApiError as error:
+                with self.venue.store.commit():
+                    self.venue.store.put_received(late.as_refused(code=error.code))
+
+        asyncio.get_running_loop().call_later(after_ms / 1000, accept)
+
+    def _log(self, received: Received, *, verdict: str) -> None:
+        row = Received(
+            received.received_us, "api", received.client_id, received.symbol, received.params, verdict
+        )
+        with self.venue.store.commit():
+            self.venue.store.put_received(row)
+
+
+def make_positions(*, venue: Venue, amounts: Mapping[str, Decimal], now_us: int) -> None:
+    """The first start's positions, each by one real trade with an entry bot's client id."""
+    for symbol, amount in amounts.items():
+        control.trade_to(
+            venue=venue, symbol=symbol, amount=amount, client_id=f"entry-seed-{symbol}", now_us=now_us
+        )
+
+
+async def serve(*, server: PaperServer, host: str, port: int, ready: Callable[[int], None]) -> None:
+    """Answers until SIGTERM or SIGINT. ready is told the port that was taken."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runner = web.ServerRunner(web.Server(server.handle, access_log=None), shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        ready(runner.addresses[0][1])
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def run_paper_exchange(
+    *,
+    host: str,
+    port: int,
+    data_path: Path,
+    keys: PaperKeys,
+    seed_positions: bool,
+    seed: int,
+    listings: Sequence[Listing] = LISTINGS,
+    ready: Callable[[int], None] = lambda _port: None,
+) -> None:
+    """Blocks until SIGTERM or SIGINT; main thread only. OSError: the port is taken or the disk broken."""
+    if host not in LOOPBACK:
+        raise ValueError("the paper exchange listens on loopback only")
+    store = Store(path=data_path)
+    try:
+        now_us = time.time_ns() // 1000
+        market = Market(listings=listings, seed=seed, now_ms=now_us // 1000)
+        venue = Venue(store=store, market=market)
+        if seed_positions and not store.facts().get("seeded"):
+            amounts = {s: SEED_POSITIONS[s] for s in market.listings if s in SEED_POSITIONS}
+            make_positions(venue=venue, amounts=amounts, now_us=now_us)
+            store.put_fact(name="seeded", value="true")
+        server = PaperServer(venue=venue, keys=keys)
+        asyncio.run(serve(server=server, host=host, port=port, ready=ready))
+    finally:
+        store.close()
+
+
+def _received(raw: RawRequest, params: dict[str, str], received_us: int) -> Received:
+    client_id, symbol = params.get("newClientOrderId", ""), params.get("symbol", "")
+    return Received(received_us, "api", client_id[:100], symbol[:100], raw.unsigned_text()[:2000])
+
+
+def _json(answer: object, headers: Mapping[str, str], status: int = 200) -> web.Response:
+    body = json.dumps(answer, separators=(",", ":")).encode()
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def _error(error: ApiError, headers: Mapping[str, str]) -> web.Response:
+    return _json({"code": error.code, "msg": error.msg}, headers, error.status)
+
+
+def _scripted(item: Item, headers: Mapping[str, str]) -> web.Response:
+    headers = {**headers, **item.headers}
+    if isinstance(item.body, str):
+        return web.Response(text=item.body, status=item.status, headers=headers, content_type="text/html")
+    return _json(item.body, headers, item.status)

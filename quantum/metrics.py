@@ -1,0 +1,54 @@
+"""Metrics of the kernel, and the multi-process folder that lets the web port show all processes."""
+
+from __future__ import annotations
+
+import os
+
+from django.conf import settings
+
+# Must be set before prometheus_client is imported anywhere: every process writes its values into
+# this folder and the web process adds them up.
+_FOLDER = settings.VAR_DIR / "metrics"
+_FOLDER.mkdir(parents=True, exist_ok=True)
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_FOLDER))
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess  # noqa: E402
+
+LATENCY_BUCKETS = (
+    0.001,
+    0.002,
+    0.004,
+    0.006,
+    0.008,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.8,
+    1.2,
+    2.5,
+    5,
+)
+
+HANDLER_FAILURES = Counter("quantum_handler_failures_total", "Entries whose handling failed", ["group"])
+DEAD_LETTERS = Counter("quantum_dead_letters_total", "Entries parked as poison", ["group"])
+
+
+def symbol_label(symbol: str) -> str:
+    """A stranger's plans must not be able to make a time series each."""
+    return symbol if symbol in settings.APPLY_ALLOWLIST else "other"
+
+
+def histogram(name: str, text: str) -> Histogram:
+    return Histogram(name, text, buckets=LATENCY_BUCKETS)
+
+
+def registry() -> CollectorRegistry:
+    """Adds up the values of all processes."""
+    made = CollectorRegistry()
+    multiprocess.MultiProcessCollector(made)  # type: ignore[no-untyped-call]
+    return made

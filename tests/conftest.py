@@ -1,0 +1,73 @@
+"""Real parts for every test: an embedded Valkey, a paper exchange over HTTP, signing keys, a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from quantum import embedded, signing
+from quantum.exchange.paper.auth import PaperKeys
+from quantum.exchange.paper.process import PaperExchangeProcess
+from quantum.redis import Client, command_client
+from tests.house import House
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[None]:
+    """The server that `up` starts too. One for the whole run; tests start from an empty one."""
+    server = embedded.start(directory=settings.VAR_DIR / "valkey", unix_socket=settings.EMBEDDED_SOCKET)
+    assert embedded.wait_until_ready(unix_socket=settings.EMBEDDED_SOCKET)
+    yield
+    server.terminate()
+    server.wait(5)
+
+
+@pytest.fixture
+def redis(valkey: None) -> Client:
+    client = command_client()
+    client.flushall()
+    return client
+
+
+@pytest.fixture(scope="session")
+def keys() -> None:
+    """Signing keys of the gates, made once."""
+    signing.ensure_keys(settings.PERMIT_KEYS_DIR)
+
+
+@pytest.fixture(scope="session")
+def paper_process() -> Iterator[PaperExchangeProcess]:
+    port = int(settings.PAPER_URL.rsplit(":", 1)[1])
+    secrets = [
+        settings.ENVIRONMENT.secret(f"BINANCE_{use}_{part}")
+        for use in ("READ", "TRADE")
+        for part in ("KEY", "SECRET")
+    ]
+    data = settings.VAR_DIR / "paper.sqlite3"
+    with PaperExchangeProcess(data_path=data, keys=PaperKeys(*secrets), port=port) as process:
+        yield process
+
+
+@pytest.fixture
+def paper(paper_process: PaperExchangeProcess) -> PaperExchangeProcess:
+    """The exchange, in calm weather and with the same positions for every test."""
+    paper_process.clear_scenario()
+    paper_process.set_latency(ms=0)
+    paper_process.set_clock(skew_ms=0)
+    paper_process.set_hedge_mode(on=False)
+    for symbol, amount in House.POSITIONS.items():
+        paper_process.set_position(symbol=symbol, amount=amount, client_order_id=House.entry_id())
+    return paper_process
+
+
+@pytest.fixture
+def house(redis: Client, keys: None, paper: PaperExchangeProcess, transactional_db: None) -> Iterator[House]:
+    """All four roles at work in threads of this process: real Redis, real HTTP, a real database."""
+    house = House(redis=redis, paper=paper)
+    yield house
+    house.stop()
+    for connection in connections.all():
+        connection.close_if_unusable_or_obsolete()

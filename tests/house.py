@@ -1,0 +1,148 @@
+"""The house in one process: the roles' own run functions in threads, under terms that a test ends."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+from django.conf import settings
+from django.db import connection
+
+from apply import publish, timeline
+from apply.models import PENDING_STATES, Plan
+from quantum import clock, roles
+from quantum import plan as plans
+from quantum.exchange.paper.process import PaperExchangeProcess
+from quantum.plan import Action, ExitPlan
+from quantum.redis import Client
+
+PATIENCE_S = 10.0
+
+
+class Terms:
+    """What a role needs of roles.Watch, without a lease: there is only this process."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.consumer = f"{role}-test"
+        self.stopping = False
+
+    def keep(self) -> bool:
+        return not self.stopping
+
+
+def wait_for(condition: Callable[[], Any], *, what: str, within_s: float = PATIENCE_S) -> Any:
+    """The condition's first true answer; fails the test with `what` when there is none."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"waited {within_s} s for {what}")
+
+
+class House:
+    POSITIONS: ClassVar = {"BTCUSDT": "1.000", "ETHUSDT": "-8.000", "SOLUSDT": "120.00"}
+    _numbers = itertools.count(int(time.time() * 1000))
+
+    def __init__(self, *, redis: Client, paper: PaperExchangeProcess) -> None:
+        self.redis = redis
+        self.paper = paper
+        self._running: dict[str, tuple[Terms, threading.Thread]] = {}
+
+    @classmethod
+    def entry_id(cls) -> str:
+        """A client id of the user's own entry bot, as LEDGER_SOURCES declares it."""
+        return f"entry-{next(cls._numbers)}"
+
+    # ---- roles
+
+    def start(self, *names: str) -> House:
+        """Without names all four; returns when they are ready to work."""
+        for name in names or ("p33", "governor", "apply", "warden"):
+            terms = Terms(name)
+            thread = threading.Thread(target=self._run, args=(terms,), name=f"role-{name}", daemon=True)
+            self._running[name] = (terms, thread)
+            thread.start()
+        if "apply" in self._running:
+            wait_for(
+                lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
+            )
+        if "p33" in self._running:
+            wait_for(lambda: self.redis.exists(settings.KEYS.snapshot("BTCUSDT")), what="the first snapshot")
+        return self
+
+    def _run(self, terms: Terms) -> None:
+        roles.find(terms.role).run(cast("roles.Watch", terms))
+        connection.close()
+
+    def stop(self, *names: str) -> None:
+        chosen = names or tuple(self._running)
+        for name in chosen:
+            self._running[name][0].stopping = True
+        for name in chosen:
+            _, thread = self._running.pop(name)
+            thread.join(8)
+            assert not thread.is_alive(), f"{name} did not end"
+
+    # ---- plans
+
+    @staticmethod
+    def make(symbol: str = "BTCUSDT", action: Action = Action.PARTIAL_25, **more: Any) -> ExitPlan:
+        """A plan that differs from every other: its score carries a running number."""
+        said = {
+            "kill_score_text": f"0.{next(House._numbers)}",
+            "timestamp_text": f"{clock.now_s():.3f}",
+            "mode": settings.APPLY_MODE,
+            "source": "tests",
+            **more,
+        }
+        return plans.make(symbol=symbol, action=action, **said)
+
+    def publish(self, plan: ExitPlan | None = None) -> ExitPlan:
+        plan = plan or self.make()
+        publish.publish(self.redis, plan, actor="tests")
+        return plan
+
+    def ended(self, plan: ExitPlan, *, within_s: float = PATIENCE_S) -> Plan:
+        """The plan's row once it is final and its result was told."""
+
+        def final() -> Plan | None:
+            return (
+                Plan.objects.filter(plan_id=plan.plan_id)
+                .exclude(state__in=PENDING_STATES, result_id="")
+                .first()
+            )
+
+        def told() -> Plan | None:
+            row = final()
+            return row if row is not None and row.state not in PENDING_STATES and row.result_id else None
+
+        found: Plan = wait_for(told, what=f"the end of plan {plan.plan_id}", within_s=within_s)
+        return found
+
+    def exit(self, symbol: str = "BTCUSDT", action: Action = Action.PARTIAL_25) -> Plan:
+        return self.ended(self.publish(self.make(symbol, action)))
+
+    # ---- what came of it
+
+    def orders(self, plan: ExitPlan | None = None) -> list[dict[str, Any]]:
+        """In the exchange's own log: what it received from us, refused or not."""
+        prefix = f"q-{plan.plan_id}" if plan else "q-"
+        return [row for row in self.paper.log() if row["client_id"].startswith(prefix)]
+
+    def results(self, plan: ExitPlan) -> list[dict[str, str]]:
+        entries = self.redis.xrange(settings.KEYS.result_stream)
+        rows = [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
+        return [row for row in rows if row["plan_id"] == plan.plan_id]
+
+    def story(self, plan: ExitPlan) -> dict[str, Any]:
+        found = timeline.of(plan.plan_id)
+        assert found is not None
+        data: dict[str, Any] = json.loads(json.dumps(timeline.as_data(found)))
+        return data
