@@ -73,7 +73,7 @@ class Hosting:
 
     def _try(self, role: roles.Role, client: roles.Client) -> None:
         lease = roles.lease_for(role, client=client)
-        if lease.take() is not None or self.stopping:
+        if lease.take() is not None:
             return
         self._jobs.shut = True
         self._running = threading.current_thread()
