@@ -111,7 +111,13 @@ class Executor:
         self._in_hand.pop(plan.plan_id, None)
 
     def _end_unsent(
-        self, plan: ExitPlan, entry: Entry, *, to: Plan.State, error: str, changes: dict[str, object] | None = None
+        self,
+        plan: ExitPlan,
+        entry: Entry,
+        *,
+        to: Plan.State,
+        error: str,
+        changes: dict[str, object] | None = None,
     ) -> bool:
         """Final without an order. Zero rows: another process moved it on, and its entry is done here too."""
         fields = {"stream_id": entry.entry_id, **(changes or {})}

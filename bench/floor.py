@@ -106,7 +106,9 @@ def _once(client: redis.Redis, hears: Connection, number: int, gap_s: float) -> 
 def commit(folder: Path, *, n: int, gap_s: float) -> list[float]:
     """One bare durable insert: SQLite, WAL, synchronous FULL, a file on the same disk."""
     database = sqlite3.connect(folder / "floor.sqlite3", isolation_level=None)
-    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (a TEXT, b TEXT);")
+    database.executescript(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (a TEXT, b TEXT);"
+    )
     took = []
     for number in range(n):
         started = time.monotonic_ns()

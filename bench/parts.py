@@ -88,7 +88,9 @@ def environment(folder: Path, *, database_url: str = "") -> dict[str, str]:
         "EXIT_BRAIN": "off",
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
         **{
-            f"BINANCE_{use}_{part}": secrets.token_hex(32) for use in ("READ", "TRADE") for part in ("KEY", "SECRET")
+            f"BINANCE_{use}_{part}": secrets.token_hex(32)
+            for use in ("READ", "TRADE")
+            for part in ("KEY", "SECRET")
         },
     }
     if database_url:

@@ -106,7 +106,9 @@ class House:
         from apply.models import Plan
 
         ids = [one.split("-")[1] for one in list(client_ids)[:5]]
-        return list(Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason"))
+        return list(
+            Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason")
+        )
 
     # ---- idle
 

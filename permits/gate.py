@@ -337,7 +337,9 @@ def tell(plan: ExitPlan, outcome: SpentPair | Blocked) -> None:
         _tell_block(plan, outcome)
         return
     for gate, name in ((payloads.GOVERNOR, "Governor"), (payloads.P33, "P3.3")):
-        log.info(f"[PERMIT_WAIT] {name} permit found", plan=plan.plan_id, wait=f"{outcome.found_ms.get(gate, 0)}ms")
+        log.info(
+            f"[PERMIT_WAIT] {name} permit found", plan=plan.plan_id, wait=f"{outcome.found_ms.get(gate, 0)}ms"
+        )
     log.info(
         "[PERMIT_WAIT] OK",
         plan=plan.plan_id,

@@ -147,7 +147,9 @@ class Feed(threading.Thread):
         """
         missing = ledger.unknown_symbols({*settings.APPLY_ALLOWLIST, *read.positions})
         since_ms = read.asked_ms - QUIET_MS
-        quiet = {symbol for symbol in missing if not self._reader.trades_since(symbol=symbol, since_ms=since_ms)}
+        quiet = {
+            symbol for symbol in missing if not self._reader.trades_since(symbol=symbol, since_ms=since_ms)
+        }
         if quiet:
             reason = "first start in paper mode"
             ledger.adopt(read, symbols=quiet, seen_ms=since_ms, actor="feed", reason=reason)

@@ -12,7 +12,9 @@ from django.db.models import Field, Model
 
 @cache
 def _columns(model: type[Model]) -> list[Field[Any, Any]]:
-    return [field for field in model._meta.concrete_fields if not field.primary_key or not _is_automatic(field)]
+    return [
+        field for field in model._meta.concrete_fields if not field.primary_key or not _is_automatic(field)
+    ]
 
 
 def _is_automatic(field: Field[Any, Any]) -> bool:

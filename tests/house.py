@@ -80,7 +80,9 @@ class House:
 
     @staticmethod
     def _adopted() -> bool:
-        return Balance.objects.filter(symbol__in=settings.APPLY_ALLOWLIST).count() == len(settings.APPLY_ALLOWLIST)
+        return Balance.objects.filter(symbol__in=settings.APPLY_ALLOWLIST).count() == len(
+            settings.APPLY_ALLOWLIST
+        )
 
     def _run(self, terms: Terms) -> None:
         roles.find(terms.role).run(cast("roles.Watch", terms))

@@ -53,7 +53,11 @@ def kill_three_times(place: Place, whom: Callable[[], int]) -> None:
         victim = whom()
         os.kill(victim, signal.SIGKILL)
         time.sleep(0.3)
-        within(BACK_S - 0.3, lambda: _fresh(place, before, victim), f"every role lives again after {whom} was killed")
+        within(
+            BACK_S - 0.3,
+            lambda: _fresh(place, before, victim),
+            f"every role lives again after {whom} was killed",
+        )
         within(BACK_S, lambda: place.idle_worker(), "and a worker is left for the queue")
 
 
@@ -97,7 +101,9 @@ def test_a_frozen_role_loses_its_lease_and_leaves_when_it_wakes(everything: Plac
     frozen = everything.holders()["p33"]
     os.kill(frozen, signal.SIGSTOP)
     try:
-        took_s = within(6, lambda: everything.holders().get("p33", frozen) != frozen, "another worker took the role")
+        took_s = within(
+            6, lambda: everything.holders().get("p33", frozen) != frozen, "another worker took the role"
+        )
         assert took_s > 1.5, "a lease is not taken from one who may still be acting"
         time.sleep(max(0.0, 5 - took_s))
     finally:
@@ -112,7 +118,9 @@ def test_a_stuck_loop_loses_its_lease_although_its_process_lives(everything: Pla
     hold = everything.directory / "stuck-warden"
     hold.touch()
     try:
-        within(BACK_S, lambda: everything.holders().get("warden") != stuck, "the lease of the stuck loop ended")
+        within(
+            BACK_S, lambda: everything.holders().get("warden") != stuck, "the lease of the stuck loop ended"
+        )
         assert Path(f"/proc/{stuck}").exists()
     finally:
         hold.unlink()
@@ -200,7 +208,11 @@ def test_a_second_host_stands_by_says_for_whom_and_takes_over(place: Place) -> N
     first = place.start("consume", "governor", QUANTUM_HOST="one")
     within(BACK_S, lambda: place.holders().get("governor") == first.pid, "the first host runs the role")
     second = place.start("consume", "governor", QUANTUM_HOST="two")
-    within(BACK_S, lambda: f"held by one/{first.pid}" in place.log.read_text(), "the second says for whom it waits")
+    within(
+        BACK_S,
+        lambda: f"held by one/{first.pid}" in place.log.read_text(),
+        "the second says for whom it waits",
+    )
     first.terminate()
     assert first.wait(BACK_S) == 0
     within(2.5, lambda: place.holders().get("governor") == second.pid, "the second host took over at once")

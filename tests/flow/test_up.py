@@ -106,7 +106,11 @@ def test_a_taken_port_is_one_line_with_the_remedy(place: Place, name: str) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        env = {"QUANTUM_WEB_PORT": str(port)} if name == "QUANTUM_WEB_PORT" else {"PAPER_URL": f"http://127.0.0.1:{port}"}
+        env = (
+            {"QUANTUM_WEB_PORT": str(port)}
+            if name == "QUANTUM_WEB_PORT"
+            else {"PAPER_URL": f"http://127.0.0.1:{port}"}
+        )
         assert place.start("up", **{"APPLY_MODE": "paper", "DRY_RUN_HOST": "paper", **env}).wait(BACK_S) == 5
     assert last_line(place).startswith(f"up: port {port} is taken; ")
     assert last_line(place).endswith(f"or set {name} to another")

@@ -99,7 +99,9 @@ class Place:
         except redis.RedisError:
             return {}
         return {
-            name: int(token.split(b"/")[1]) for name, token in zip(NAMES, leases, strict=True) if token is not None
+            name: int(token.split(b"/")[1])
+            for name, token in zip(NAMES, leases, strict=True)
+            if token is not None
         }
 
     def all_roles_live(self) -> bool:
@@ -107,11 +109,15 @@ class Place:
         return len(holders) == len(NAMES) and all(Path(f"/proc/{pid}").exists() for pid in holders.values())
 
     def main(self) -> int:
-        [main] = [pid for pid in self.processes() if _command(pid)[-1:] == ["qcluster"] and _group(pid) == pid]
+        [main] = [
+            pid for pid in self.processes() if _command(pid)[-1:] == ["qcluster"] and _group(pid) == pid
+        ]
         return main
 
     def sentinel(self) -> int:
-        [sentinel] = [pid for pid in self.processes() if _parent(pid) == self.main() and _group(pid) == self.main()]
+        [sentinel] = [
+            pid for pid in self.processes() if _parent(pid) == self.main() and _group(pid) == self.main()
+        ]
         return sentinel
 
     def idle_worker(self) -> int:
