@@ -51,7 +51,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 3)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
     return {
         "p50_ms": round(statistics.median(values), 3),
         "p95_ms": percentile(values, 0.95),

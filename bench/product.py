@@ -135,7 +135,10 @@ class House:
         return int(self._client.info("stats")["total_commands_processed"])
 
     def _tree(self) -> list[int]:
-        parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
+        parents = {
+            pid: _parent(pid)
+            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        }
         family = {self._up_pid}
         while True:
             more = {pid for pid, parent in parents.items() if parent in family} - family
