@@ -141,7 +141,9 @@ class House:
     def orders(self, plan: ExitPlan | None = None) -> list[dict[str, Any]]:
         """In the exchange's own log: what it received from us, refused or not."""
         prefix = f"q-{plan.plan_id}" if plan else "q-"
-        return [row for row in self.paper.log() if row["client_id"].startswith(prefix)]
+        return [
+            row for row in self.paper.log() if row["client_id"].startswith(prefix) and row["source"] == "api"
+        ]
 
     def results(self, plan: ExitPlan) -> list[dict[str, str]]:
         entries = self.redis.xrange(settings.KEYS.result_stream)
