@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -219,7 +220,7 @@ def test_after_429_and_418_reader_and_sender_are_silent_until_the_named_time(ans
     clock = ExchangeClock(local_ms=lambda: now[0])
     back_off = BackOff()
     with scripted_line(answer, FILLED) as line:
-        both = {"api_key": KEY, "api_secret": SECRET, "base_url": line.base_url}
+        both: dict[str, Any] = {"api_key": KEY, "api_secret": SECRET, "base_url": line.base_url}
         sending = BinanceSender(**both, clock=clock, back_off=back_off)
         reading = BinanceReader(**both, clock=clock, back_off=back_off)
         first, second = sending.send(request()), sending.send(request())
