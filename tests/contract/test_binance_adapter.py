@@ -198,7 +198,8 @@ def test_sixteen_threads_share_one_sender_and_each_order_carries_its_own_time() 
 @pytest.mark.parametrize(
     "bad",
     [request("a b"), request("a&b=c"), request(""), request("x" * 37), request(quantity="0"),
-     request(quantity="-1"), request(quantity="NaN"), OrderRequest("BTC USDT", Side.SELL, Decimal(1), "q-1", 1)],
+     request(quantity="-1"), request(quantity="NaN"),
+     OrderRequest("BTC USDT", Side.SELL, Decimal(1), "q-1", 1)],
 )  # fmt: skip
 def test_a_request_that_would_break_its_signature_never_leaves(bad: OrderRequest) -> None:
     with scripted_line(FILLED) as line:
@@ -253,7 +254,8 @@ def test_the_used_weight_is_kept_and_a_senseless_one_is_not(header: str, known: 
 
 LEAKS = [
     CUT, RESET, SILENT, http(502, f"<html>{SECRET} {KEY} signature=abcdef0123</html>"),
-    http(400, json.dumps({"code": -1022, "msg": f"bad {KEY}: timestamp=1&signature=abcdef0123 {SECRET}"}), JSON),
+    http(400, json.dumps({"code": -1022, "msg": f"bad {KEY}: timestamp=1&signature=abcdef0123 {SECRET}"}),
+         JSON),
     http(400, json.dumps({"code": -2015, "msg": "x" * 270 + KEY}), JSON),
     http(429, json.dumps({"code": -1003, "msg": f"listenKey=pqia91 {KEY}"}), JSON),
 ]  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from quantum.exchange.paper.orders import Ticket
 from quantum.exchange.paper.store import Received, Store
 from quantum.exchange.paper.venue import Venue
 from quantum.exchange.types import FateUnknown, Refused
+from tests.environment import TOLD
 
-FOLDER = os.environ.get("QUANTUM_FIXTURES", "")
+FOLDER = TOLD["QUANTUM_FIXTURES"]
 pytestmark = pytest.mark.skipif(
     not FOLDER, reason="QUANTUM_FIXTURES is not set: no folder of recorded exchange messages to compare with"
 )

@@ -250,7 +250,8 @@ GOOD = {"symbol": "BTCUSDT", "side": "SELL", "type": "MARKET", "quantity": "0.01
         ({"side": "CLOSE"}, -1117), ({"type": None}, -1102), ({"type": "ICEBERG"}, -1116),
         ({"type": "STOP_MARKET"}, -4120), ({"quantity": None}, -1102), ({"quantity": "0"}, -4003),
         ({"quantity": "-1"}, -4003), ({"quantity": "0.0001"}, -1111), ({"quantity": "1e-05"}, -1100),
-        ({"quantity": "121"}, -4005), ({"reduceOnly": "True"}, -1100), ({"newClientOrderId": "x" * 37}, -4015),
+        ({"quantity": "121"}, -4005), ({"reduceOnly": "True"}, -1100),
+        ({"newClientOrderId": "x" * 37}, -4015),
         ({"positionSide": "LONG"}, -4061), ({"quantity": "0.001", "reduceOnly": "false"}, -4164),
     ],
 )  # fmt: skip
@@ -437,7 +438,8 @@ def test_a_scenario_can_fail_reading_too_and_is_used_up(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     "item",
-    [{}, {"next": "order"}, {"next": "order", "do": "explode"}, {"next": "order", "do": "latency", "percent": 5},
+    [{}, {"next": "order"}, {"next": "order", "do": "explode"},
+     {"next": "order", "do": "latency", "percent": 5},
      {"next": "order", "do": "partial", "percent": 101}, "text"],
 )  # fmt: skip
 def test_a_scenario_with_a_mistake_is_refused_whole(desk: Desk, item: Any) -> None:
