@@ -100,6 +100,11 @@ def test_any_other_503_is_unknown(body: object) -> None:
     assert isinstance(meaning(503, body), FateUnknown)
 
 
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_the_words_of_a_503_count_in_a_503_only(status: int) -> None:
+    assert isinstance(meaning(status, error(-1000, "Service Unavailable.")), FateUnknown)
+
+
 def test_503_throttled_by_the_system_is_a_back_off() -> None:
     assert isinstance(meaning(503, error(-1008)), Refused)
 
