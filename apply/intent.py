@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
-from apply import transitions
 from apply.models import Order, Plan
 from apply.sizing import Size
-from permits import trading
 from permits.gate import SpentPair
-from permits.models import Hold
+from permits.models import TradingState
 from positions.models import SymbolLock
-from quantum import amounts, audit, clock
+from quantum import amounts, audit, clock, rows
+from quantum.models import AuditEvent
+from quantum.plan import Step
 from quantum.reasons import ApplyReason, GateReason
 
 CONSUME_TO_INTENT_S = 2.0
@@ -28,11 +28,11 @@ class _NotIntended(Exception):
         self.reason = reason
 
 
-def make(pair: SpentPair, size: Size, *, timestamp_ms: int) -> Order | str:
+def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> Order | str:
     """The committed order row, or the reason why nothing may be sent."""
     try:
         with transaction.atomic():
-            return _make(pair, size, timestamp_ms)
+            return _make(pair, size, stream_id, timestamp_ms)
     except _NotIntended as refused:
         return refused.reason
     except IntegrityError:
@@ -42,25 +42,43 @@ def make(pair: SpentPair, size: Size, *, timestamp_ms: int) -> Order | str:
         return ApplyReason.AUDIT_UNAVAILABLE.value
 
 
-def _make(pair: SpentPair, size: Size, timestamp_ms: int) -> Order:
+_INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s, stream_id = %s WHERE plan_id = %s AND state = %s"
+_GUARDS = """
+SELECT (SELECT state FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
+       (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL)
+"""
+
+
+def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Order:
     plan = pair.plan
     if plan.step is None:
         raise _NotIntended(ApplyReason.ACTION_UNSUPPORTED.value)
-    changes: dict[str, object] = {"wait_ms": pair.wait_ms}
-    if not transitions.move(
-        plan.plan_id, come_from=(Plan.State.OPEN,), to=Plan.State.INTENDED, actor=ACTOR, changes=changes
-    ):
-        raise _NotIntended(ApplyReason.DUPLICATE.value)
-    if not trading.current().active:
+    with connection.cursor() as cursor:
+        cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN))
+        if cursor.rowcount != 1:
+            raise _NotIntended(ApplyReason.DUPLICATE.value)
+        cursor.execute(_GUARDS, (plan.symbol,))
+        state, holds = cursor.fetchone()
+    if state != TradingState.State.ACTIVE:
         raise _NotIntended(GateReason.HALTED.value)
-    if Hold.objects.filter(symbol=plan.symbol, lifted_at=None).exists():
+    if holds:
         raise _NotIntended(GateReason.HOLD.value)
-    SymbolLock.objects.create(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id)
-    order = Order.objects.create(
-        plan_id=plan.plan_id,
-        step=plan.step.name,
-        client_order_id=f"q-{plan.plan_id}-{plan.step.percent}",
-        symbol=plan.symbol,
+    order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
+    rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
+    rows.insert(order)
+    rows.insert(_event(order))
+    # Last: a slow database must not turn a stale consume into an order.
+    if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
+        raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
+    return order
+
+
+def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Order:
+    return Order(
+        plan_id=pair.plan.plan_id,
+        step=step.name,
+        client_order_id=f"q-{pair.plan.plan_id}-{step.percent}",
+        symbol=pair.plan.symbol,
         side=size.side.value,
         quantity=size.quantity,
         timestamp_ms=timestamp_ms,
@@ -69,18 +87,17 @@ def _make(pair: SpentPair, size: Size, timestamp_ms: int) -> Order:
         governor_permit=pair.governor.raw.decode(),
         p33_permit=pair.p33.raw.decode(),
     )
-    audit.record(
+
+
+def _event(order: Order) -> AuditEvent:
+    return audit.event(
         kind="order_intended",
         actor=ACTOR,
-        plan_id=plan.plan_id,
-        symbol=plan.symbol,
+        plan_id=order.plan_id,
+        symbol=order.symbol,
         data={
             "client_order_id": order.client_order_id,
-            "quantity": amounts.plain(size.quantity),
-            "side": size.side,
+            "quantity": amounts.plain(order.quantity),
+            "side": order.side,
         },
     )
-    # Last: a slow database must not turn a stale consume into an order.
-    if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
-        raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
-    return order

@@ -14,11 +14,11 @@ from quantum import clock
 from quantum.log import log
 from quantum.redis import RedisError, command_client
 
-EVERY_S = 1.0
+EVERY_S = 2.0
 
 
 class StateMirror(threading.Thread):
-    """Renews once a second. When the database cannot be read the lease lapses, and that is HALTED (I13)."""
+    """Renews every other second. When the database cannot be read the lease lapses, and that is HALTED (I13)."""
 
     def __init__(self, *, stopping: Callable[[], bool]) -> None:
         super().__init__(name="state-mirror", daemon=True)
@@ -26,7 +26,7 @@ class StateMirror(threading.Thread):
         self._client = command_client()
         self._known = Projection(raw=b"", version=0, active=False)
 
-    def state(self, fresh: bool) -> Projection:
+    def state(self, *, fresh: bool) -> Projection:
         """The copy; or, when told, the database itself, for a waiter that met other bytes."""
         if fresh:
             self._known = trading.current()

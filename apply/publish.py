@@ -7,10 +7,10 @@ from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from apply.models import Plan
-from quantum import audit, clock
+from quantum import audit, clock, rows
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import ExitPlan
@@ -39,14 +39,14 @@ class Published:
 
 def publish(client: Client, plan: ExitPlan, *, actor: str) -> Published:
     """Safe to call again with the same plan: one row, one stream entry, the same stream id."""
-    row, standing = ensure_row(plan, actor=actor)
+    row, made = _insert(plan, actor=actor, stream_id="")
+    standing = Standing.NEW if made else Standing.KNOWN if row.digest == plan.digest else Standing.CONFLICT
     fault_point("plan_committed")
     if standing is Standing.CONFLICT:
         return Published(plan=plan, standing=standing, stream_id="")
     stream_id = row.stream_id or put_on_stream(client, plan)
     fault_point("plan_streamed")
-    if not row.stream_id:
-        Plan.objects.filter(plan_id=plan.plan_id).update(stream_id=stream_id)
+    if not row.stream_id:  # apply writes it into the row with the plan's next step, which costs no commit
         steps = int(plan.step is not None)
         log.info(f"{plan.symbol}: Plan {plan.plan_id} published (decision={plan.decision}, steps={steps})")
     return Published(plan=plan, standing=standing, stream_id=stream_id)
@@ -63,42 +63,64 @@ def put_on_stream(client: Client, plan: ExitPlan) -> str:
     return stream_id.decode()
 
 
-def ensure_row(plan: ExitPlan, *, actor: str, stream_id: str = "") -> tuple[Plan, Standing]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """As much of a plan's row as apply needs to decide what an entry is worth."""
+
+    state: Plan.State
+    result_id: str
+    standing: Standing
+
+
+def ensure_row(plan: ExitPlan, *, actor: str, stream_id: str) -> Row:
     """The plan's row, made on first sight. The same id with other content is a conflict, never a change."""
-    row = Plan.objects.filter(plan_id=plan.plan_id).first()
-    if row is None:
-        row = _insert(plan, actor=actor, stream_id=stream_id)
-        if row.digest == plan.digest:
-            return row, Standing.NEW
-    return row, Standing.KNOWN if row.digest == plan.digest else Standing.CONFLICT
-
-
-def _insert(plan: ExitPlan, *, actor: str, stream_id: str) -> Plan:
-    """Two writers at once: the unique id lets one insert; the other reads what the first wrote."""
-    with transaction.atomic():
-        row, made = Plan.objects.get_or_create(
-            plan_id=plan.plan_id,
-            defaults={
-                "symbol": plan.symbol,
-                "action": plan.action.value,
-                "decision": plan.decision.value,
-                "kill_score": plan.kill_score_text,
-                "timestamp": plan.timestamp_text,
-                "digest": plan.digest,
-                "mode": settings.APPLY_MODE,
-                "account": settings.ACCOUNT,
-                "source": plan.source[:80],
-                "reason_codes": plan.reason_codes[:400],
-                "expires_at": clock.from_ms(int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)),
-                "stream_id": stream_id,
-            },
-        )
+    found = _look(plan)
+    if found is None:
+        _, made = _insert(plan, actor=actor, stream_id=stream_id)
+        found = _look(plan)
+        if found is None:
+            raise RuntimeError(f"plan {plan.plan_id} has neither been found nor made")
         if made:
-            audit.record(
-                kind="plan_recorded",
-                actor=actor,
-                plan_id=plan.plan_id,
-                symbol=plan.symbol,
-                data={"action": plan.action.value, "digest": plan.digest},
-            )
-    return row
+            return Row(found.state, found.result_id, Standing.NEW)
+    return found
+
+
+def _look(plan: ExitPlan) -> Row | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT state, result_id, digest FROM apply_plan WHERE plan_id = %s", (plan.plan_id,))
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    state, result_id, digest = found
+    return Row(Plan.State(state), result_id, Standing.KNOWN if digest == plan.digest else Standing.CONFLICT)
+
+
+def _insert(plan: ExitPlan, *, actor: str, stream_id: str) -> tuple[Plan, bool]:
+    """Two writers at once: the unique id lets one insert; the other reads what the first wrote."""
+    row = Plan(
+        plan_id=plan.plan_id,
+        symbol=plan.symbol,
+        action=plan.action.value,
+        decision=plan.decision.value,
+        kill_score=plan.kill_score_text,
+        timestamp=plan.timestamp_text,
+        digest=plan.digest,
+        mode=settings.APPLY_MODE,
+        account=settings.ACCOUNT,
+        source=plan.source[:80],
+        reason_codes=plan.reason_codes[:400],
+        expires_at=clock.from_ms(int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)),
+        stream_id=stream_id,
+    )
+    event = audit.event(
+        kind="plan_recorded",
+        actor=actor,
+        plan_id=plan.plan_id,
+        symbol=plan.symbol,
+        data={"action": plan.action.value, "digest": plan.digest},
+    )
+    with transaction.atomic():
+        if rows.insert(row, skip_conflicts=True):
+            rows.insert(event)
+            return row, True
+    return Plan.objects.get(plan_id=plan.plan_id), False

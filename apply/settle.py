@@ -53,7 +53,7 @@ def gather(reader: Reader, state: OrderState) -> Proof | None:
 
 def record_reply(order: Order, state: OrderState) -> None:
     """What the exchange answered, kept at once; it moves neither the plan nor the ledger."""
-    Order.objects.filter(pk=order.pk).update(
+    Order.objects.filter(plan_id=order.plan_id).update(
         order_id=state.order_id,
         status=state.status.value,
         answered_at=order.answered_at,
@@ -74,7 +74,7 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
         ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id)
         _record_permits(order)
         _release(order)
-        Order.objects.filter(pk=order.pk).update(
+        Order.objects.filter(plan_id=order.plan_id).update(
             order_id=state.order_id,
             status=state.status.value,
             executed_quantity=executed,
@@ -100,7 +100,7 @@ def refuse(order: Order, refused: Refused, *, to: Plan.State, error: str, actor:
             return False
         _record_permits(order)
         _release(order)
-        Order.objects.filter(pk=order.pk).update(
+        Order.objects.filter(plan_id=order.plan_id).update(
             status="REFUSED",
             executed_quantity=Decimal(0),
             error=error,
@@ -123,7 +123,7 @@ def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
             return False
         _record_permits(order)
         _release(order)
-        Order.objects.filter(pk=order.pk).update(
+        Order.objects.filter(plan_id=order.plan_id).update(
             status="NOT_FOUND",
             executed_quantity=Decimal(0),
             error=error,
@@ -143,7 +143,7 @@ def unknown(order: Order, *, text: str, actor: str) -> bool:
             actor=actor,
             error=ApplyReason.UNKNOWN_OUTCOME.value,
         )
-        Order.objects.filter(pk=order.pk, settled_at=None).update(
+        Order.objects.filter(plan_id=order.plan_id, settled_at=None).update(
             error=ApplyReason.UNKNOWN_OUTCOME.value, error_text=text[:200], sent_at=order.sent_at
         )
     return moved

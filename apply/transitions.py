@@ -49,7 +49,7 @@ def move(
     fields: dict[str, object] = {"state": to, "error": error, **(changes or {})}
     if to not in PENDING_STATES:
         fields["ended_at"] = clock.now()
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if not Plan.objects.filter(plan_id=plan_id, state__in=come_from).update(**fields):
             return False
         audit.record(kind=f"plan_{to.value}", actor=actor, plan_id=plan_id, reason=error)

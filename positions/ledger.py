@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
-from permits.models import Hold
-from positions.models import Balance, Fill, LedgerEntry, SymbolLock
+from positions.models import Balance, Fill, LedgerEntry
 from positions.verdict import Ledger
 from quantum import amounts, audit, clock
 from quantum.exchange.types import PositionsRead, Trade
@@ -38,47 +37,50 @@ class SeenTrade:
         return "*" in sources or (bool(sources) and self.client_order_id.startswith(tuple(sources)))
 
 
+_VIEW = """
+SELECT b.amount, b.moved_ms, b.exit_ms,
+       (SELECT plan_id FROM positions_symbollock WHERE account = %s AND symbol = %s),
+       (SELECT reason FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL)
+FROM (SELECT 1 AS one) AS always LEFT JOIN positions_balance b ON b.account = %s AND b.symbol = %s
+"""
+
+
 def view(symbol: str) -> Ledger:
-    """All that our own record says of a symbol, for the Brain."""
-    balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
-    lock = (
-        SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=symbol)
-        .values_list("plan_id", flat=True)
-        .first()
-    )
-    hold = Hold.objects.filter(symbol=symbol, lifted_at=None).values_list("reason", flat=True).first()
-    exit_at = balance.exit_at if balance else None
+    """All that our own record says of a symbol, for the Brain. One statement: it lies on the path of every exit."""
+    account = settings.ACCOUNT
+    with connection.cursor() as cursor:
+        cursor.execute(_VIEW, (account, symbol, symbol, account, symbol))
+        amount, moved_ms, exit_ms, locked_by, hold = cursor.fetchone()
     return Ledger(
-        amount=balance.amount if balance else None,
-        moved_ms=balance.moved_ms if balance else 0,
-        locked_by=lock or "",
+        amount=None if amount is None else Decimal(amounts.plain(Decimal(amount))),
+        moved_ms=moved_ms or 0,
+        locked_by=locked_by or "",
         hold=hold or "",
-        since_exit_s=Decimal(str((clock.now() - exit_at).total_seconds())) if exit_at else None,
+        since_exit_s=None if exit_ms is None else Decimal(clock.now_ms() - exit_ms) / 1000,
     )
 
 
-def is_empty() -> bool:
-    return not Balance.objects.filter(account=settings.ACCOUNT).exists()
+def unknown_symbols(symbols: Iterable[str]) -> set[str]:
+    """Those that were never entered."""
+    known = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", flat=True)
+    return set(symbols) - set(known)
 
 
-def adopt(read: PositionsRead, *, symbols: Iterable[str], actor: str, reason: str) -> list[str]:
-    """First start: take what the exchange holds as our record, once. Flat symbols are entered as zero,
-    so that what a declared entry bot opens later has something to be added to."""
-    adopted = sorted(set(symbols) | set(read.positions))
+def adopt(read: PositionsRead, *, symbols: Iterable[str], seen_ms: int, actor: str, reason: str) -> None:
+    """First start: take what the exchange holds as our record, once per symbol. Flat symbols are entered as
+    zero, so that what a declared entry bot opens later has something to be added to.
+
+    The caller vouches that these symbols did not trade between seen_ms and the read.
+    """
     with transaction.atomic():
-        if not is_empty():
-            return []
-        for symbol in adopted:
-            _adopt_one(symbol, read, actor=actor, reason=reason)
-    return adopted
+        for symbol in sorted(unknown_symbols(symbols)):
+            _adopt_one(symbol, read, seen_ms=seen_ms, actor=actor, reason=reason)
 
 
-def _adopt_one(symbol: str, read: PositionsRead, *, actor: str, reason: str) -> None:
-    position, amount = read.positions.get(symbol), read.amount(symbol)
-    # Trades up to the position's own update time are inside the adopted amount.
-    seen_ms = (position.updated_ms if position else read.asked_ms) + 1
+def _adopt_one(symbol: str, read: PositionsRead, *, seen_ms: int, actor: str, reason: str) -> None:
+    amount = read.amount(symbol)
     Balance.objects.create(
-        account=settings.ACCOUNT, symbol=symbol, amount=amount, moved_ms=seen_ms, trades_from_ms=seen_ms
+        account=settings.ACCOUNT, symbol=symbol, amount=amount, moved_ms=read.asked_ms, trades_from_ms=seen_ms
     )
     LedgerEntry.objects.create(
         account=settings.ACCOUNT,
@@ -141,8 +143,8 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
     balance.version += 1
     balance.moved_ms = max(balance.moved_ms, trade.time_ms)
     if kind is LedgerEntry.Kind.EXIT:
-        balance.exit_at = clock.now()
-    balance.save(update_fields=["amount", "version", "moved_ms", "exit_at"])
+        balance.exit_ms = clock.now_ms()
+    balance.save(update_fields=["amount", "version", "moved_ms", "exit_ms"])
     LedgerEntry.objects.create(
         account=settings.ACCOUNT,
         symbol=trade.symbol,

@@ -75,7 +75,7 @@ class Balance(models.Model):
     trades_from_ms = models.BigIntegerField(
         help_text="The feed has seen every trade before this exchange time."
     )
-    exit_at = models.DateTimeField(null=True, help_text="When an exit of ours last moved it.")
+    exit_ms = models.BigIntegerField(null=True, help_text="When an exit of ours last moved it.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "symbol"], name="one_balance_per_symbol")]

@@ -14,6 +14,7 @@ from django.db import connection
 
 from apply import publish, timeline
 from apply.models import PENDING_STATES, Plan
+from positions.models import Balance
 from quantum import clock, roles
 from quantum import plan as plans
 from quantum.exchange.paper.process import PaperExchangeProcess
@@ -74,8 +75,14 @@ class House:
                 lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
             )
         if "p33" in self._running:
-            wait_for(lambda: self.redis.exists(settings.KEYS.snapshot("BTCUSDT")), what="the first snapshot")
+            wait_for(self._adopted, what="the positions to be adopted")
         return self
+
+    @staticmethod
+    def _adopted() -> bool:
+        return Balance.objects.filter(symbol__in=settings.APPLY_ALLOWLIST).count() == len(
+            settings.APPLY_ALLOWLIST
+        )
 
     def _run(self, terms: Terms) -> None:
         roles.find(terms.role).run(cast("roles.Watch", terms))
@@ -134,7 +141,9 @@ class House:
     def orders(self, plan: ExitPlan | None = None) -> list[dict[str, Any]]:
         """In the exchange's own log: what it received from us, refused or not."""
         prefix = f"q-{plan.plan_id}" if plan else "q-"
-        return [row for row in self.paper.log() if row["client_id"].startswith(prefix)]
+        return [
+            row for row in self.paper.log() if row["client_id"].startswith(prefix) and row["source"] == "api"
+        ]
 
     def results(self, plan: ExitPlan) -> list[dict[str, str]]:
         entries = self.redis.xrange(settings.KEYS.result_stream)

@@ -58,6 +58,15 @@ LISTINGS: tuple[Listing, ...] = (
 )
 
 
+PLAIN = ("100.00", "0.01", "1", "1", "10000000", "10000000", "5")
+
+
+def listings_for(symbols: Iterable[str]) -> tuple[Listing, ...]:
+    """The known ones, and plain filters for every other symbol that is asked for."""
+    known = {listing.symbol for listing in LISTINGS}
+    return LISTINGS + tuple(_listing(symbol, *PLAIN) for symbol in symbols if symbol not in known)
+
+
 @dataclass(slots=True)
 class _Quote:
     price: Decimal

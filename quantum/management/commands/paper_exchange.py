@@ -14,6 +14,7 @@ from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.exchange import connect
 from quantum.exchange.paper.auth import PaperKeys
+from quantum.exchange.paper.market import listings_for
 from quantum.exchange.paper.server import run_paper_exchange
 
 
@@ -35,6 +36,7 @@ class Command(Base):
                 keys=PaperKeys(*connect.credentials("READ"), *connect.credentials("TRADE")),
                 seed_positions=options["seed_positions"],
                 seed=options["seed"],
+                listings=listings_for(settings.APPLY_ALLOWLIST),
                 ready=lambda port: self.say(f"paper exchange listens on port {port}"),
             )
         except OSError as error:

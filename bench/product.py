@@ -1,0 +1,196 @@
+"""The whole product under measurement: started by `up`, fed through apply.publish, judged by the exchange's log."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import parts
+
+SYMBOLS = tuple(f"B{number:03d}USDT" for number in range(50))
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class House:
+    """A running product. Made only after Django has read the bench's environment."""
+
+    def __init__(self, up_pid: int) -> None:
+        from django.conf import settings
+
+        from quantum.exchange.paper.auth import PaperKeys
+        from quantum.exchange.paper.process import PaperExchangeProcess
+        from quantum.redis import command_client
+
+        self._up_pid = up_pid
+        self._settings = settings
+        self._client = command_client()
+        secrets = [settings.ENVIRONMENT.secret(f"BINANCE_{use}_{part}") for use in ("READ", "TRADE")
+                   for part in ("KEY", "SECRET")]  # fmt: skip
+        port = int(settings.PAPER_URL.rsplit(":", 1)[1])
+        # Only its control plane is used: `up` runs the process.
+        self._paper = PaperExchangeProcess(data_path=Path("unused"), keys=PaperKeys(*secrets), port=port)
+        self._numbers = itertools.count()
+
+    def wait(self) -> None:
+        keys = self._settings.KEYS
+        parts.wait_until(lambda: self._armed(keys.trading_state), what="the product to be armed")
+        self._reset_positions()
+        parts.wait_until(self._agreed, what="ledger and exchange to agree")
+        self.exits(30, gap_s=0.02)  # warm: connections, threads, caches
+
+    def _armed(self, key: str) -> bool:
+        from redis.exceptions import RedisError
+
+        try:
+            return bool(self._client.exists(key))
+        except RedisError:
+            return False
+
+    def _agreed(self) -> bool:
+        from positions.models import Balance
+
+        return Balance.objects.filter(symbol__in=SYMBOLS, amount="100000").count() == len(SYMBOLS)
+
+    def paper_latency(self, ms: int) -> None:
+        self._paper.set_latency(ms=ms)
+
+    def _reset_positions(self) -> None:
+        for symbol in SYMBOLS:
+            client_id = f"entry-{time.time_ns()}"
+            self._paper.set_position(symbol=symbol, amount="100000", client_order_id=client_id)
+
+    def exits(self, n: int, *, gap_s: float) -> list[float]:
+        """Publish n plans over all symbols; milliseconds from the call to the order's arrival."""
+        from apply import publish
+        from quantum import clock
+        from quantum import plan as plans
+        from quantum.plan import Action
+
+        asked_us: dict[str, int] = {}
+        seen = len(self._paper.log())
+        for _ in range(n):
+            number = next(self._numbers)
+            plan = plans.make(
+                symbol=SYMBOLS[number % len(SYMBOLS)],
+                action=Action.PARTIAL_25,
+                kill_score_text=f"0.{number + 1}",
+                timestamp_text=f"{clock.now_s():.3f}",
+                mode=self._settings.APPLY_MODE,
+                source="bench",
+            )
+            asked_us[f"q-{plan.plan_id}-25"] = time.time_ns() // 1000
+            publish.publish(self._client, plan, actor="bench")
+            time.sleep(gap_s)
+        received = self._received(asked_us, seen)
+        missing = len(asked_us) - len(received)
+        if missing:
+            parts.say(f"bench: {missing} of {n} exits never reached the exchange")
+            raise RuntimeError(f"{missing} exits are missing: {self._why(asked_us.keys() - received.keys())}")
+        return [(received[one] - at) / 1000 for one, at in asked_us.items()]
+
+    def _received(self, asked: dict[str, int], seen: int) -> dict[str, int]:
+        end = time.monotonic() + 5
+        while True:
+            rows = self._paper.log()[seen:]
+            found = {row["client_id"]: row["received_us"] for row in rows if row["client_id"] in asked}
+            if len(found) == len(asked) or time.monotonic() > end:
+                return found
+            time.sleep(0.2)
+
+    def _why(self, client_ids: set[str]) -> list[Any]:
+        from apply.models import Plan
+
+        ids = [one.split("-")[1] for one in list(client_ids)[:5]]
+        return list(
+            Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason")
+        )
+
+    # ---- idle
+
+    def idle(self, seconds: float) -> dict[str, Any]:
+        time.sleep(3)
+        pids = self._tree()
+        commands, busy = self._commands(), {pid: _cpu_s(pid) for pid in pids}
+        started = time.monotonic()
+        time.sleep(seconds)
+        took = time.monotonic() - started
+        used = {pid: _cpu_s(pid) - before for pid, before in busy.items()}
+        named = {f"{_name(pid)}:{pid}": round(100 * spent / took, 2) for pid, spent in used.items()}
+        sizes = [_pss_mb(pid) for pid in pids if "qcluster" in _name(pid)]
+        return {
+            "redis_commands_per_s": round((self._commands() - commands - 1) / took, 1),
+            "cpu_percent_of_a_core": round(100 * sum(used.values()) / took, 2),
+            "worker_pss_mb_max": max(sizes),
+            "processes": len(pids),
+            "pss_mb_all": round(sum(_pss_mb(pid) for pid in pids), 1),
+            "cpu_by_process": dict(sorted(named.items(), key=lambda item: -item[1])[:12]),
+        }
+
+    def _commands(self) -> int:
+        return int(self._client.info("stats")["total_commands_processed"])
+
+    def _tree(self) -> list[int]:
+        parents = {
+            pid: _parent(pid)
+            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        }
+        family = {self._up_pid}
+        while True:
+            more = {pid for pid, parent in parents.items() if parent in family} - family
+            if not more:
+                return sorted(family)
+            family |= more
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def _parent(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _cpu_s(pid: int) -> float:
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S if fields else 0.0
+
+
+def _name(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return "gone"
+    return " ".join(word.rsplit("/", 1)[-1] for word in words[:3])[:40]
+
+
+def _pss_mb(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    return 0.0
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[House]:
+    env = parts.environment(folder)
+    os.environ.update({name: value for name, value in env.items() if os.environ.get(name) != value})
+    os.environ["DJANGO_SETTINGS_MODULE"] = "quantum.settings"
+    import django
+
+    with parts.product(env) as process:
+        django.setup()
+        house = House(process.pid)
+        house.wait()
+        yield house
