@@ -140,6 +140,8 @@ class House:
             wait_for(
                 lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
             )
+        if role == "p33":
+            wait_for(self._adopted, what="the positions to be adopted")
         return process
 
     # ---- plans
