@@ -215,7 +215,9 @@ if _sqlite:
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
-    DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2}
+    # What the URL says after its ? (a socket's folder as host, sslmode, ...) is kept.
+    given = DATABASES["default"].get("OPTIONS", {})
+    DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2, **given}
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["TEST"] = (
     {"NAME": str(VAR_DIR / "test.sqlite3")} if _sqlite else {}
