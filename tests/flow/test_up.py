@@ -74,8 +74,8 @@ def test_a_second_up_on_the_same_folder_says_who_is_there(place: Place) -> None:
     within(20, place.all_roles_live, "every role lives")
     second = place.start("up", QUANTUM_WEB_PORT="1")
     assert second.wait(BACK_S) == 1
-    assert last_line(place) == f"up: another `up` (pid {first.pid}) runs on {place.directory}; " + (
-        "stop it or set QUANTUM_VAR_DIR"
+    assert last_line(place) == (
+        f"up: another `up` (pid {first.pid}) runs on {place.directory}; stop it or set QUANTUM_VAR_DIR"
     )
     assert place.all_roles_live()
 
@@ -106,7 +106,11 @@ def test_a_taken_port_is_one_line_with_the_remedy(place: Place, name: str) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        env = {"QUANTUM_WEB_PORT": str(port)} if name == "QUANTUM_WEB_PORT" else {"PAPER_URL": f"http://127.0.0.1:{port}"}
+        env = (
+            {"QUANTUM_WEB_PORT": str(port)}
+            if name == "QUANTUM_WEB_PORT"
+            else {"PAPER_URL": f"http://127.0.0.1:{port}"}
+        )
         assert place.start("up", **{"APPLY_MODE": "paper", "DRY_RUN_HOST": "paper", **env}).wait(BACK_S) == 5
     assert last_line(place).startswith(f"up: port {port} is taken; ")
     assert last_line(place).endswith(f"or set {name} to another")

@@ -12,7 +12,7 @@ from quantum import up
 
 
 class Command(BaseCommand):
-    help = "Starts Valkey, the database, the paper exchange, every role and the web pages; Ctrl-C stops them all."
+    help = "Starts Valkey, database, paper exchange, every role and the web pages; Ctrl-C stops them all."
     requires_system_checks = ()  # run by `up` itself, once the settings it writes are there
 
     def handle(self, *_: Any, **__: Any) -> None:
