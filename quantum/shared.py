@@ -57,7 +57,7 @@ class Flag:
 
 
 class Timer:
-    """A worker's countdown, which the guard reads each second: a lock left held by a killed worker froze it."""
+    """A worker's countdown. The guard reads it each second: a lock that a killed worker held froze it."""
 
     def __init__(self) -> None:
         self._seconds = RawValue(ctypes.c_float, -1)

@@ -111,8 +111,15 @@ class Place:
         }
 
     def all_roles_live(self) -> bool:
-        holders = self.holders()
-        return len(holders) == len(NAMES) and all(Path(f"/proc/{pid}").exists() for pid in holders.values())
+        return len(self.holders()) == len(NAMES) and all(_lives(pid) for pid in self.holders().values())
+
+    def is_whole(self) -> bool:
+        """Main process, its sentinel, and all roles in workers of that very sentinel."""
+        try:
+            sentinel = self.sentinel()
+            return self.all_roles_live() and all(_parent(pid) == sentinel for pid in self.holders().values())
+        except (ValueError, OSError):
+            return False
 
     def main(self) -> int:
         [main] = [
@@ -144,6 +151,13 @@ class Place:
 def _environment() -> dict[str, str]:
     """Only what finds Python and its libraries: settings of the test's own process are not the product's."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return _state(Path(f"/proc/{pid}")) != "Z"
+    except OSError:
+        return False
 
 
 def _state(process: Path) -> str:
