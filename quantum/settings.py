@@ -115,7 +115,7 @@ METRICS_PORT = _env.integer("METRICS_PORT", default=0, least=0, most=65000)
 LOG_LEVEL = _env.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
 QUANTUM_FAULT = _env.text(
     "QUANTUM_FAULT",
-    pattern=r"[a-z_]+:(kill|stop|sleep|raise)(:[0-9.]+)?",
+    pattern=r"[a-z0-9_]+:(kill|stop|sleep|raise)(:[0-9.]+)?",
     right="<point>:<kill|stop|sleep|raise>[:s]",
 )
 

@@ -1,7 +1,8 @@
 """The paper exchange's memory: one SQLite file that survives kill -9, one commit per order.
 
 WAL with synchronous=NORMAL: a commit needs no fsync, and only a power cut could lose the
-last ones. The exclusive lock keeps a second exchange off the same file.
+last ones. The exclusive lock keeps a second exchange off the same file. Conditions in SQL are written in this
+package; whatever a request says goes in as a value.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ class Store:
         """Rows ascending by id. newest: only the last so many of those that match."""
         order = "DESC" if newest else "ASC"
         rows = self._db.execute(
-            f"SELECT * FROM trades WHERE {where} ORDER BY trade_id {order} LIMIT ?",
+            f"SELECT * FROM trades WHERE {where} ORDER BY trade_id {order} LIMIT ?",  # noqa: S608
             (*values, newest or limit),
         ).fetchall()
         found = [_trade(*row) for row in rows]
@@ -198,11 +199,11 @@ class Store:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _orders(self, where: str, values: Sequence[object]) -> list[StoredOrder]:
-        rows = self._db.execute(f"SELECT * FROM orders WHERE {where}", values)
+        rows = self._db.execute(f"SELECT * FROM orders WHERE {where}", values)  # noqa: S608
         return [_order(*row) for row in rows]
 
     def _next(self, table: str, column: str, first: int) -> int:
-        (highest,) = self._db.execute(f"SELECT MAX({column}) FROM {table}").fetchone()
+        (highest,) = self._db.execute(f"SELECT MAX({column}) FROM {table}").fetchone()  # noqa: S608
         return first if highest is None else int(highest) + 1
 
 
