@@ -28,7 +28,16 @@ class PlanList(ChangeList):
 
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
-    list_display = ["plan_id", "created_at", "symbol", "action", "standing", "error", "gate_reason", "wait_ms"]
+    list_display = [
+        "plan_id",
+        "created_at",
+        "symbol",
+        "action",
+        "standing",
+        "error",
+        "gate_reason",
+        "wait_ms",
+    ]
     list_filter = ["state", "symbol", "action"]
     search_fields = ["^plan_id", "=symbol", "error"]
     date_hierarchy = "created_at"

@@ -124,7 +124,9 @@ ORDER_SKIPPED = ("plan_id", "token", "governor_permit", "p33_permit")
 
 def _step(found: Timeline, mark: Mark, scale: Axis) -> Step:
     offset = found.offset_ms(mark.at)
-    detail = [(name.replace("_", " "), value) for name, value in mark.detail.items() if value not in (None, "")]
+    detail = [
+        (name.replace("_", " "), value) for name, value in mark.detail.items() if value not in (None, "")
+    ]
     return Step(
         offset=f"{offset:+.1f}",
         x=scale.x(offset),
@@ -151,7 +153,11 @@ def _figures(found: Timeline) -> Iterator[tuple[str, object, str]]:
     if order.sent_at is not None:
         yield "published → order sent", f"{found.offset_ms(order.sent_at):.1f}", "ms"
     if order.sent_at is not None and order.answered_at is not None:
-        yield "exchange answered in", f"{(order.answered_at - order.sent_at).total_seconds() * 1000:.1f}", "ms"
+        yield (
+            "exchange answered in",
+            f"{(order.answered_at - order.sent_at).total_seconds() * 1000:.1f}",
+            "ms",
+        )
     if order.executed_quantity is not None:
         yield "executed", facts.plain(order.executed_quantity), f"of {facts.plain(order.quantity)}"
     if order.average_price is not None:

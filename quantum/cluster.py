@@ -37,7 +37,7 @@ MAIN_STOP_S = SENTINEL_STOP_S + 0.7
 """SIGTERM to gone: less than ten seconds, however many of us are stuck."""
 
 
-class Cluster(upstream.Cluster):  # type: ignore[misc]  # untyped
+class Cluster(upstream.Cluster):
     """The main process. It waits for its sentinel; without one it ends, with an exit code that says so."""
 
     def __init__(self, *, hosts_roles: bool = True) -> None:
@@ -113,7 +113,7 @@ class Cluster(upstream.Cluster):  # type: ignore[misc]  # untyped
         return False
 
 
-class Sentinel(upstream.Sentinel):  # type: ignore[misc]  # untyped
+class Sentinel(upstream.Sentinel):
     """The guard of the workers, with queues, timers and flags that no killed process can leave locked."""
 
     def __init__(

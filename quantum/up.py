@@ -312,4 +312,9 @@ def _paper_port() -> int:
 
 
 def _paper_exchange() -> Child:
-    return _child("paper exchange", [*_manage("paper_exchange"), "--seed-positions"])
+    return _child("paper exchange", [*_manage("paper_exchange"), "--seed-positions", *_demo()])
+
+
+def _demo() -> list[str]:
+    """Whoever demonstrates exits needs positions to exit from."""
+    return ["--entry-bot"] if settings.EXIT_BRAIN == "demo" else []

@@ -23,9 +23,7 @@ def mode(_request: HttpRequest) -> dict[str, str]:
 @never_cache
 def healthz(_request: HttpRequest) -> HttpResponse:
     found = health.look()
-    return JsonResponse(
-        found.as_data(), status=200 if found.ok else 503, json_dumps_params={"indent": 2}
-    )
+    return JsonResponse(found.as_data(), status=200 if found.ok else 503, json_dumps_params={"indent": 2})
 
 
 @never_cache

@@ -32,7 +32,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 DIGESTS, PERMITS = read("vectors/digests.json"), read("vectors/permits.json")
-named = {"ids": lambda case: case["what"].replace(" ", "-")}
+named: dict[str, Any] = {"ids": lambda case: case["what"].replace(" ", "-")}
 
 
 def length_prefixed(*parts: str) -> bytes:

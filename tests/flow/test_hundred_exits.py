@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from positions.models import Balance
-from quantum.plan import Action
+from quantum.plan import Action, ExitPlan
 from tests.house import House, wait_for
 
 SYMBOLS = {
@@ -24,7 +24,7 @@ ACTIONS = (Action.PARTIAL_25, Action.PARTIAL_50, Action.PARTIAL_75, Action.FULL_
 def test_a_hundred_exits_in_a_row_over_five_symbols_without_a_human(house: House) -> None:
     """After every full close the user's own entry bot opens the position again, at the exchange."""
     house.start()
-    plans = []
+    plans: list[ExitPlan] = []
     for round_number in range(20):
         for symbol, amount in SYMBOLS.items():
             if round_number % len(ACTIONS) == 0:

@@ -79,7 +79,7 @@ class Market:
     def __init__(self, *, listings: Iterable[Listing], seed: int, now_ms: int):
         self.listings = {listing.symbol: listing for listing in listings}
         self._quotes = {
-            symbol: _Quote(listing.start_price, now_ms, random.Random(f"{seed}:{symbol}"))  # noqa: S311
+            symbol: _Quote(listing.start_price, now_ms, random.Random(f"{seed}:{symbol}"))
             for symbol, listing in self.listings.items()
         }
 

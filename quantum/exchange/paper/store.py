@@ -187,7 +187,7 @@ class Store:
         """Rows ascending by id. newest: only the last so many of those that match."""
         order = "DESC" if newest else "ASC"
         rows = self._db.execute(
-            f"SELECT * FROM trades WHERE {where} ORDER BY trade_id {order} LIMIT ?",  # noqa: S608
+            f"SELECT * FROM trades WHERE {where} ORDER BY trade_id {order} LIMIT ?",
             (*values, newest or limit),
         ).fetchall()
         found = [_trade(*row) for row in rows]
@@ -199,11 +199,11 @@ class Store:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _orders(self, where: str, values: Sequence[object]) -> list[StoredOrder]:
-        rows = self._db.execute(f"SELECT * FROM orders WHERE {where}", values)  # noqa: S608
+        rows = self._db.execute(f"SELECT * FROM orders WHERE {where}", values)
         return [_order(*row) for row in rows]
 
     def _next(self, table: str, column: str, first: int) -> int:
-        (highest,) = self._db.execute(f"SELECT MAX({column}) FROM {table}").fetchone()  # noqa: S608
+        (highest,) = self._db.execute(f"SELECT MAX({column}) FROM {table}").fetchone()
         return first if highest is None else int(highest) + 1
 
 
