@@ -121,6 +121,9 @@ class Place:
         except (ValueError, OSError):
             return False
 
+    def ups(self) -> list[int]:
+        return [pid for pid in self.processes() if _command(pid)[-1:] == ["up"] and _group(pid) == pid]
+
     def main(self) -> int:
         [main] = [
             pid for pid in self.processes() if _command(pid)[-1:] == ["qcluster"] and _group(pid) == pid
