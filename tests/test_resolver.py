@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -83,9 +82,9 @@ class Case:
 
 
 @pytest.fixture
-def case(redis: Client, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Case]:
+def case(redis: Client, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Case:
     settings.RESOLVER_MARGIN_SEC, settings.RESOLVER_GAP_SEC = Decimal(10), Decimal(5)
-    yield Case(redis, monkeypatch)
+    return Case(redis, monkeypatch)
 
 
 def test_not_found_before_the_margin_proves_nothing(case: Case) -> None:
