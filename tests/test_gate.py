@@ -150,7 +150,8 @@ def test_a_signed_permit_that_lacks_a_field_is_malformed(
     judged: Callable[..., str], gate_name: str, name: str
 ) -> None:
     plan = House.make()
-    assert judged(plan, **{gate_name: permit(plan, gate_name, **{name: ...})}) == f"malformed_{gate_name}"
+    left_out: dict[str, Any] = {name: ...}
+    assert judged(plan, **{gate_name: permit(plan, gate_name, **left_out)}) == f"malformed_{gate_name}"
 
 
 @pytest.mark.parametrize("gate_name", [GOVERNOR, P33])

@@ -71,7 +71,7 @@ MAKERS = [plan, order, event, lock]
 def stored(model: type[Model]) -> list[dict[str, Any]]:
     """As the database itself tells it, without Django's conversions; the key is the database's business."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM {model._meta.db_table} ORDER BY id")  # noqa: S608
+        cursor.execute(f"SELECT * FROM {model._meta.db_table} ORDER BY id")
         names = [column[0] for column in cursor.description]
         found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return [{name: value for name, value in row.items() if name != "id"} for row in found]
