@@ -15,7 +15,7 @@ from quantum.redis import Client
 from quantum.stream import Entry, Poison
 from tests.house import House
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("db")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from quantum.models import AuditEvent
 from tests.house import House
 from tests.orders_by_hand import activate, intend, pair_for, recorded, state_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keys")]
+pytestmark = pytest.mark.usefixtures("db", "keys")
 
 
 def nothing_was_written(state: str = "open") -> None:

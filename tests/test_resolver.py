@@ -17,7 +17,7 @@ from quantum.exchange.types import OrderState, OrderStatus, Side, Trade
 from quantum.redis import Client
 from tests.orders_by_hand import intended, trade
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keys")]
+pytestmark = pytest.mark.usefixtures("db", "keys")
 
 
 class Exchange:

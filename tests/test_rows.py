@@ -15,7 +15,7 @@ from positions.models import SymbolLock
 from quantum import audit, clock, rows
 from quantum.models import AuditEvent
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("db")
 AT = dt.datetime(2026, 11, 21, 4, 5, 6, 789012, dt.UTC)
 
 

@@ -16,7 +16,7 @@ from quantum import clock
 from quantum.exchange.types import OrderState, OrderStatus, RefusalKind, Refused, Side
 from tests.orders_by_hand import intended, trade
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("keys")]
+pytestmark = pytest.mark.usefixtures("db", "keys")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ State = Plan.State
 PAIRS = list(product(State, State))
 LEGAL = [(one, other) for one, other in PAIRS if other in ALLOWED.get(one, frozenset())]
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("db")
 
 
 def plan_in(state: Plan.State) -> str:
