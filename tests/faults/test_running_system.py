@@ -46,9 +46,11 @@ class Running(Place):
         within(20, self.an_exit_passes, "the first exit")
 
     def exchange(self) -> PaperExchangeProcess:
-        """Its control plane; the process itself belongs to `up`."""
+        """Its control plane; the process itself belongs to `up`, and its keys lie where `up` put them."""
+        lines = (self.directory / "quantum.env").read_text().splitlines()
+        made = dict(line.split("=", 1) for line in lines if line.startswith("BINANCE_"))
         keys = PaperKeys(
-            *(os.environ[f"BINANCE_{use}_{part}"] for use in ("READ", "TRADE") for part in ("KEY", "SECRET"))
+            *(made[f"BINANCE_{use}_{part}"] for use in ("READ", "TRADE") for part in ("KEY", "SECRET"))
         )
         return PaperExchangeProcess(data_path=self.directory / "unused", keys=keys, port=self.paper_port)
 
