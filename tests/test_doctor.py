@@ -1,4 +1,4 @@
-"""doctor finds what is wrong with real parts, names the remedy, and ends with the code that tells which kind."""
+"""doctor finds what is wrong with real parts, names the remedy, and its exit code tells the kind."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
-from pytest_django.fixtures import SettingsWrapper
+from django.db import OperationalError, connection
+from pytest_django.fixtures import Settings
 
 from quantum import clock, doctor, instance
 from quantum.commands import Exit
@@ -47,7 +47,7 @@ def run() -> tuple[int, dict[str, list[dict[str, str]]]]:
 
 
 def test_without_redis_one_check_fails_the_rest_waits_for_it_and_the_exit_code_is_5(
-    settings: SettingsWrapper, tmp_path: Path
+    settings: Settings, tmp_path: Path
 ) -> None:
     settings.REDIS_URL = f"unix://{tmp_path / 'nobody.sock'}?db=0"
     code, found = run()
@@ -94,7 +94,7 @@ def test_upper_floors_add_checks_and_a_name_is_taken_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(doctor, "_checks", {})
     doctor.register("ledger", lambda: [doctor.ok("fine")])
     with pytest.raises(ValueError, match="ledger"):
-        doctor.register("ledger", lambda: [])
+        doctor.register("ledger", list)
     assert ("ledger", doctor.ok("fine")) in list(doctor.examine())
 
 
@@ -106,7 +106,7 @@ def test_the_exit_code_tells_a_service_that_is_down_from_other_faults() -> None:
     assert doctor.exit_code([other, down]) == Exit.DEPENDENCY_DOWN
 
 
-def test_a_password_in_an_address_is_not_shown(settings: SettingsWrapper) -> None:
+def test_a_password_in_an_address_is_not_shown(settings: Settings) -> None:
     settings.REDIS_URL = "redis://user:hunter2hunter2@127.0.0.1:1/0"  # not-a-secret
     assert "hunter2" not in only(server.redis()).what
 
@@ -114,7 +114,7 @@ def test_a_password_in_an_address_is_not_shown(settings: SettingsWrapper) -> Non
 # ---- the place
 
 
-def test_a_signing_key_that_others_can_read_is_found(settings: SettingsWrapper, tmp_path: Path) -> None:
+def test_a_signing_key_that_others_can_read_is_found(settings: Settings, tmp_path: Path) -> None:
     from quantum import signing
 
     settings.PERMIT_KEYS_DIR = tmp_path / "keys"
@@ -128,7 +128,7 @@ def test_a_signing_key_that_others_can_read_is_found(settings: SettingsWrapper, 
 
 @pytest.mark.parametrize(("name", "mode", "fails"), [("", 0o755, True), ("admin_password", 0o640, True)])
 def test_a_folder_or_secret_that_others_can_read_is_found(
-    settings: SettingsWrapper, tmp_path: Path, name: str, mode: int, fails: bool
+    settings: Settings, tmp_path: Path, name: str, mode: int, fails: bool
 ) -> None:
     settings.VAR_DIR = tmp_path / "var"
     settings.VAR_DIR.mkdir(mode=0o700)
@@ -149,23 +149,28 @@ def test_migrations_that_are_not_applied_are_found(transactional_db: None) -> No
     assert (found.state, found.remedy) == (State.FAIL, "run manage.py migrate")
 
 
-def test_a_database_that_may_lose_a_committed_intent_is_found() -> None:
+def test_a_database_that_may_lose_a_committed_intent_is_found(transactional_db: None) -> None:
     assert only(place.database()).state is State.OK
-    if connection.vendor == "sqlite":
-        connection.close()
-        connection.settings_dict["OPTIONS"]["init_command"] = "PRAGMA synchronous=OFF;"
-    else:
-        with connection.cursor() as cursor:
-            cursor.execute("SET synchronous_commit = off")
+    lose = {"sqlite": "PRAGMA synchronous=OFF", "postgresql": "SET synchronous_commit = off"}
+    with connection.cursor() as cursor:
+        cursor.execute(lose[connection.vendor])
     try:
         found = only(place.database())
     finally:
-        right = settings.DATABASES["default"]["OPTIONS"]
-        right.get("init_command") and right.update(
-            init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-        )
-        connection.close()
+        connection.close()  # the next connection is made with the right settings again
     assert (found.state, "synchronous" in found.what) == (State.FAIL, True)
+
+
+def test_a_database_that_does_not_answer_is_a_dependency_that_is_down(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OperationalError("connection refused")
+
+    settings.DATABASE_URL = "postgres://user:hunter2hunter2@127.0.0.1:1/x"  # not-a-secret
+    monkeypatch.setattr(connection, "ensure_connection", refuse)
+    found = only(place.database())
+    assert (found.state, found.dependency, "hunter2" in found.what) == (State.FAIL, True, False)
 
 
 # ---- the server
@@ -191,10 +196,10 @@ def test_a_server_that_may_forget_is_found(
     assert name in found.remedy
 
 
-def test_a_server_without_a_command_we_need_is_found(redis: Client, settings: SettingsWrapper) -> None:
+def test_a_server_without_a_command_we_need_is_found(redis: Client, settings: Settings) -> None:
     """A user who may not use a command is refused by rights; here the command is really not known."""
     assert only(server.features()).state is State.OK
-    assert not server._has(redis, lambda client: client.execute_command("XNOTHERE", "x"))
+    assert not server._has(redis, lambda client: client.eval("return redis.call('XNOTHERE')", 0))
 
 
 @pytest.mark.parametrize(("ahead_ms", "state"), [(0, State.OK), (2000, State.WARN), (-6000, State.FAIL)])
@@ -293,7 +298,7 @@ def test_an_instance_is_stored_once_and_a_wiped_redis_learns_it_again(redis: Cli
 
 @pytest.mark.parametrize(("name", "other"), [("APPLY_MODE", "testnet"), ("ACCOUNT", "other")])
 def test_another_mode_or_account_on_the_same_database_is_refused(
-    redis: Client, settings: SettingsWrapper, name: str, other: str
+    redis: Client, settings: Settings, name: str, other: str
 ) -> None:
     instance.ensure(redis)
     setattr(settings, name, other)

@@ -60,9 +60,11 @@ def money_is_never_a_float(path: str, text: str) -> Iterator[Problem]:
     if not MONEY.match(path):
         return
     for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
         if _called(node) == "FloatField":
             yield node.lineno, "stores floats; use AmountField for amounts (quantum/fields.py)"
-        elif isinstance(node, ast.Call) and _called(node) == "float" and not _is_time(node):
+        elif _called(node) == "float" and not _is_time(node):
             yield node.lineno, "float() on what may be money; keep it Decimal, or name a time _s, _ms, _SEC"
 
 
