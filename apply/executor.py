@@ -17,7 +17,7 @@ from permits import gate as gates
 from permits.gate import Blocked, Gate, SpentPair
 from quantum import audit, clock, metrics
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import Answered, FateUnknown, RefusalKind, Refused, SymbolRules
+from quantum.exchange.types import Answered, FateUnknown, LocalCode, RefusalKind, Refused, SymbolRules
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import Action, Decision, ExitPlan, MalformedPlan, parse
@@ -76,11 +76,11 @@ class Executor:
             plan = parse(entry.fields)
         except MalformedPlan as malformed:
             raise Poison(f"{ApplyReason.INVALID_PLAN}: {malformed}") from malformed
-        row, standing = publish.ensure_row(plan, actor=f"stream:{plan.source[:40]}", stream_id=entry.entry_id)
-        if standing is Standing.CONFLICT:
+        row = publish.ensure_row(plan, actor=f"stream:{plan.source[:40]}", stream_id=entry.entry_id)
+        if row.standing is Standing.CONFLICT:
             return _conflict(plan)
         if row.state not in PENDING_STATES:
-            return self._known_and_final(row)
+            return self._known_and_final(plan, row)
         if row.state != State.OPEN:
             return True  # intended or unknown: the resolver owns it
         if plan.plan_id in self._in_hand:
@@ -88,15 +88,15 @@ class Executor:
         refusal = _refusal(plan)
         if refusal is not None:
             state, reason = refusal
-            return self._end_unsent(plan, to=state, error=reason)
+            return self._end_unsent(plan, entry, to=state, error=reason)
         self._in_hand[plan.plan_id] = entry.entry_id
         self._lanes.put(plan.symbol, lambda: self._wait(plan, entry), done=lambda: self._let_go(plan))
         return False
 
-    def _known_and_final(self, row: Plan) -> bool:
+    def _known_and_final(self, plan: ExitPlan, row: publish.Row) -> bool:
         DEDUPED.inc()
         if not row.result_id:
-            results.finish(self._client, row.plan_id)
+            results.finish(self._client, plan.plan_id)
         return True
 
     def _seen_again(self, plan: ExitPlan, entry: Entry) -> bool:
@@ -111,11 +111,18 @@ class Executor:
         self._in_hand.pop(plan.plan_id, None)
 
     def _end_unsent(
-        self, plan: ExitPlan, *, to: Plan.State, error: str, changes: dict[str, object] | None = None
+        self,
+        plan: ExitPlan,
+        entry: Entry,
+        *,
+        to: Plan.State,
+        error: str,
+        changes: dict[str, object] | None = None,
     ) -> bool:
         """Final without an order. Zero rows: another process moved it on, and its entry is done here too."""
+        fields = {"stream_id": entry.entry_id, **(changes or {})}
         transitions.move(
-            plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error, changes=changes
+            plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error, changes=fields
         )
         row = Plan.objects.get(plan_id=plan.plan_id)
         if row.state not in PENDING_STATES and not row.result_id:
@@ -144,7 +151,8 @@ class Executor:
             "p33_ttl": blocked.p33_ttl,
             "gate_reason": blocked.gate_reason[:120],
         }
-        self._end_unsent(plan, to=to.get(blocked.reason, State.BLOCKED), error=blocked.error, changes=changes)
+        end = to.get(blocked.reason, State.BLOCKED)
+        self._end_unsent(plan, entry, to=end, error=blocked.error, changes=changes)
         self.ack(entry.entry_id)
 
     def _receipt_is_abandoned(self, plan: ExitPlan) -> bool:
@@ -155,7 +163,7 @@ class Executor:
 
     def _spent(self, pair: SpentPair, entry: Entry) -> None:
         plan = pair.plan
-        order = self._intend(pair)
+        order = self._intend(pair, entry)
         if isinstance(order, str):
             self._not_intended(pair, entry, reason=order)
             return
@@ -180,7 +188,7 @@ class Executor:
         fault_point("order_settled")
         self._finish_if_final(plan.plan_id, token=pair.token)
 
-    def _intend(self, pair: SpentPair) -> Order | str:
+    def _intend(self, pair: SpentPair, entry: Entry) -> Order | str:
         step, rules = pair.plan.step, self._rules.get(pair.plan.symbol)
         if step is None or rules is None:
             return ApplyReason.EXCHANGE_UNREACHABLE.value
@@ -188,7 +196,7 @@ class Executor:
         size = sizing.size(step=step, position=position, safe_quantity=pair.safe_quantity, rules=rules)
         if isinstance(size, ApplyReason):
             return size.value
-        return intent.make(pair, size, timestamp_ms=self._desk.reader.now_ms())
+        return intent.make(pair, size, stream_id=entry.entry_id, timestamp_ms=self._desk.reader.now_ms())
 
     def _not_intended(self, pair: SpentPair, entry: Entry, *, reason: str) -> None:
         """The pair is spent and nothing was sent. A database that is down leaves the entry pending."""
@@ -198,7 +206,7 @@ class Executor:
             close_old_connections()
             return
         changes: dict[str, object] = {"wait_ms": pair.wait_ms}
-        self._end_unsent(pair.plan, to=State.SPENT_UNSENT, error=reason, changes=changes)
+        self._end_unsent(pair.plan, entry, to=State.SPENT_UNSENT, error=reason, changes=changes)
         self.ack(entry.entry_id)
 
     def _record(self, order: Order, outcome: Answered | Refused | FateUnknown) -> None:
@@ -237,7 +245,10 @@ class Executor:
             self._resync_clock()
         if refused.kind is RefusalKind.CONFLICT and self._is_flat(order.symbol):
             to = State.ALREADY_DONE
-        settle.refuse(order, refused, to=to, error=REFUSALS[refused.kind].value, actor=ACTOR)
+        reason = REFUSALS[refused.kind]
+        if refused.code == LocalCode.UNREACHABLE:
+            reason = ApplyReason.EXCHANGE_UNREACHABLE
+        settle.refuse(order, refused, to=to, error=reason.value, actor=ACTOR)
 
     def _is_flat(self, symbol: str) -> bool:
         try:

@@ -28,11 +28,11 @@ class _NotIntended(Exception):
         self.reason = reason
 
 
-def make(pair: SpentPair, size: Size, *, timestamp_ms: int) -> Order | str:
+def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> Order | str:
     """The committed order row, or the reason why nothing may be sent."""
     try:
         with transaction.atomic():
-            return _make(pair, size, timestamp_ms)
+            return _make(pair, size, stream_id, timestamp_ms)
     except _NotIntended as refused:
         return refused.reason
     except IntegrityError:
@@ -42,19 +42,19 @@ def make(pair: SpentPair, size: Size, *, timestamp_ms: int) -> Order | str:
         return ApplyReason.AUDIT_UNAVAILABLE.value
 
 
-_INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s WHERE plan_id = %s AND state = %s"
+_INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s, stream_id = %s WHERE plan_id = %s AND state = %s"
 _GUARDS = """
 SELECT (SELECT state FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
        (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL)
 """
 
 
-def _make(pair: SpentPair, size: Size, timestamp_ms: int) -> Order:
+def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Order:
     plan = pair.plan
     if plan.step is None:
         raise _NotIntended(ApplyReason.ACTION_UNSUPPORTED.value)
     with connection.cursor() as cursor:
-        cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, plan.plan_id, Plan.State.OPEN))
+        cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN))
         if cursor.rowcount != 1:
             raise _NotIntended(ApplyReason.DUPLICATE.value)
         cursor.execute(_GUARDS, (plan.symbol,))

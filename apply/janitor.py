@@ -62,7 +62,8 @@ class Janitor:
         except MalformedPlan as malformed:
             log.warning("a stored plan cannot be published", plan=row.plan_id, error=str(malformed))
             return
-        publish.publish(self._client, plan, actor=ACTOR)
+        published = publish.publish(self._client, plan, actor=ACTOR)
+        Plan.objects.filter(plan_id=row.plan_id, stream_id="").update(stream_id=published.stream_id)
 
 
 def _fields(row: Plan) -> dict[bytes, bytes]:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from quantum.log import log
 
@@ -77,7 +78,7 @@ class Lanes:
         self._start(symbol, wait, next_done)
 
 
-def _tell_failure(future: Future[object]) -> None:
+def _tell_failure(future: Future[Any]) -> None:
     if future.cancelled():
         return
     error = future.exception()

@@ -26,7 +26,7 @@ class StateMirror(threading.Thread):
         self._client = command_client()
         self._known = Projection(raw=b"", version=0, active=False)
 
-    def state(self, fresh: bool) -> Projection:
+    def state(self, *, fresh: bool) -> Projection:
         """The copy; or, when told, the database itself, for a waiter that met other bytes."""
         if fresh:
             self._known = trading.current()

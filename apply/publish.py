@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from apply.models import Plan
 from quantum import audit, clock, rows
@@ -46,8 +46,7 @@ def publish(client: Client, plan: ExitPlan, *, actor: str) -> Published:
         return Published(plan=plan, standing=standing, stream_id="")
     stream_id = row.stream_id or put_on_stream(client, plan)
     fault_point("plan_streamed")
-    if not row.stream_id:
-        Plan.objects.filter(plan_id=plan.plan_id).update(stream_id=stream_id)
+    if not row.stream_id:  # apply writes it into the row with the plan's next step, which costs no commit
         steps = int(plan.step is not None)
         log.info(f"{plan.symbol}: Plan {plan.plan_id} published (decision={plan.decision}, steps={steps})")
     return Published(plan=plan, standing=standing, stream_id=stream_id)
@@ -64,14 +63,36 @@ def put_on_stream(client: Client, plan: ExitPlan) -> str:
     return stream_id.decode()
 
 
-def ensure_row(plan: ExitPlan, *, actor: str, stream_id: str = "") -> tuple[Plan, Standing]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """As much of a plan's row as apply needs to decide what an entry is worth."""
+
+    state: Plan.State
+    result_id: str
+    standing: Standing
+
+
+def ensure_row(plan: ExitPlan, *, actor: str, stream_id: str) -> Row:
     """The plan's row, made on first sight. The same id with other content is a conflict, never a change."""
-    row = Plan.objects.filter(plan_id=plan.plan_id).first()
-    if row is None:
-        row, made = _insert(plan, actor=actor, stream_id=stream_id)
+    found = _look(plan)
+    if found is None:
+        _, made = _insert(plan, actor=actor, stream_id=stream_id)
+        found = _look(plan)
+        if found is None:
+            raise RuntimeError(f"plan {plan.plan_id} has neither been found nor made")
         if made:
-            return row, Standing.NEW
-    return row, Standing.KNOWN if row.digest == plan.digest else Standing.CONFLICT
+            return Row(found.state, found.result_id, Standing.NEW)
+    return found
+
+
+def _look(plan: ExitPlan) -> Row | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT state, result_id, digest FROM apply_plan WHERE plan_id = %s", (plan.plan_id,))
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    state, result_id, digest = found
+    return Row(Plan.State(state), result_id, Standing.KNOWN if digest == plan.digest else Standing.CONFLICT)
 
 
 def _insert(plan: ExitPlan, *, actor: str, stream_id: str) -> tuple[Plan, bool]:

@@ -118,7 +118,9 @@ def _idle(house: product.House, seconds: float) -> Row:
         and found["cpu_percent_of_a_core"] < CPU_PERCENT
         and found["worker_pss_mb_max"] <= PSS_MB
     )
-    target = f"<= {COMMANDS_PER_S:.0f} commands/s, < {CPU_PERCENT:.0f} % of a core, <= {PSS_MB:.0f} MB per worker"
+    target = (
+        f"<= {COMMANDS_PER_S:.0f} commands/s, < {CPU_PERCENT:.0f} % of a core, <= {PSS_MB:.0f} MB per worker"
+    )
     return Row("idle", 1, target=target, met=met, more=found)
 
 

@@ -36,11 +36,11 @@ return {a, b}
 """
 
 
-def _client(socket_path: str) -> redis.Redis:
+def _client(socket_path: str) -> Any:
     return redis.Redis(unix_socket_path=socket_path, socket_timeout=10, protocol=2)
 
 
-def _read(client: redis.Redis, group: str) -> list[str]:
+def _read(client: Any, group: str) -> list[str]:
     answer = client.xreadgroup(group, group, {STREAM: ">"}, count=64, block=1000)
     found = [(entry_id, fields) for _, entries in answer or [] for entry_id, fields in entries]
     if found:
@@ -93,7 +93,7 @@ def chain(socket_path: str, *, n: int, gap_s: float, poll: bool) -> list[float]:
             child.join(5)
 
 
-def _once(client: redis.Redis, hears: Connection, number: int, gap_s: float) -> float:
+def _once(client: Any, hears: Connection, number: int, gap_s: float) -> float:
     started = time.monotonic_ns()
     client.xadd(STREAM, {"plan_id": f"{number:016d}"})
     if not hears.poll(10):
@@ -106,7 +106,9 @@ def _once(client: redis.Redis, hears: Connection, number: int, gap_s: float) -> 
 def commit(folder: Path, *, n: int, gap_s: float) -> list[float]:
     """One bare durable insert: SQLite, WAL, synchronous FULL, a file on the same disk."""
     database = sqlite3.connect(folder / "floor.sqlite3", isolation_level=None)
-    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (a TEXT, b TEXT);")
+    database.executescript(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (a TEXT, b TEXT);"
+    )
     took = []
     for number in range(n):
         started = time.monotonic_ns()

@@ -51,7 +51,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 3)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
     return {
         "p50_ms": round(statistics.median(values), 3),
         "p95_ms": percentile(values, 0.95),
@@ -88,7 +88,9 @@ def environment(folder: Path, *, database_url: str = "") -> dict[str, str]:
         "EXIT_BRAIN": "off",
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
         **{
-            f"BINANCE_{use}_{part}": secrets.token_hex(32) for use in ("READ", "TRADE") for part in ("KEY", "SECRET")
+            f"BINANCE_{use}_{part}": secrets.token_hex(32)
+            for use in ("READ", "TRADE")
+            for part in ("KEY", "SECRET")
         },
     }
     if database_url:

@@ -40,10 +40,7 @@ class House:
         keys = self._settings.KEYS
         parts.wait_until(lambda: self._armed(keys.trading_state), what="the product to be armed")
         self._reset_positions()
-        parts.wait_until(
-            lambda: self._client.hget(keys.snapshot(SYMBOLS[-1]), "position_amt") not in (None, b"0"),
-            what="the first positions",
-        )
+        parts.wait_until(self._agreed, what="ledger and exchange to agree")
         self.exits(30, gap_s=0.02)  # warm: connections, threads, caches
 
     def _armed(self, key: str) -> bool:
@@ -53,6 +50,11 @@ class House:
             return bool(self._client.exists(key))
         except RedisError:
             return False
+
+    def _agreed(self) -> bool:
+        from positions.models import Balance
+
+        return Balance.objects.filter(symbol__in=SYMBOLS, amount="100000").count() == len(SYMBOLS)
 
     def paper_latency(self, ms: int) -> None:
         self._paper.set_latency(ms=ms)
@@ -104,7 +106,9 @@ class House:
         from apply.models import Plan
 
         ids = [one.split("-")[1] for one in list(client_ids)[:5]]
-        return list(Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason"))
+        return list(
+            Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason")
+        )
 
     # ---- idle
 
@@ -131,7 +135,10 @@ class House:
         return int(self._client.info("stats")["total_commands_processed"])
 
     def _tree(self) -> list[int]:
-        parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
+        parents = {
+            pid: _parent(pid)
+            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        }
         family = {self._up_pid}
         while True:
             more = {pid for pid, parent in parents.items() if parent in family} - family

@@ -1,6 +1,9 @@
-from django.apps import AppConfig
+from collections.abc import Iterable
 
-from quantum import roles
+from django.apps import AppConfig
+from prometheus_client import Metric
+
+from quantum import gauges, roles
 
 
 def _governor(watch: roles.Watch) -> None:
@@ -9,9 +12,16 @@ def _governor(watch: roles.Watch) -> None:
     governor.run(watch)
 
 
+def _gauges() -> Iterable[Metric]:
+    from permits import gauges as permit_gauges
+
+    return permit_gauges.read()
+
+
 class PermitsConfig(AppConfig):
     name = "permits"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         roles.register(roles.Role(name="governor", metrics_index=1, run=_governor))
+        gauges.register("permits", _gauges)

@@ -12,6 +12,7 @@ from django.db import transaction
 from permits import payloads
 from permits.models import Permit
 from quantum import audit, clock
+from quantum.models import AuditEvent
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
 from quantum.signing import Signer
@@ -140,7 +141,7 @@ def record_issued(rows: list[Permit]) -> None:
     ]
     with transaction.atomic():
         Permit.objects.bulk_create(rows, ignore_conflicts=True)
-        audit.AuditEvent.objects.bulk_create(events)
+        AuditEvent.objects.bulk_create(events)
 
 
 def record_spent(rows: list[Permit]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, Protocol
 
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,8 +34,11 @@ SLOW_STEP_MS = 400
 
 _CONSUME = Script(Path(__file__).parent / "lua" / "consume-7.lua")
 
-StateSource = Callable[[bool], Projection]
-"""The state as the database has it: a copy at most a second old, or read anew when told True."""
+
+class StateSource(Protocol):
+    """The state as the database has it: a copy at most two seconds old, or read anew."""
+
+    def __call__(self, *, fresh: bool) -> Projection: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class Gate:
 
     def call(
         self, plan: ExitPlan, *, token: str, pair: tuple[bytes, bytes], state: bytes, not_after_ms: int
-    ) -> object:
+    ) -> Any:
         keys = settings.KEYS
         expiry_ms = int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)
         return _CONSUME(
@@ -141,7 +145,7 @@ class Gate:
         self._blocking.blpop([settings.KEYS.wake(plan.plan_id)], timeout=max(within_ms, 1) / 1000)
 
     def expected_state(self, *, fresh: bool) -> Projection:
-        return self._state(fresh)
+        return self._state(fresh=fresh)
 
     def judge(self, plan: ExitPlan, raw: bytes, gate: str) -> payloads.Permit | GateReason:
         """Every field of a permit against the plan; the gate's verdict comes last."""
@@ -217,22 +221,21 @@ class _Attempt:
         answer = self._gate.call(
             self._plan, token=self._token, pair=pair, state=self._state.raw, not_after_ms=not_after_ms
         )
-        assert isinstance(answer, list)  # noqa: S101  the script answers nothing else
-        if answer[0] == 1:
-            return self._spent(answer)
-        _, reason, gov_ttl, p33_ttl, governor, p33, now_ms, state = answer
-        return Refusal(reason.decode(), gov_ttl, p33_ttl, governor, p33, int(now_ms), state)
+        spent, *rest = answer
+        if spent == 1:
+            governor, p33, at_ms = rest
+            return self._spent(governor, p33, at_ms=at_ms)
+        reason, gov_ttl, p33_ttl, governor, p33, now_ms, state = rest
+        return Refusal(reason.decode(), gov_ttl, p33_ttl, governor, p33, now_ms, state)
 
-    def _spent(self, answer: list[object]) -> SpentPair | Refusal:
-        """Also on a receipt: what comes back is judged again, whoever wrote it there."""
-        _, governor_raw, p33_raw, at_ms = answer
-        assert isinstance(governor_raw, bytes) and isinstance(p33_raw, bytes) and isinstance(at_ms, int)  # noqa: S101
+    def _spent(self, governor_raw: bytes, p33_raw: bytes, *, at_ms: int) -> SpentPair | Refusal:
+        """Also on a receipt: what comes back is judged like everything else."""
         governor = self._judge(governor_raw, payloads.GOVERNOR)
         p33 = self._judge(p33_raw, payloads.P33)
-        for permit in (governor, p33):
-            if isinstance(permit, GateReason):
-                return Refusal(permit.value, -2, -2, b"", b"", at_ms, b"")
-        assert isinstance(governor, payloads.Permit) and isinstance(p33, payloads.Permit)  # noqa: S101
+        if isinstance(governor, GateReason):
+            return Refusal(governor.value, -2, -2, b"", b"", at_ms, b"")
+        if isinstance(p33, GateReason):
+            return Refusal(p33.value, -2, -2, b"", b"", at_ms, b"")
         return SpentPair(
             plan=self._plan,
             token=self._token,
@@ -337,7 +340,9 @@ def tell(plan: ExitPlan, outcome: SpentPair | Blocked) -> None:
         _tell_block(plan, outcome)
         return
     for gate, name in ((payloads.GOVERNOR, "Governor"), (payloads.P33, "P3.3")):
-        log.info(f"[PERMIT_WAIT] {name} permit found", plan=plan.plan_id, wait=f"{outcome.found_ms.get(gate, 0)}ms")
+        log.info(
+            f"[PERMIT_WAIT] {name} permit found", plan=plan.plan_id, wait=f"{outcome.found_ms.get(gate, 0)}ms"
+        )
     log.info(
         "[PERMIT_WAIT] OK",
         plan=plan.plan_id,

@@ -22,6 +22,9 @@ ALLOWED = Counter("quantum_govern_allow_total", "Plans the Governor granted")
 BLOCKED = Counter("quantum_govern_block_total", "Plans the Governor denied", ["symbol", "reason"])
 
 
+STATE_AGE_S = 1.0
+
+
 class Governor:
     def __init__(self) -> None:
         self._client = command_client()
@@ -30,20 +33,29 @@ class Governor:
             allowlist=frozenset(settings.APPLY_ALLOWLIST),
             plan_ttl_s=settings.APPLY_PLAN_TTL_SEC,
         )
+        self._active: bool | None = None
+        self._looked_s = 0.0
 
     def decide(self, plan: ExitPlan) -> Finding:
         now_s = Decimal(clock.now_ms()) / 1000
-        verdict = policy.evaluate(plan, self._policy, trading_active=self._trading_active(), now_s=now_s)
+        self.look_at_state()
+        verdict = policy.evaluate(plan, self._policy, trading_active=self._active, now_s=now_s)
         context = dict(verdict.rule) or None
         return Finding(verdict=verdict.approved, reason=verdict.reason.value, context=context)
 
-    def _trading_active(self) -> bool | None:
-        """From the leased copy; the database decides again in the intent. Unreadable is not ACTIVE."""
+    def look_at_state(self) -> None:
+        """The leased copy, at most a second old and kept warm between plans: this rule only saves a wait
+        that must fail. What forbids is the consume, which looks in its own step, and the intent (I13)."""
+        now_s = clock.boot_s()
+        if self._active and now_s - self._looked_s < STATE_AGE_S:
+            return
         try:
             raw = self._client.get(settings.KEYS.trading_state)
         except RedisError:
-            return None
-        return None if raw is None else not trading.is_halted(raw)
+            self._active = None
+            return
+        self._active = None if raw is None else not trading.is_halted(raw)
+        self._looked_s = now_s
 
 
 def announce(plan: ExitPlan, finding: Finding) -> None:
@@ -58,9 +70,14 @@ def announce(plan: ExitPlan, finding: Finding) -> None:
 def run(watch: Watch) -> None:
     signer = Signer(name=payloads.GOVERNOR, directory=settings.PERMIT_KEYS_DIR)
     desk = Desk(gate=payloads.GOVERNOR, signer=signer, client=command_client())
-    keeper = Gatekeeper(desk=desk, decide=Governor().decide, announce=announce)
+    governor = Governor()
+    keeper = Gatekeeper(desk=desk, decide=governor.decide, announce=announce)
     consumer = Consumer(
-        terms=watch, stream=settings.KEYS.plan_stream, group=keys.GOVERNOR_GROUP, handle=keeper.handle
+        terms=watch,
+        stream=settings.KEYS.plan_stream,
+        group=keys.GOVERNOR_GROUP,
+        handle=keeper.handle,
+        idle=governor.look_at_state,
     )
     recorder = keeper.start_recording(ack=consumer.ack)
     try:

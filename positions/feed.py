@@ -27,6 +27,8 @@ from quantum.redis import RedisError, blocking_client, command_client
 RULES_LIFE_S = 3600.0
 REFRESH_GAP_S = 0.25
 UNREADABLE_PAUSE_S = 1.0
+SNAPSHOT_EVERY_S = 8.0
+QUIET_MS = 250
 
 
 class Feed(threading.Thread):
@@ -44,6 +46,8 @@ class Feed(threading.Thread):
         self._rules_boot_s = 0.0
         self._client_ids: dict[int, str] = {}
         self._readable = True
+        self._settled = False
+        self._projected: dict[str, tuple[Decimal | None, float]] = {}
         self.hedged = False
 
     # ---- what the Brain asks
@@ -105,8 +109,7 @@ class Feed(threading.Thread):
         read = self._read
         if read is None:
             return
-        if settings.APPLY_MODE == "paper" and ledger.is_empty():
-            self._adopt(read)
+        self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
         for symbol in self._differing(read):
             self._catch_up(symbol)
         self._project(read)
@@ -118,7 +121,8 @@ class Feed(threading.Thread):
             log.info("positions can be read again")
 
     def _wait_for_wake(self) -> None:
-        self._wakes.blpop([settings.KEYS.feed_wake], timeout=self._beat_s)
+        within_s = self._beat_s if self._settled else QUIET_MS / 1000
+        self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
         self._commands.delete(settings.KEYS.feed_wake)  # ten wakes at once are one read
 
     def _tell_unreadable(self, failed: ReadFailed) -> None:
@@ -135,12 +139,22 @@ class Feed(threading.Thread):
 
     # ---- trades that are not ours
 
-    def _adopt(self, read: PositionsRead) -> None:
-        adopted = ledger.adopt(
-            read, symbols=settings.APPLY_ALLOWLIST, actor="feed", reason="first start in paper mode"
-        )
-        if adopted:
-            log.info("ledger adopted what the paper exchange holds", symbols=len(adopted))
+    def _adopt(self, read: PositionsRead) -> bool:
+        """First start in paper mode. False: a symbol traded at the very moment of the read.
+
+        Whether such a trade is inside the amount that was read, no clock can tell; it would be lost or
+        counted twice. Only a symbol that was quiet around the read is adopted; the others wait a moment.
+        """
+        missing = ledger.unknown_symbols({*settings.APPLY_ALLOWLIST, *read.positions})
+        since_ms = read.asked_ms - QUIET_MS
+        quiet = {
+            symbol for symbol in missing if not self._reader.trades_since(symbol=symbol, since_ms=since_ms)
+        }
+        if quiet:
+            reason = "first start in paper mode"
+            ledger.adopt(read, symbols=quiet, seen_ms=since_ms, actor="feed", reason=reason)
+            log.info("ledger adopted what the paper exchange holds", symbols=len(quiet))
+        return quiet == missing
 
     def _differing(self, read: PositionsRead) -> list[str]:
         balances = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "amount")
@@ -201,12 +215,16 @@ class Feed(threading.Thread):
     # ---- readers in Redis
 
     def _project(self, read: PositionsRead) -> None:
+        """At once where the amount changed; otherwise often enough for an age check, and no oftener."""
         pipeline = self._commands.pipeline(transaction=False)
+        now_s = clock.boot_s()
         for symbol in set(settings.APPLY_ALLOWLIST) | set(read.positions):
-            if symbol in read.positions or symbol in self._rules:
-                pipeline.hset(
-                    settings.KEYS.snapshot(symbol), mapping=_snapshot(read.positions.get(symbol), read)
-                )
+            amount, told_s = self._projected.get(symbol, (None, 0.0))
+            if amount == read.amount(symbol) and now_s - told_s < SNAPSHOT_EVERY_S:
+                continue
+            self._projected[symbol] = read.amount(symbol), now_s
+            fields = _snapshot(read.positions.get(symbol), read)
+            pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
         pipeline.execute()
 
 

@@ -60,28 +60,27 @@ def view(symbol: str) -> Ledger:
     )
 
 
-def is_empty() -> bool:
-    return not Balance.objects.filter(account=settings.ACCOUNT).exists()
+def unknown_symbols(symbols: Iterable[str]) -> set[str]:
+    """Those that were never entered."""
+    known = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", flat=True)
+    return set(symbols) - set(known)
 
 
-def adopt(read: PositionsRead, *, symbols: Iterable[str], actor: str, reason: str) -> list[str]:
-    """First start: take what the exchange holds as our record, once. Flat symbols are entered as zero,
-    so that what a declared entry bot opens later has something to be added to."""
-    adopted = sorted(set(symbols) | set(read.positions))
+def adopt(read: PositionsRead, *, symbols: Iterable[str], seen_ms: int, actor: str, reason: str) -> None:
+    """First start: take what the exchange holds as our record, once per symbol. Flat symbols are entered as
+    zero, so that what a declared entry bot opens later has something to be added to.
+
+    The caller vouches that these symbols did not trade between seen_ms and the read.
+    """
     with transaction.atomic():
-        if not is_empty():
-            return []
-        for symbol in adopted:
-            _adopt_one(symbol, read, actor=actor, reason=reason)
-    return adopted
+        for symbol in sorted(unknown_symbols(symbols)):
+            _adopt_one(symbol, read, seen_ms=seen_ms, actor=actor, reason=reason)
 
 
-def _adopt_one(symbol: str, read: PositionsRead, *, actor: str, reason: str) -> None:
-    position, amount = read.positions.get(symbol), read.amount(symbol)
-    # Trades up to the position's own update time are inside the adopted amount.
-    seen_ms = (position.updated_ms if position else read.asked_ms) + 1
+def _adopt_one(symbol: str, read: PositionsRead, *, seen_ms: int, actor: str, reason: str) -> None:
+    amount = read.amount(symbol)
     Balance.objects.create(
-        account=settings.ACCOUNT, symbol=symbol, amount=amount, moved_ms=seen_ms, trades_from_ms=seen_ms
+        account=settings.ACCOUNT, symbol=symbol, amount=amount, moved_ms=read.asked_ms, trades_from_ms=seen_ms
     )
     LedgerEntry.objects.create(
         account=settings.ACCOUNT,

@@ -56,13 +56,13 @@ def evaluate(*, percent: int, observed: Observed, ledger: Ledger, bounds: Bounds
     refusal = _not_now(observed, ledger, bounds) or _disagreement(observed, ledger, bounds)
     if refusal is not None:
         return refusal
-    assert observed.amount is not None and ledger.amount is not None  # noqa: S101  decided just above
-    smaller = min(abs(observed.amount), abs(ledger.amount))
+    exchange, ours = observed.amount or Decimal(0), ledger.amount or Decimal(0)
+    smaller = min(abs(exchange), abs(ours))
     safe = amounts.floor_to_step(smaller * percent / 100, bounds.market_step)
     safe = min(safe, bounds.market_max)
     if safe < bounds.market_min or safe <= 0:
         return _deny(BrainReason.BELOW_MIN_QUANTITY, quantity=safe, minimum=bounds.market_min)
-    compared: dict[str, Decimal | str] = {"exchange_amt": observed.amount, "ledger_amt": ledger.amount}
+    compared: dict[str, Decimal | str] = {"exchange_amt": exchange, "ledger_amt": ours}
     return Verdict(BrainReason.SANITY_CHECKS_PASSED, safe, compared)
 
 
@@ -84,7 +84,8 @@ def _not_now(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict | No
 
 def _disagreement(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict | None:
     exchange, ours = observed.amount, ledger.amount
-    assert exchange is not None  # noqa: S101  _not_now has answered that
+    if exchange is None:
+        return _deny(BrainReason.POSITION_UNREADABLE, exchange_amt="unreadable")
     if ours is None:
         return _deny(BrainReason.LEDGER_MISSING, exchange_amt=exchange, ledger_amt="missing")
     diff = abs(exchange - ours)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as Caution
 
 
 @register()
@@ -43,7 +44,7 @@ def a_secret_key_that_lasts(**_: object) -> list[CheckMessage]:
     if settings.SECRET_KEY_GIVEN:
         return []
     return [
-        Warning(
+        Caution(
             "SECRET_KEY is not set: this process made one of its own, so sessions end with it",
             hint="`manage.py up` makes one in var/quantum.env; elsewhere set SECRET_KEY or SECRET_KEY_FILE",
             id="quantum.W001",
@@ -65,7 +66,7 @@ def limits_that_are_not_enforced_yet(**_: object) -> list[CheckMessage]:
         if settings.ENVIRONMENT.given(name)
     ]
     return [
-        Warning(
+        Caution(
             f"{name} is set, but this version does not enforce it yet",
             hint="do not rely on it; the Governor's limits come with a later version",
             id="quantum.W002",

@@ -11,7 +11,7 @@ import os
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -41,7 +41,7 @@ class Environment:
         if named and not env_file.is_file():
             raise ImproperlyConfigured(f"QUANTUM_ENV_FILE: there is no file {env_file}; correct the path")
         if env_file.is_file():
-            reader = type("_Reader", (environ.Env,), {"ENVIRON": values})
+            reader: Any = type("_Reader", (environ.Env,), {"ENVIRON": values})
             reader.read_env(str(env_file))
         return cls(values)
 

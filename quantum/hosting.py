@@ -18,7 +18,7 @@ from django.conf import settings
 from quantum import clock, roles
 from quantum.log import log
 from quantum.processes import wait_until
-from quantum.redis import RedisError, command_client
+from quantum.redis import Client, RedisError, command_client
 from quantum.shared import Flag, JobPipe
 
 LOOK_EVERY_S = 1.0
@@ -71,9 +71,9 @@ class Hosting:
                 pass  # roles are down with it; the next turn looks again, and the role's own log says why
             clock.sleep_s(LOOK_EVERY_S)
 
-    def _try(self, role: roles.Role, client: roles.Client) -> None:
+    def _try(self, role: roles.Role, client: Client) -> None:
         lease = roles.lease_for(role, client=client)
-        if lease.take() is not None or self.stopping:
+        if lease.take() is not None:
             return
         self._jobs.shut = True
         self._running = threading.current_thread()
@@ -84,7 +84,7 @@ class Hosting:
             leave(0 if ended_well else 1)  # one role per process life: the sentinel forks a fresh one
 
 
-def _free(client: roles.Client) -> list[roles.Role]:
+def _free(client: Client) -> list[roles.Role]:
     """One command a second and process, not one per role."""
     registered = roles.registered()
     if not registered:

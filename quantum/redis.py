@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import redis
 from django.conf import settings
@@ -18,7 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
-Client = redis.Redis
+# redis-py's own types answer unions of text and bytes, sync and async; ours are always sync and bytes.
+Client: TypeAlias = Any
 RedisError = redis.RedisError
 
 COMMAND_TIMEOUT_S = 1.0

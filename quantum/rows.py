@@ -12,20 +12,25 @@ from django.db.models import Field, Model
 
 @cache
 def _columns(model: type[Model]) -> list[Field[Any, Any]]:
-    return [field for field in model._meta.concrete_fields if not field.primary_key or not _is_automatic(field)]
+    return [
+        field for field in model._meta.concrete_fields if not field.primary_key or not _is_automatic(field)
+    ]
 
 
 def _is_automatic(field: Field[Any, Any]) -> bool:
     return field.get_internal_type() in ("AutoField", "BigAutoField", "SmallAutoField")
 
 
+def _quoted(name: str | None) -> str:
+    return str(connection.ops.quote_name(str(name)))
+
+
 @cache
 def _statement(model: type[Model], rows: int, *, skip_conflicts: bool) -> str:
-    quote = connection.ops.quote_name
     columns = _columns(model)
     one = "(" + ", ".join(["%s"] * len(columns)) + ")"
-    names = ", ".join(quote(field.column) for field in columns)
-    table = quote(model._meta.db_table)
+    names = ", ".join(_quoted(field.column) for field in columns)
+    table = _quoted(model._meta.db_table)
     # Names come from the models and values go as parameters.
     text = f"INSERT INTO {table} ({names}) VALUES {', '.join([one] * rows)}"  # noqa: S608
     return text + " ON CONFLICT DO NOTHING" if skip_conflicts else text

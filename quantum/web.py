@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
 
+from quantum import gauges, health
 from quantum import metrics as counted
 
 
 def mode(_request: HttpRequest) -> dict[str, str]:
-    return {"mode": settings.APPLY_MODE, "account": settings.ACCOUNT}
+    """For every template: nobody may take paper for live."""
+    return {
+        "mode": settings.APPLY_MODE,
+        "mode_words": settings.APPLY_MODE.replace("_", " ").upper(),
+        "account": settings.ACCOUNT,
+        "favicon": f"quantum/favicon-{settings.APPLY_MODE}.svg",
+    }
 
 
+@never_cache
 def healthz(_request: HttpRequest) -> HttpResponse:
-    return HttpResponse("ok\n", content_type="text/plain")
+    found = health.look()
+    return JsonResponse(found.as_data(), status=200 if found.ok else 503, json_dumps_params={"indent": 2})
 
 
+@never_cache
 def metrics(_request: HttpRequest) -> HttpResponse:
-    """The values of all processes, added up."""
+    """The counted values of all processes, added up, and the gauges as they are now."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-    return HttpResponse(generate_latest(counted.registry()), content_type=CONTENT_TYPE_LATEST)
+    registry = counted.registry()
+    registry.register(gauges.Sources())
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

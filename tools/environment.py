@@ -9,7 +9,6 @@ a stamp, so that the next call returns at once; a half-made one has no stamp and
 from __future__ import annotations
 
 import base64
-import collections
 import configparser
 import fcntl
 import hashlib
@@ -226,24 +225,20 @@ def fetch(address: str) -> bytes:
     if account:
         token = base64.b64encode(urllib.parse.unquote(account).encode()).decode()
         request.add_header("Authorization", f"Basic {token}")
-    with urllib.request.urlopen(request, timeout=60, context=tls(with_account=bool(account))) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60, context=tls()) as answer:  # noqa: S310
         body: bytes = answer.read()
     return body
 
 
-def tls(*, with_account: bool) -> ssl.SSLContext:
-    """Trust what pip is told to trust, else the machine's certificates.
-
-    A bare Debian has none at all. Then the line is not checked, because it need not be: the wheel is compared
-    with its digest above before a byte of it runs. With an account in the address that is no excuse.
-    """
-    if cert := os.environ.get("PIP_CERT") or pip_setting("cert"):
+def tls() -> ssl.SSLContext:
+    """Trust what pip is told to trust, else the machine's own certificates."""
+    cert = os.environ.get("PIP_CERT") or pip_setting("cert")
+    try:
         return ssl.create_default_context(cafile=cert)
-    known = ssl.get_default_verify_paths()
-    folder = Path(known.capath) if known.capath else None
-    if known.cafile or (folder and folder.is_dir() and any(folder.iterdir())) or with_account:
-        return ssl.create_default_context()
-    return ssl._create_unverified_context()  # noqa: S323 - see above
+    except OSError:
+        raise SetupError(
+            f"PIP_CERT (or pip's own `cert`) names {cert}, which holds no certificates"
+        ) from None
 
 
 def network_remedy(error: urllib.error.URLError) -> str:
@@ -259,25 +254,25 @@ def install(venv: Path, lock: Path) -> None:
     say(f"installing {lock.name}, hashes checked")
     command: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--require-hashes", "--no-deps"]
     command += ["--no-input", "--progress-bar", "off", "--disable-pip-version-check", "-r", lock]
-    tail: collections.deque[str] = collections.deque(maxlen=12)
     progress = Progress(total=total)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+    output = []
     for line in process.stdout:
-        tail.append(line)
+        output.append(line)
         follow(line, progress)
     progress.close()
     if process.wait():
-        sys.stderr.writelines(tail)
-        otherwise = f"pip could not install {lock.name}; its last lines are above"
-        raise SetupError(remedy("".join(tail), otherwise=otherwise))
+        sys.stderr.writelines([line for line in output if line.startswith("ERROR")][-3:])
+        otherwise = f"pip could not install {lock.name}; its own words are above"
+        raise SetupError(remedy("".join(output), otherwise=otherwise))
 
 
 def follow(line: str, progress: Progress) -> None:
     """Read pip's progress off its lines: those not for this Python come first, then one per package."""
     if line.startswith("Ignoring "):
         progress.total -= 1
-    elif found := re.match(r"(?:Collecting |Requirement already satisfied: |Processing .*/)([\w.]+)", line):
+    elif found := re.match(r"(?:Collecting |Requirement already satisfied: |Processing \S*/)([\w.]+)", line):
         progress.step(found[1])
     elif line.startswith("Installing collected"):
         progress.close()

@@ -7,6 +7,7 @@ into "unknown", never into zero. Numbers become Decimal from their own text.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
@@ -21,11 +22,11 @@ class Malformed(ValueError):
 
 def parsed(body: bytes) -> object:
     """The JSON in body; NaN, floats and endless nesting never get through."""
-    try:
+    with suppress(ValueError, RecursionError):
         value: object = json.loads(body, parse_float=Decimal, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Malformed("not JSON") from None
-    return value
+        return value
+    # Raised out here so that the parser's error, which holds the whole text, is left behind.
+    raise Malformed("not JSON")
 
 
 def as_object(value: object) -> dict[str, object]:

@@ -8,10 +8,12 @@ timestamp of an order, and redirects. Nothing here ever retries.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from ssl import SSLCertVerificationError
@@ -92,7 +94,7 @@ class _FuturesClient(Client):  # type: ignore[misc]  # python-binance is untyped
         session.trust_env = False
         return session
 
-    def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:
+    def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:  # the parent's own
         # The parent has just written its own clock into data; an order carries its intent's.
         if self.pinned_ms is not None:
             data["timestamp"] = self.pinned_ms
@@ -102,6 +104,25 @@ class _FuturesClient(Client):  # type: ignore[misc]  # python-binance is untyped
     @staticmethod
     def _handle_response(response: requests.Response) -> requests.Response:
         return response
+
+
+def _made_aside(make: Callable[[], _FuturesClient]) -> _FuturesClient:
+    """python-binance's constructor takes or makes its thread's event loop, which we never use.
+
+    Made in a thread of its own, it neither touches the caller's loop nor leaves one open.
+    """
+
+    def make_with_a_loop() -> _FuturesClient:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            return make()
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        return aside.submit(make_with_a_loop).result()
 
 
 class _Connection:
@@ -117,8 +138,10 @@ class _Connection:
         clock: ExchangeClock | None = None,
         back_off: BackOff | None = None,
     ):
-        self._model = _FuturesClient(
-            api_key=api_key, api_secret=api_secret, base_url=base_url, timeout_s=timeout_s
+        self._model = _made_aside(
+            lambda: _FuturesClient(
+                api_key=api_key, api_secret=api_secret, base_url=base_url, timeout_s=timeout_s
+            )
         )
         self._threads = threading.local()
         self._secrets = tuple(secret for secret in (api_key, api_secret) if secret)
@@ -276,7 +299,7 @@ class BinanceReader(_Connection):
         try:
             value = answers.parsed(reply.body)
         except answers.Malformed:
-            raise ReadFailed(f"HTTP {reply.status}, not JSON", code=None) from None
+            raise ReadFailed(f"HTTP {reply.status}, not JSON") from None
         error = answers.error_of(value)
         if error and error[0] == none_on and 400 <= reply.status < 500:
             return None

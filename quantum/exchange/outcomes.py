@@ -114,6 +114,8 @@ def classify(*, reply: Reply | NoReply, request: OrderRequest | None = None, now
     except answers.Malformed as why:
         what = str(why) if reply.body else "an empty answer"
     text = one_line(f"HTTP {reply.status}, {what}")
+    if reply.status in UNKNOWN_STATUS:
+        return FateUnknown(text=text, code=error[0] if error else None)
     if reply.status in SILENCING_STATUS or (error and error[0] == -1003):
         code = error[0] if error else reply.status
         return Refused(RefusalKind.BACK_OFF, code, text, silent_until_ms(reply=reply, now_ms=now_ms))
@@ -137,8 +139,6 @@ def silent_until_ms(*, reply: Reply, now_ms: int) -> int:
 
 
 def _by_code(*, status: int, code: int, msg: str, text: str) -> SendOutcome:
-    if status in UNKNOWN_STATUS:
-        return FateUnknown(text=text, code=code)
     # "Service Unavailable" is documented as never executed, "Unknown error" as unknown, and
     # both come as 503. Only the JSON form counts: a proxy's HTML page says the same words.
     if status == 503 and msg.strip().rstrip(".") == SURELY_UNAVAILABLE:

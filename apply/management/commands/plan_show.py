@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
@@ -50,4 +51,4 @@ class Command(Base):
                 f"{name}={value}" for name, value in mark.detail.items() if value not in ("", None)
             )
             table.add_row(f"{found.offset_ms(mark.at):.1f}", escape(mark.what), escape(safe(details)))
-        Console(file=self.stdout._out).print(table)
+        Console(file=sys.stdout).print(table)

@@ -4,6 +4,7 @@ market.py    symbols and prices          book.py      positions and realised pro
 errors.py    the codes it answers with   orders.py    what an order request must look like
 store.py     the SQLite file: its memory venue.py      places, fills and cancels orders
 auth.py      keys, signatures, clock     scenario.py  scripted faults, as data
-api.py       one function per endpoint   server.py    HTTP, weights, faults, control plane
+api.py       one function per endpoint   rows.py      the JSON shapes they answer with
+server.py    HTTP, weights, faults       control.py   what no exchange offers: scripting, the log
 process.py   runs it as a child process  __main__.py  its command line
 """

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
-from quantum.exchange.paper.book import EIGHT_PLACES, ZERO
+from quantum.exchange.paper import rows
+from quantum.exchange.paper.book import ZERO
 from quantum.exchange.paper.errors import ApiError
-from quantum.exchange.paper.market import Listing
 from quantum.exchange.paper.orders import required, ticket
-from quantum.exchange.paper.store import Received, StoredOrder, StoredTrade
+from quantum.exchange.paper.store import Received, StoredOrder
 from quantum.exchange.paper.venue import Venue
 
 TRADES_DEFAULT = 500
@@ -47,7 +47,7 @@ class Endpoint:
     answer: Callable[[Call], object]
 
 
-def ping(call: Call) -> object:
+def ping(_call: Call) -> object:
     return {}
 
 
@@ -69,24 +69,30 @@ def exchange_info(call: Call) -> object:
         "rateLimits": [dict(zip(names, limit, strict=True)) for limit in limits],
         "exchangeFilters": [],
         "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
-        "symbols": [_symbol_info(listing) for listing in call.venue.market.listings.values()],
+        "symbols": [rows.symbol_info(listing) for listing in call.venue.market.listings.values()],
     }
 
 
 def premium_index(call: Call) -> object:
     wanted = call.params.get("symbol")
-    rows = [_premium(call, symbol) for symbol in _symbols(call, wanted)]
-    return rows[0] if wanted else rows
+    found = [rows.premium(call.venue, symbol, call.now_ms) for symbol in _symbols(call, wanted)]
+    return found[0] if wanted else found
 
 
 def position_risk_v2(call: Call) -> object:
-    return [_position_v2(call, symbol) for symbol in _symbols(call, call.params.get("symbol"))]
+    return [
+        rows.position_v2(call.venue, symbol, call.now_ms)
+        for symbol in _symbols(call, call.params.get("symbol"))
+    ]
 
 
 def position_risk_v3(call: Call) -> object:
     """Version 3 leaves flat symbols out, and tells neither leverage nor margin type."""
+    venue, now_ms = call.venue, call.now_ms
     symbols = _symbols(call, call.params.get("symbol"))
-    return [_position_v3(call, symbol) for symbol in symbols if call.venue.holding(symbol).amount]
+    for symbol in symbols:  # first: a price that moved may fill a resting order
+        venue.mark(symbol=symbol, now_ms=now_ms)
+    return [rows.position_v3(venue, symbol, now_ms) for symbol in symbols if venue.holding(symbol).amount]
 
 
 def get_position_mode(call: Call) -> object:
@@ -115,25 +121,25 @@ def new_order(call: Call) -> object:
     order = venue.place(
         ticket=asked, received=call.received, now_ms=call.now_ms, fill_percent=call.fill_percent
     )
-    return order_json(order, as_ack=call.params.get("newOrderRespType", "ACK") != "RESULT")
+    return rows.order_json(order, as_ack=call.params.get("newOrderRespType", "ACK") != "RESULT")
 
 
 def get_order(call: Call) -> object:
     order = _named_order(call, unknown=-2013)
-    return {**order_json(order), "time": order.time_ms}
+    return {**rows.order_json(order), "time": order.time_ms}
 
 
 def cancel_order(call: Call) -> object:
     order = _named_order(call, unknown=-2011)
-    return order_json(call.venue.cancel(order=order, now_ms=call.now_ms))
+    return rows.order_json(call.venue.cancel(order=order, now_ms=call.now_ms))
 
 
 def open_orders(call: Call) -> object:
     wanted = call.params.get("symbol")
     for symbol in _symbols(call, wanted):
         call.venue.mark(symbol=symbol, now_ms=call.now_ms)
-    rows = call.venue.store.open_orders(symbol=wanted)
-    return [{**order_json(order), "time": order.time_ms} for order in rows]
+    found = call.venue.store.open_orders(symbol=wanted)
+    return [{**rows.order_json(order), "time": order.time_ms} for order in found]
 
 
 def user_trades(call: Call) -> object:
@@ -159,8 +165,8 @@ def user_trades(call: Call) -> object:
         where.append("time_ms BETWEEN ? AND ?")
         asked += [start_ms, end_ms]
         newest = None if "startTime" in call.params else limit
-    rows = call.venue.store.trades(where=" AND ".join(where), values=asked, newest=newest, limit=limit)
-    return [_trade_json(row) for row in rows]
+    found = call.venue.store.trades(where=" AND ".join(where), values=asked, newest=newest, limit=limit)
+    return [rows.trade_json(row) for row in found]
 
 
 def new_listen_key(call: Call) -> object:
@@ -181,147 +187,26 @@ def close_listen_key(call: Call) -> object:
 
 
 def balance(call: Call) -> object:
-    wallet = _eight(call.venue.balance)
+    wallet = rows.eight(call.venue.balance)
     row = {"accountAlias": "paper", "asset": "USDT", "balance": wallet, "crossWalletBalance": wallet}
-    row |= {"crossUnPnl": _eight(_unrealized(call)), "availableBalance": wallet, "maxWithdrawAmount": wallet}
+    row |= {
+        "crossUnPnl": rows.eight(_unrealized(call)),
+        "availableBalance": wallet,
+        "maxWithdrawAmount": wallet,
+    }
     return [{**row, "marginAvailable": True, "updateTime": call.now_ms}]
 
 
 def account(call: Call) -> object:
     wallet, unrealized = call.venue.balance, _unrealized(call)
     return {
-        "totalWalletBalance": _eight(wallet),
-        "totalUnrealizedProfit": _eight(unrealized),
-        "totalMarginBalance": _eight(wallet + unrealized),
-        "availableBalance": _eight(wallet),
-        "maxWithdrawAmount": _eight(wallet),
+        "totalWalletBalance": rows.eight(wallet),
+        "totalUnrealizedProfit": rows.eight(unrealized),
+        "totalMarginBalance": rows.eight(wallet + unrealized),
+        "availableBalance": rows.eight(wallet),
+        "maxWithdrawAmount": rows.eight(wallet),
         "assets": [],
         "positions": position_risk_v3(call),
-    }
-
-
-def order_json(order: StoredOrder, *, as_ack: bool = False) -> dict[str, object]:
-    hidden = as_ack and order.type == "MARKET"
-    executed = ZERO if hidden else order.executed
-    average = order.quote / order.executed if executed else ZERO
-    return {
-        "orderId": order.order_id,
-        "symbol": order.symbol,
-        "status": "NEW" if hidden else order.status,
-        "clientOrderId": order.client_id,
-        "price": _plain(order.price),
-        "avgPrice": format(average.quantize(EIGHT_PLACES), "f"),
-        "origQty": _plain(order.quantity),
-        "executedQty": _plain(executed),
-        "cumQty": _plain(executed),
-        "cumQuote": _plain(order.quote) if executed else "0",
-        "timeInForce": order.time_in_force,
-        "type": order.type,
-        "reduceOnly": order.reduce_only,
-        "closePosition": False,
-        "side": order.side,
-        "positionSide": "BOTH",
-        "stopPrice": "0",
-        "workingType": "CONTRACT_PRICE",
-        "priceProtect": False,
-        "origType": order.type,
-        "priceMatch": "NONE",
-        "selfTradePreventionMode": "NONE",
-        "goodTillDate": 0,
-        "updateTime": order.update_ms,
-    }
-
-
-def _trade_json(trade: StoredTrade) -> dict[str, object]:
-    return {
-        "buyer": trade.side == "BUY",
-        "commission": _eight(trade.commission),
-        "commissionAsset": "USDT",
-        "id": trade.trade_id,
-        "maker": False,
-        "orderId": trade.order_id,
-        "price": _plain(trade.price),
-        "qty": _plain(trade.quantity),
-        "quoteQty": _plain(trade.quantity * trade.price),
-        "realizedPnl": _eight(trade.realized),
-        "side": trade.side,
-        "positionSide": "BOTH",
-        "symbol": trade.symbol,
-        "time": trade.time_ms,
-    }
-
-
-def _position_v3(call: Call, symbol: str) -> dict[str, object]:
-    holding = call.venue.holding(symbol)
-    mark = call.venue.mark(symbol=symbol, now_ms=call.now_ms)
-    margin = _eight(abs(holding.amount) * mark / call.venue.leverage[symbol])
-    return {
-        "symbol": symbol,
-        "positionSide": "BOTH",
-        "positionAmt": _plain(holding.amount),
-        "entryPrice": _plain(holding.entry_price),
-        "breakEvenPrice": _plain(holding.entry_price),
-        "markPrice": _eight(mark),
-        "unRealizedProfit": _eight(holding.unrealized(price=mark)),
-        "liquidationPrice": "0",
-        "isolatedMargin": "0",
-        "notional": _eight(holding.amount * mark),
-        "marginAsset": "USDT",
-        "isolatedWallet": "0",
-        "initialMargin": margin,
-        "maintMargin": "0",
-        "positionInitialMargin": margin,
-        "openOrderInitialMargin": "0",
-        "adl": 1,
-        "bidNotional": "0",
-        "askNotional": "0",
-        "updateTime": call.venue.changed_ms.get(symbol, 0),
-    }
-
-
-def _position_v2(call: Call, symbol: str) -> dict[str, object]:
-    kept = ("symbol", "positionSide", "positionAmt", "entryPrice", "breakEvenPrice", "markPrice",
-            "unRealizedProfit", "liquidationPrice", "isolatedMargin", "notional", "isolatedWallet",
-            "updateTime")  # fmt: skip
-    row = _position_v3(call, symbol)
-    own = {"marginType": "cross", "isAutoAddMargin": "false", "maxNotionalValue": "1000000"}
-    return {name: row[name] for name in kept} | own | {"leverage": str(call.venue.leverage[symbol])}
-
-
-def _premium(call: Call, symbol: str) -> dict[str, object]:
-    mark = _eight(call.venue.mark(symbol=symbol, now_ms=call.now_ms))
-    prices = {"markPrice": mark, "indexPrice": mark, "estimatedSettlePrice": mark}
-    rates = {"lastFundingRate": "0.00010000", "interestRate": "0.00010000", "nextFundingTime": 0}
-    return {"symbol": symbol, **prices, **rates, "time": call.now_ms}
-
-
-def _symbol_info(listing: Listing) -> dict[str, object]:
-    base, lot = listing.symbol.removesuffix("USDT"), {"stepSize": _plain(listing.step)}
-    lot["minQty"] = _plain(listing.quantity_min)
-    market_lot = {**lot, "filterType": "MARKET_LOT_SIZE", "maxQty": _plain(listing.market_quantity_max)}
-    tick = _plain(listing.tick)
-    filters = [
-        {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000", "tickSize": tick},
-        {**lot, "filterType": "LOT_SIZE", "maxQty": _plain(listing.quantity_max)},
-        market_lot,
-        {"filterType": "MAX_NUM_ORDERS", "limit": 200},
-        {"filterType": "MIN_NOTIONAL", "notional": _plain(listing.notional_min)},
-    ]
-    return {
-        "symbol": listing.symbol,
-        "pair": listing.symbol,
-        "contractType": "PERPETUAL",
-        "status": "TRADING",
-        "baseAsset": base,
-        "quoteAsset": "USDT",
-        "marginAsset": "USDT",
-        "pricePrecision": listing.price_precision,
-        "quantityPrecision": listing.quantity_precision,
-        "baseAssetPrecision": 8,
-        "quotePrecision": 8,
-        "filters": filters,
-        "orderTypes": ["LIMIT", "MARKET"],
-        "timeInForce": ["GTC"],
     }
 
 
@@ -368,14 +253,6 @@ def _unrealized(call: Call) -> Decimal:
     venue = call.venue
     prices = {s: venue.mark(symbol=s, now_ms=call.now_ms) for s in venue.market.listings}
     return sum((venue.holding(s).unrealized(price=prices[s]) for s in prices), ZERO)
-
-
-def _plain(value: Decimal) -> str:
-    return format(value, "f")
-
-
-def _eight(value: Decimal) -> str:
-    return format(value.quantize(EIGHT_PLACES), "f")
 
 
 ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from quantum.exchange.paper.book import ZERO, Holding, book
+from quantum.exchange.paper.book import ZERO, Booked, Holding, book
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.market import Market
 from quantum.exchange.paper.orders import Ticket
@@ -45,8 +45,7 @@ class Venue:
         price = self.market.price(symbol=symbol, now_ms=now_ms)
         for order in [one for one in self._resting.values() if one.symbol == symbol]:
             if _reached(order, price):
-                with self.store.commit():
-                    self._fill_resting(order, now_ms)
+                self._fill_resting(order, now_ms)
         return price
 
     def place(
@@ -59,16 +58,17 @@ class Venue:
         price = self.mark(symbol=ticket.symbol, now_ms=now_ms)
         quantity = self._placeable(ticket, price, by_hand=by_hand)
         order = self._new_order(ticket, quantity, now_ms)
-        fills_now = ticket.type == "MARKET" or _reached(order, price)
+        booked = None
         with self.store.commit():
-            if fills_now:
+            if ticket.type == "MARKET" or _reached(order, price):
                 step = self.market.listings[ticket.symbol].step
                 executed = (quantity * fill_percent / 100) // step * step
-                order = self._executed(order, executed, price, now_ms)
+                order, booked = self._executed(order, executed, price, now_ms)
                 if order.open:  # a MARKET order never rests: what found no counterparty expires
                     order = replace(order, status="EXPIRED")
             self.store.put_order(order)
             self.store.put_received(replace(received, order_id=order.order_id, client_id=order.client_id))
+        self._remember(order.symbol, booked, now_ms)
         if order.open:
             self._resting[order.order_id] = order
         return order
@@ -138,10 +138,12 @@ class Venue:
             update_ms=now_ms,
         )
 
-    def _executed(self, order: StoredOrder, quantity: Decimal, price: Decimal, now_ms: int) -> StoredOrder:
+    def _executed(
+        self, order: StoredOrder, quantity: Decimal, price: Decimal, now_ms: int
+    ) -> tuple[StoredOrder, Booked | None]:
         """Inside a commit: one fill with its trade, position and balance. Zero fills nothing."""
         if quantity == 0:
-            return order
+            return order, None
         signed = quantity if order.side == "BUY" else -quantity
         booked = book(holding=self.holding(order.symbol), signed_quantity=signed, price=price)
         self.store.put_trade(
@@ -160,17 +162,23 @@ class Venue:
         self.store.put_holding(
             symbol=order.symbol, holding=booked.holding, mark_price=price, update_ms=now_ms
         )
-        self.balance += booked.realized - booked.commission
-        self.store.put_fact(name="balance", value=format(self.balance, "f"))
-        self.holdings[order.symbol], self.changed_ms[order.symbol] = booked.holding, now_ms
+        balance = self.balance + booked.realized - booked.commission
+        self.store.put_fact(name="balance", value=format(balance, "f"))
         executed = order.executed + quantity
-        return replace(
+        filled = replace(
             order,
             executed=executed,
             quote=order.quote + quantity * price,
             status="FILLED" if executed == order.quantity else "PARTIALLY_FILLED",
             update_ms=now_ms,
         )
+        return filled, booked
+
+    def _remember(self, symbol: str, booked: Booked | None, now_ms: int) -> None:
+        """After the commit only: a commit that failed must leave memory and file alike."""
+        if booked is not None:
+            self.holdings[symbol], self.changed_ms[symbol] = booked.holding, now_ms
+            self.balance += booked.realized - booked.commission
 
     def _fill_resting(self, order: StoredOrder, now_ms: int) -> None:
         self._resting.pop(order.order_id, None)
@@ -180,8 +188,10 @@ class Venue:
             fill = self._reducible(order.symbol, signed) if order.reduce_only else quantity
         except ApiError:
             fill = ZERO
-        done = self._executed(order, fill, order.price, now_ms)
-        self.store.put_order(replace(done, status="EXPIRED") if done.open else done)
+        with self.store.commit():
+            done, booked = self._executed(order, fill, order.price, now_ms)
+            self.store.put_order(replace(done, status="EXPIRED") if done.open else done)
+        self._remember(order.symbol, booked, now_ms)
 
 
 def _reached(order: StoredOrder, price: Decimal) -> bool:

@@ -1,0 +1,51 @@
+"""The kernel's facts, and which pages of the libraries stay."""
+
+from __future__ import annotations
+
+import axes.admin  # noqa: F401  these two register their pages when they are imported;
+import django_q.admin  # noqa: F401  imported here first, they can be taken away below
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib import admin
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from quantum.facts import ReadOnlyAdmin
+from quantum.models import AuditEvent, Instance
+
+admin.site.site_header = admin.site.site_title = "Quantum"
+admin.site.index_title = "Right now"
+admin.site.site_url = None  # "/" is the admin
+
+# Schedule: whoever may add one names any function, and a worker runs it - a worker that may hold a
+#   signing or a trading key. No page may do that.
+# Success: never saved (save_limit -1). OrmQ: the queue is in Redis. Axes: its counts are in the
+#   cache, not in these tables. Pages that are always empty would only mislead.
+for _model in (Schedule, Success, Failure, OrmQ, AccessAttempt, AccessFailureLog, AccessLog):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
+
+
+@admin.register(Failure)
+class FailureAdmin(ReadOnlyAdmin):
+    """Jobs of the queue that failed; without django-q2's `resubmit`, which runs any function by name."""
+
+    list_display = ["started", "name", "func", "stopped", "attempt_count"]
+    search_fields = ["name", "func"]
+    hidden = ("args", "kwargs")  # pickles
+    empty_says = "No job of the queue has failed, which is normal. Plans never pass through this queue."
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = ["at", "kind", "plan_id", "symbol", "actor", "reason"]
+    list_filter = ["kind"]
+    search_fields = ["=plan_id", "=symbol", "=actor"]
+    date_hierarchy = "at"
+    empty_says = (
+        "Nothing has happened yet. Every fact and every act of a person appears here with who, when and why."
+    )
+
+
+@admin.register(Instance)
+class InstanceAdmin(ReadOnlyAdmin):
+    list_display = ["created_at", "account", "mode", "uuid"]
+    empty_says = "The first start writes this row: the account and the mode that this database belongs to."

@@ -1,0 +1,85 @@
+"""Is everything that an exit needs alive? For /healthz and the home page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+
+from quantum import lease, roles
+from quantum.redis import Client, RedisError, command_client
+
+ROLE_SILENT_S = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoleHealth:
+    name: str
+    silent_s: float | None
+    """Since its last heartbeat; None when it was not seen for an hour."""
+
+    @property
+    def alive(self) -> bool:
+        return self.silent_s is not None and self.silent_s < ROLE_SILENT_S
+
+    def __str__(self) -> str:
+        return "not seen" if self.silent_s is None else f"seen {self.silent_s:.1f} s ago"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    database: bool
+    redis: bool
+    roles: tuple[RoleHealth, ...]
+    """Empty when Redis does not answer: then nobody can be seen."""
+
+    @property
+    def ok(self) -> bool:
+        return self.database and self.redis and all(role.alive for role in self.roles)
+
+    def as_data(self) -> dict[str, object]:
+        """Nothing but names and ages: no address and no text of an exception, which may carry a password."""
+        answers = {True: "ok", False: "no answer"}
+        return {
+            "ok": self.ok,
+            "web": "ok",
+            "database": answers[self.database],
+            "redis": answers[self.redis],
+            "roles": {role.name: f"{'ok' if role.alive else 'SILENT'}, {role}" for role in self.roles},
+        }
+
+
+def look() -> Health:
+    try:
+        seen, redis_answers = role_healths(command_client()), True
+    except RedisError:
+        seen, redis_answers = (), False
+    return Health(database=_database_answers(), redis=redis_answers, roles=seen)
+
+
+def role_healths(client: Client) -> tuple[RoleHealth, ...]:
+    """Ages come from the heartbeats' remaining life, by Redis' clock: no two hosts' clocks are compared."""
+    names = [role.name for role in roles.registered()]
+    holders = client.mget([settings.KEYS.lease(name) for name in names])
+    asked = client.pipeline(transaction=False)
+    for name, holder in zip(names, holders, strict=True):
+        asked.pttl(settings.KEYS.heartbeat(name, _host(holder)))
+    return tuple(
+        RoleHealth(name=name, silent_s=None if left_ms < 0 else (lease.HEARTBEAT_LIFE_MS - left_ms) / 1000)
+        for name, left_ms in zip(names, asked.execute(), strict=True)
+    )
+
+
+def _host(holder: bytes | None) -> str:
+    """The host that runs the role now, which may be another than ours."""
+    return settings.QUANTUM_HOST if holder is None else lease.who(holder).rpartition("/")[0]
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""Every page that the admin has, seen in a real browser: quiet console, no sideways scroll, accessible."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.urls import reverse
+
+from apply.models import Plan
+from permits import trading
+from quantum.plan import Action
+from tests.house import House
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+@pytest.fixture
+def lived_in(house: House) -> House:
+    """A house in which an exit was filled, one was denied and one said hostile things."""
+    house.start()
+    house.exit("BTCUSDT")
+    house.ended(house.publish(house.make("ETHUSDT", Action.FULL_CLOSE, source=HOSTILE[:70])))
+    trading.place_hold(house.redis, symbol="SOLUSDT", by="tests", reason="to be seen on a page")
+    house.exit("SOLUSDT")
+    house.stop()
+    return house
+
+
+def every_page() -> list[str]:
+    """From the admin's own register: a page that is added is walked too."""
+    paths = [reverse("admin:index"), reverse("admin:password_change")]
+    for model in admin.site._registry:
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        paths.append(reverse(f"{name}_changelist"))
+        row = model._default_manager.first()
+        if row is not None:
+            paths.append(reverse(f"{name}_change", args=[row.pk]))
+    paths += [reverse("admin:apply_plan_change", args=[plan.plan_id]) for plan in Plan.objects.all()]
+    return paths
+
+
+def findings(page: Any) -> list[str]:
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+    violations = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{page.url}: {found['impact']} {found['id']}: {found['nodes'][0]['html'][:160]}"
+        for found in violations
+        if found["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [1280, 390])
+def test_every_page_is_quiet_fits_and_is_accessible(
+    lived_in: House, visit: Any, theme: str, width_px: int
+) -> None:
+    visitor = visit(theme=theme, width_px=width_px)
+    troubles = visitor.troubles
+    for path in every_page():
+        page = visitor.open(path)
+        if visitor.scrolls_sideways():
+            troubles.append(f"{path}: scrolls sideways at {width_px} px")
+        troubles += findings(page)
+    assert troubles == []
+
+
+def test_somebody_logs_in_and_sees_which_mode_this_is(visit: Any, redis: Any, transactional_db: None) -> None:
+    get_user_model().objects.create_superuser("nina", password="a long enough phrase")
+    visitor = visit(logged_in=False)
+    page = visitor.open("/")
+    assert page.title().startswith("PAPER · Log in")
+    page.fill("#id_username", "nina")
+    page.fill("#id_password", "a long enough phrase")
+    page.click("input[type=submit], button[type=submit]")
+    page.wait_for_url("**/admin/")
+    assert page.title().startswith("PAPER main")
+    assert page.inner_text("p.mode") == "PAPER main"
+    icon = page.get_attribute("link[rel=icon]", "href")
+    assert icon is not None
+    assert page.request.get(visitor.base + icon).status == 200
+    assert "favicon-paper" in icon
+    assert visitor.troubles == []
+
+
+def test_what_a_plan_says_of_itself_is_text_and_nothing_else(lived_in: House, visit: Any) -> None:
+    visitor = visit()
+    plan = Plan.objects.get(symbol="ETHUSDT")
+    page = visitor.open(reverse("admin:apply_plan_change", args=[plan.plan_id]))
+    assert HOSTILE[:70] in page.inner_text("main")
+    assert "owned" not in page.title()
+    assert page.locator("main img, main script").count() == 0
+    assert visitor.troubles == []
+
+
+def test_the_signed_payload_opens_without_any_script(lived_in: House, visit: Any) -> None:
+    visitor = visit()
+    plan = Plan.objects.get(symbol="BTCUSDT")
+    page = visitor.open(reverse("admin:apply_plan_change", args=[plan.plan_id]))
+    payload = page.locator("details pre").first
+    assert not payload.is_visible()
+    page.locator("details summary").first.click()
+    assert payload.is_visible()
+    assert '"sig":' in payload.inner_text()
