@@ -22,7 +22,7 @@ from quantum.models import Instance
 from quantum.redis import Client
 from tests.house import House
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("db")
 
 
 def only(found: Iterator[Finding]) -> Finding:
