@@ -168,8 +168,9 @@ def test_a_database_that_does_not_answer_is_a_dependency_that_is_down(
         raise OperationalError("connection refused")
 
     settings.DATABASE_URL = "postgres://user:hunter2hunter2@127.0.0.1:1/x"  # not-a-secret
-    monkeypatch.setattr(connection, "ensure_connection", refuse)
-    found = only(place.database())
+    with monkeypatch.context() as patched:  # undone before the database's own fixture ends
+        patched.setattr(connection, "ensure_connection", refuse)
+        found = only(place.database())
     assert (found.state, found.dependency, "hunter2" in found.what) == (State.FAIL, True, False)
 
 
