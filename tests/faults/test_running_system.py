@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,8 @@ class Running(Place):
         return plan
 
     def executed(self, plan: ExitPlan) -> bool:
-        rows = [fields for _, fields in self.valkey.xrevrange(RESULTS, count=50)]
+        entries: Any = self.valkey.xrevrange(RESULTS, count=50)
+        rows = [fields for _, fields in entries]
         return any(row[b"plan_id"] == plan.plan_id.encode() and row[b"executed"] == b"True" for row in rows)
 
     def an_exit_passes(self) -> bool:
