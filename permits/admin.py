@@ -14,7 +14,9 @@ class PermitAdmin(ReadOnlyAdmin):
     list_filter = ["gate", "verdict", "reason", "fate"]
     search_fields = ["=plan_id", "=symbol"]
     date_hierarchy = "issued_at"
-    empty_says = "No gate has answered yet. Each published plan gets one permit of each gate, within milliseconds."
+    empty_says = (
+        "No gate has answered yet. Each published plan gets one permit of each gate, within milliseconds."
+    )
 
     @admin.display(description="answer", ordering="verdict")
     def answer(self, permit: Permit) -> str:

@@ -22,7 +22,9 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_display = ["at", "symbol", "kind", "delta", "balance", "plan_id", "actor", "reason"]
     list_filter = ["symbol", "kind"]
     search_fields = ["=plan_id", "=symbol"]
-    empty_says = "The ledger is empty. At its first start Quantum adopts the positions that the exchange reports."
+    empty_says = (
+        "The ledger is empty. At its first start Quantum adopts the positions that the exchange reports."
+    )
 
 
 @admin.register(Balance)
@@ -38,4 +40,6 @@ class SymbolLockAdmin(ReadOnlyAdmin):
     list_display = ["since", "symbol", "account", "plan_id"]
     search_fields = ["=symbol", "=plan_id"]
     ordering = ["since"]
-    empty_says = "No symbol is locked, which is normal: a lock lasts only while an order of ours is in flight."
+    empty_says = (
+        "No symbol is locked, which is normal: a lock lasts only while an order of ours is in flight."
+    )
