@@ -32,7 +32,7 @@ from quantum.lease import HEARTBEAT_LIFE_MS, Lease
 from quantum.models import AuditEvent, Instance
 from quantum.plan import Action
 from quantum.redis import Client
-from tests.house import House
+from tests.house import House, wait_for
 
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
 OURS = {Plan, Order, Permit, TradingState, Fill, LedgerEntry, Balance, SymbolLock, AuditEvent, Instance}
@@ -151,7 +151,7 @@ def test_no_page_lets_anybody_name_a_function_to_be_run(web: WebClient) -> None:
     assert web.post("/admin/django_q/failure/", {"action": "resubmit_task"}).status_code == 403
 
 
-@pytest.mark.parametrize("model", sorted(OURS - {Instance}, key=lambda model: model.__name__))
+@pytest.mark.parametrize("model", sorted(OURS - {Instance}, key=str))
 def test_a_list_asks_as_often_for_thirty_rows_as_for_one(web: WebClient, model: type[models.Model]) -> None:
     lived_in(1)
     few = queries(web, url(model, "changelist"))
@@ -226,8 +226,9 @@ def test_the_page_of_an_exit_tells_its_whole_way(house: House, web: WebClient) -
 
 def test_the_page_of_a_denied_exit_names_the_reason_and_both_numbers(house: House, web: WebClient) -> None:
     house.start()
-    house.exit("BTCUSDT")  # by now the ledger has adopted all positions; then a person trades by hand
-    house.paper.set_position(symbol="ETHUSDT", amount="-3.000", client_order_id="web-by-hand")
+    by_hand = house.entry_id().replace("entry", "web")
+    house.paper.set_position(symbol="ETHUSDT", amount="-3.000", client_order_id=by_hand)
+    wait_for(Fill.objects.filter(client_order_id=by_hand).exists, what="the trade to be seen")
     row = house.exit("ETHUSDT")
     house.stop()
     assert row.state == "blocked"
