@@ -30,20 +30,7 @@ class PlanList(ChangeList):
 
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
-<<<<<<< HEAD
-    list_display = [
-        "plan_id",
-        "created_at",
-        "symbol",
-        "action",
-        "standing",
-        "error",
-        "gate_reason",
-        "wait_ms",
-    ]
-=======
     list_display = ["plan_id", "standing", "why", "symbol", "action", "wait_ms", "created_at"]
->>>>>>> pages
     list_filter = ["state", "symbol", "action"]
     search_fields = ["^plan_id", "=symbol", "error"]
     date_hierarchy = "created_at"

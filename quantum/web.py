@@ -25,12 +25,8 @@ def mode(_request: HttpRequest) -> dict[str, str]:
 @never_cache
 def healthz(_request: HttpRequest) -> HttpResponse:
     found = health.look()
-<<<<<<< HEAD
-    return JsonResponse(found.as_data(), status=200 if found.ok else 503, json_dumps_params={"indent": 2})
-=======
     text = json.dumps(found.as_data(), indent=2) + "\n"
     return HttpResponse(text, status=200 if found.ok else 503, content_type="application/json")
->>>>>>> pages
 
 
 @never_cache
