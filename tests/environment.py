@@ -29,7 +29,7 @@ def _take_out() -> dict[str, str]:
     Kept under one foreign name for the workers that pytest-xdist starts from this process.
     """
     told = {name: os.environ.pop(name, "") or default for name, default in TEST_SETTINGS.items()}
-    told = json.loads(os.environ.setdefault("TESTS_WERE_TOLD", json.dumps(told)))
+    told = dict(json.loads(os.environ.setdefault("TESTS_WERE_TOLD", json.dumps(told))))
     for name in list(os.environ):
         if name.startswith(OURS) or name in ("REDIS_URL", "QUEUE_URL", "CACHE_URL", "DATABASE_URL"):
             del os.environ[name]
