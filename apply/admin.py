@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from apply import pages
 from apply.models import Order, Plan
-from quantum.facts import ReadOnlyAdmin, plan_url
+from quantum.facts import NOTHING, ReadOnlyAdmin, plan_url
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -28,16 +28,7 @@ class PlanList(ChangeList):
 
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
-    list_display = [
-        "plan_id",
-        "created_at",
-        "symbol",
-        "action",
-        "standing",
-        "error",
-        "gate_reason",
-        "wait_ms",
-    ]
+    list_display = ["plan_id", "standing", "why", "symbol", "action", "wait_ms", "created_at"]
     list_filter = ["state", "symbol", "action"]
     search_fields = ["^plan_id", "=symbol", "error"]
     date_hierarchy = "created_at"
@@ -62,6 +53,11 @@ class PlanAdmin(ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def standing(self, plan: Plan) -> str:
         return pages.standing(plan)
+
+    @admin.display(description="why")
+    def why(self, plan: Plan) -> str:
+        """The gate's own reason says more than that a gate said no."""
+        return plan.gate_reason or plan.error or NOTHING
 
 
 @admin.register(Order)

@@ -66,6 +66,9 @@ class Executor:
         self._in_hand: dict[str, str] = {}
         self.ack: Callable[..., None] = lambda *_: None
 
+    def holds(self, entry_id: str) -> bool:
+        return entry_id in self._in_hand.values()
+
     def drain(self) -> None:
         self._lanes.drain()
 

@@ -20,7 +20,7 @@ from apply.timeline import Mark, Timeline
 from permits import payloads, trading
 from permits.models import Hold, Permit, TradingState
 from positions.models import Fill, LedgerEntry
-from quantum import backlog, clock, facts, health
+from quantum import amounts, backlog, clock, facts, health
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client
 
@@ -107,17 +107,18 @@ def plan(plan_id: str) -> dict[str, Any]:
         "ticks": scale.ticks(),
         "limit_ms": limit_ms,
         "limit_x": scale.x(limit_ms) if limit_ms <= scale.end_ms else "",
-        "permits": [_permit(permit) for permit in found.permits],
+        "permits": [_permit(permit) for permit in sorted(found.permits, key=lambda permit: permit.gate)],
         "permits_missing": _missing_gates(found),
         "order": found.order,
-        "order_rows": facts.rows(found.order, skip=ORDER_SKIPPED) if found.order else [],
+        "order_rows": facts.rows(found.order, skip=ORDER_SKIPPED, blank=False) if found.order else [],
         "fills": [_fill(fill) for fill in found.fills],
         "entries": [_entry(entry) for entry in found.entries],
         "events": [_event(event) for event in found.events],
-        "plan_rows": facts.rows(found.plan, skip=("plan_id",)),
+        "plan_rows": facts.rows(found.plan, skip=SHOWN_ABOVE, blank=False),
     }
 
 
+SHOWN_ABOVE = ("plan_id", "state", "error", "gate_reason", "wait_ms")
 ORDER_SKIPPED = ("plan_id", "token", "governor_permit", "p33_permit")
 """The permits stand on the same page; the token is a secret of the attempt while it lasts."""
 
@@ -159,7 +160,7 @@ def _figures(found: Timeline) -> Iterator[tuple[str, object, str]]:
             "ms",
         )
     if order.executed_quantity is not None:
-        yield "executed", facts.plain(order.executed_quantity), f"of {facts.plain(order.quantity)}"
+        yield "executed", facts.plain(order.executed_quantity), f"of {amounts.plain(order.quantity)}"
     if order.average_price is not None:
         yield "average price", facts.plain(order.average_price), ""
     if order.realized_pnl is not None:
@@ -248,14 +249,21 @@ def running(state: trading.Projection) -> Running | None:
 
 def home() -> dict[str, Any]:
     state = trading.current()
+    row = TradingState.objects.order_by("-version").first()
     return {
-        "state": TradingState.objects.order_by("-version").first(),
+        "state": row,
+        "state_age": facts.age(row.since) if row else "",
         "active": state.active,
         "holds": list(Hold.objects.filter(lifted_at=None)),
         "running": running(state),
         "last_hour": _last_hour(),
         "results": [
-            {"plan": row, "standing": standing(row), "link": facts.plan_link(row.plan_id)}
+            {
+                "plan": row,
+                "age": facts.age(row.ended_at) if row.ended_at else "",
+                "standing": standing(row),
+                "link": facts.plan_link(row.plan_id),
+            }
             for row in Plan.objects.exclude(ended_at=None)[:RESULTS_SHOWN]
         ],
     }

@@ -14,6 +14,7 @@ from quantum.models import AuditEvent, Instance
 admin.site.site_header = admin.site.site_title = "Quantum"
 admin.site.index_title = "Right now"
 admin.site.site_url = None  # "/" is the admin
+admin.site.enable_nav_sidebar = False  # the rooms stand in the header; the lists need the width
 
 # Schedule: whoever may add one names any function, and a worker runs it - a worker that may hold a
 #   signing or a trading key. No page may do that.

@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from quantum import amounts
+from quantum import amounts, clock
 from quantum.fields import AmountField
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     _Admin = admin.ModelAdmin
 
-NOTHING = SafeString('<span class="quiet">–</span>')
+NOTHING = SafeString('<span class="quiet">—</span>')
 Column = Callable[[Any], str]
 
 
@@ -78,7 +78,9 @@ class ReadOnlyAdmin(_Admin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         _refuse_post(request)
-        return super().changelist_view(request, {**(extra_context or {}), "empty_says": self.empty_says})
+        title = capfirst(str(self.opts.verbose_name_plural))
+        context = {"title": title, "empty_says": self.empty_says, **(extra_context or {})}
+        return super().changelist_view(request, context)
 
     def change_view(
         self,
@@ -120,9 +122,11 @@ def _described(show: Column, named: models.Field[Any, Any] | str, *, ordering: s
     return described
 
 
-def rows(row: models.Model, *, skip: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Every field of a row as label and shown value."""
+def rows(row: models.Model, *, skip: Collection[str] = (), blank: bool = True) -> list[tuple[str, str]]:
+    """Every field of a row as label and shown value; without the empty ones where blank is False."""
     fields = [field for field in row._meta.concrete_fields if field.name not in ("id", *skip)]
+    if not blank:
+        fields = [field for field in fields if getattr(row, field.attname) not in (None, "")]
     return [(capfirst(str(field.verbose_name)), shown(row, field)) for field in fields]
 
 
@@ -157,6 +161,14 @@ def moment(at: dt.datetime) -> SafeString:
         f"{utc:%Y-%m-%d}",
         f"{utc:%H:%M:%S}.{utc.microsecond // 1000:03}",
     )
+
+
+def age(at: dt.datetime) -> str:
+    seconds = max(0, int((clock.now() - at).total_seconds()))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
 
 
 def payload(text: str) -> SafeString:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from quantum.models import Instance
-from quantum.redis import Client
+from quantum.redis import Client, command_client
 
 
 class WrongInstance(Exception):
@@ -34,6 +34,12 @@ def ensure(client: Client) -> Identity:
     client.set(settings.KEYS.instance, _written(stored), nx=True)
     _compare_with_redis(stored, client.get(settings.KEYS.instance))
     return stored
+
+
+def ensure_here() -> Identity:
+    """At the start of every role, with a connection of its own."""
+    with command_client() as client:
+        return ensure(client)
 
 
 def check(client: Client) -> Identity | None:

@@ -249,10 +249,15 @@ def _wait_for_redis() -> None:
 
 
 def _prepare_database(say: Say) -> None:
+    from quantum import instance  # needs the models, which load after this module
+
     started_s = clock.monotonic_s()
     try:
         call_command("check", fail_level="ERROR", stdout=io.StringIO())
         call_command("migrate", verbosity=0, interactive=False)
+        instance.ensure_here()
+    except instance.WrongInstance as wrong:
+        raise CannotStart(str(wrong), exit_code=USAGE) from wrong
     except SystemCheckError as wrong:
         raise CannotStart(str(wrong), exit_code=USAGE) from wrong
     except db.Error as failure:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 
 from quantum import gauges, health
@@ -23,7 +25,8 @@ def mode(_request: HttpRequest) -> dict[str, str]:
 @never_cache
 def healthz(_request: HttpRequest) -> HttpResponse:
     found = health.look()
-    return JsonResponse(found.as_data(), status=200 if found.ok else 503, json_dumps_params={"indent": 2})
+    text = json.dumps(found.as_data(), indent=2) + "\n"
+    return HttpResponse(text, status=200 if found.ok else 503, content_type="application/json")
 
 
 @never_cache

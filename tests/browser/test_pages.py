@@ -45,9 +45,13 @@ def every_page() -> list[str]:
     return paths
 
 
+NOT_OURS = {"exclude": [[".search-label-icon"]]}
+"""Django's own group chooser on the page of a user gives a bare <span> an aria-label."""
+
+
 def findings(page: Any) -> list[str]:
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
-    violations = Axe().run(page, options=options).response["violations"]
+    violations = Axe().run(page, context=NOT_OURS, options=options).response["violations"]
     return [
         f"{page.url}: {found['impact']} {found['id']}: {found['nodes'][0]['html'][:160]}"
         for found in violations
@@ -67,7 +71,7 @@ def test_every_page_is_quiet_fits_and_is_accessible(
         if visitor.scrolls_sideways():
             troubles.append(f"{path}: scrolls sideways at {width_px} px")
         troubles += findings(page)
-    assert troubles == []
+    assert not troubles, "\n".join(sorted(set(troubles)))
 
 
 def test_somebody_logs_in_and_sees_which_mode_this_is(visit: Any, redis: Any, transactional_db: None) -> None:

@@ -32,7 +32,10 @@ def read(name: str) -> dict[str, Any]:
 
 
 DIGESTS, PERMITS = read("vectors/digests.json"), read("vectors/permits.json")
-named: dict[str, Any] = {"ids": lambda case: case["what"].replace(" ", "-")}
+
+
+def title(case: dict[str, Any]) -> str:
+    return str(case["what"]).replace(" ", "-")
 
 
 def length_prefixed(*parts: str) -> bytes:
@@ -43,7 +46,7 @@ def length_prefixed(*parts: str) -> bytes:
 # ---- digests and ids
 
 
-@pytest.mark.parametrize("case", DIGESTS["digests"], **named)
+@pytest.mark.parametrize("case", DIGESTS["digests"], ids=title)
 def test_the_digest_of_a_plan_is_the_published_one(case: dict[str, Any]) -> None:
     fields = case["fields"]
     plan = parse({name.encode(): value.encode() for name, value in fields.items()})
@@ -51,7 +54,7 @@ def test_the_digest_of_a_plan_is_the_published_one(case: dict[str, Any]) -> None
     assert canonical_steps(plan.action) == case["canonical_steps"]
 
 
-@pytest.mark.parametrize("case", DIGESTS["digests"], **named)
+@pytest.mark.parametrize("case", DIGESTS["digests"], ids=title)
 def test_the_published_digest_follows_from_the_published_rule(case: dict[str, Any]) -> None:
     names = ("plan_id", "symbol", "action", "kill_score", "decision", "timestamp")
     hashed = length_prefixed(*(case["fields"][name] for name in names), case["canonical_steps"])
@@ -93,13 +96,13 @@ def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("case", PERMITS["valid"], **named)
+@pytest.mark.parametrize("case", PERMITS["valid"], ids=title)
 def test_a_gate_seals_the_published_bytes(case: dict[str, Any], key_folder: Path) -> None:
     sealed = Signer(name=case["signer"], directory=key_folder).seal(case["unsigned"].encode())
     assert sealed == case["sealed"].encode()
 
 
-@pytest.mark.parametrize("case", PERMITS["valid"], **named)
+@pytest.mark.parametrize("case", PERMITS["valid"], ids=title)
 def test_a_valid_permit_is_verified_and_read_in_full(case: dict[str, Any], key_folder: Path) -> None:
     raw = case["sealed"].encode()
     assert Verifier(directory=key_folder).holds(signer=case["signer"], raw=raw)
@@ -107,13 +110,13 @@ def test_a_valid_permit_is_verified_and_read_in_full(case: dict[str, Any], key_f
     assert permit.digest == DIGESTS["digests"][0]["digest"]
 
 
-@pytest.mark.parametrize("case", PERMITS["invalid"], **named)
+@pytest.mark.parametrize("case", PERMITS["invalid"], ids=title)
 def test_an_invalid_permit_is_not_verified(case: dict[str, Any], key_folder: Path) -> None:
     raw = case["sealed"].encode()
     assert not Verifier(directory=key_folder).holds(signer=case["signer"], raw=raw)
 
 
-@pytest.mark.parametrize("case", PERMITS["valid"], **named)
+@pytest.mark.parametrize("case", PERMITS["valid"], ids=title)
 def test_the_published_signature_follows_from_the_published_rule(case: dict[str, Any]) -> None:
     """With nothing of the product: cut the last member, decode, verify."""
     body, _, rest = case["sealed"].rpartition(',"sig":"')
@@ -161,7 +164,7 @@ def test_the_permit_schema_asks_for_what_the_gate_asks_for(index: int) -> None:
     assert set(schema["required"]) == {*payloads.SIGNED_FIELDS, verdict, "sig"}
 
 
-@pytest.mark.parametrize("case", PERMITS["valid"], **named)
+@pytest.mark.parametrize("case", PERMITS["valid"], ids=title)
 def test_the_permit_schema_names_every_member_we_write(case: dict[str, Any]) -> None:
     schemas = {schema["title"]: schema for schema in read("permit.schema.json")["oneOf"]}
     schema = schemas[case["signer"]]

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,9 +47,11 @@ class Running(Place):
         within(20, self.an_exit_passes, "the first exit")
 
     def exchange(self) -> PaperExchangeProcess:
-        """Its control plane; the process itself belongs to `up`."""
+        """Its control plane; the process itself belongs to `up`, and its keys lie where `up` put them."""
+        lines = (self.directory / "quantum.env").read_text().splitlines()
+        made = dict(line.split("=", 1) for line in lines if line.startswith("BINANCE_"))
         keys = PaperKeys(
-            *(os.environ[f"BINANCE_{use}_{part}"] for use in ("READ", "TRADE") for part in ("KEY", "SECRET"))
+            *(made[f"BINANCE_{use}_{part}"] for use in ("READ", "TRADE") for part in ("KEY", "SECRET"))
         )
         return PaperExchangeProcess(data_path=self.directory / "unused", keys=keys, port=self.paper_port)
 
@@ -65,7 +68,8 @@ class Running(Place):
         return plan
 
     def executed(self, plan: ExitPlan) -> bool:
-        rows = [fields for _, fields in self.valkey.xrevrange(RESULTS, count=50)]
+        entries: Any = self.valkey.xrevrange(RESULTS, count=50)
+        rows = [fields for _, fields in entries]
         return any(row[b"plan_id"] == plan.plan_id.encode() and row[b"executed"] == b"True" for row in rows)
 
     def an_exit_passes(self) -> bool:
