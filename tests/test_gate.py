@@ -207,6 +207,15 @@ def test_a_halted_state_is_told_as_halted(
     assert judged(House.make()) == "halted"
 
 
+def test_a_halt_that_redis_and_the_database_agree_on_spends_nothing(
+    redis: Client, settings: Settings, state: State, judged: Callable[..., str]
+) -> None:
+    """Equal bytes are what the script asks for; that they forbid is seen here."""
+    redis.set(settings.KEYS.trading_state, HALTED.raw)
+    state.copy = state.now = HALTED
+    assert judged(House.make()) == "halted"
+
+
 def test_a_state_that_changed_to_another_active_one_is_read_again_once(
     gate: Gate, redis: Client, settings: Settings, state: State
 ) -> None:
