@@ -1,7 +1,5 @@
 """Plans with their timeline, and orders, to be read."""
 
-# ruff: noqa: ARG002  the signatures are Django's
-
 from __future__ import annotations
 
 import re

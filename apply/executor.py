@@ -17,7 +17,7 @@ from permits import gate as gates
 from permits.gate import Blocked, Gate, SpentPair
 from quantum import audit, clock, metrics
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import Answered, FateUnknown, RefusalKind, Refused, SymbolRules
+from quantum.exchange.types import Answered, FateUnknown, LocalCode, RefusalKind, Refused, SymbolRules
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import Action, Decision, ExitPlan, MalformedPlan, parse
@@ -65,6 +65,9 @@ class Executor:
         self._lanes = Lanes()
         self._in_hand: dict[str, str] = {}
         self.ack: Callable[..., None] = lambda *_: None
+
+    def holds(self, entry_id: str) -> bool:
+        return entry_id in self._in_hand.values()
 
     def drain(self) -> None:
         self._lanes.drain()
@@ -245,7 +248,10 @@ class Executor:
             self._resync_clock()
         if refused.kind is RefusalKind.CONFLICT and self._is_flat(order.symbol):
             to = State.ALREADY_DONE
-        settle.refuse(order, refused, to=to, error=REFUSALS[refused.kind].value, actor=ACTOR)
+        reason = REFUSALS[refused.kind]
+        if refused.code == LocalCode.UNREACHABLE:
+            reason = ApplyReason.EXCHANGE_UNREACHABLE
+        settle.refuse(order, refused, to=to, error=reason.value, actor=ACTOR)
 
     def _is_flat(self, symbol: str) -> bool:
         try:

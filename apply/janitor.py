@@ -19,6 +19,7 @@ ACTOR = "janitor"
 GRACE_S = 5
 YOUNG_S = 1.0
 BATCH = 500
+TRIM_EVERY_S = 60.0
 
 State = Plan.State
 
@@ -26,11 +27,21 @@ State = Plan.State
 class Janitor:
     def __init__(self, *, client: Client) -> None:
         self._client = client
+        self._trim_boot_s = 0.0
 
     def tick(self) -> None:
+        self._trim()
         before = clock.now() - dt.timedelta(seconds=YOUNG_S)
         for plan in Plan.objects.filter(result_id="", created_at__lt=before).order_by("created_at")[:BATCH]:
             self._look_after(plan)
+
+    def _trim(self) -> None:
+        """By age, whatever the groups have read: a dead group must not fill the memory, nor a bot that only adds."""
+        if clock.boot_s() < self._trim_boot_s:
+            return
+        self._trim_boot_s = clock.boot_s() + TRIM_EVERY_S
+        oldest_ms = clock.now_ms() - publish.STREAM_AGE_MS
+        self._client.xtrim(settings.KEYS.plan_stream, minid=oldest_ms, approximate=True)
 
     def _look_after(self, plan: Plan) -> None:
         if plan.state in settle.IN_FLIGHT:

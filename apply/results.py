@@ -10,6 +10,7 @@ from django.conf import settings
 from prometheus_client import Counter, Gauge
 
 from apply.models import Order, Plan
+from positions import ledger
 from quantum import amounts, clock, metrics
 from quantum.fault import fault_point
 from quantum.log import log
@@ -41,10 +42,23 @@ def finish(client: Client, plan_id: str, *, token: str = "") -> str:
     fault_point("result_published")
     if Plan.objects.filter(plan_id=plan_id, result_id="").update(result_id=stream_id.decode()):
         _count(plan, order, executed=executed)
+        if order is not None and executed:
+            _project(client, order)
         log.info(
             f"{plan.symbol}: Result published (executed={executed}, error={fields['error']})", plan=plan_id
         )
     return stream_id.decode()
+
+
+def _project(client: Client, order: Order) -> None:
+    """The ledger's copy for readers in Redis, with what moved it last."""
+    last = {
+        "last_order_id": str(order.order_id or ""),
+        "last_result_plan_id": order.plan_id,
+        "last_executed_qty": _amount(order.executed_quantity),
+        "last_side": order.side,
+    }
+    ledger.project(client, order.symbol, last=last)
 
 
 def result_fields(plan: Plan, order: Order | None) -> dict[str, str]:

@@ -39,7 +39,11 @@ def run(watch: Watch) -> None:
     )
     executor = Executor(gate=gate, desk=desk, rules=rules, client=client, stopping=lambda: watch.stopping)
     consumer = Consumer(
-        terms=watch, stream=settings.KEYS.plan_stream, group=keys.APPLY_GROUP, handle=executor.handle
+        terms=watch,
+        stream=settings.KEYS.plan_stream,
+        group=keys.APPLY_GROUP,
+        handle=executor.handle,
+        holds=executor.holds,
     )
     executor.ack = consumer.ack
     try:

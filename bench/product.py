@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from bench import parts
 
 SYMBOLS = tuple(f"B{number:03d}USDT" for number in range(50))
@@ -110,42 +112,6 @@ class House:
             Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason")
         )
 
-    # ---- idle
-
-    def idle(self, seconds: float) -> dict[str, Any]:
-        time.sleep(3)
-        pids = self._tree()
-        commands, busy = self._commands(), {pid: _cpu_s(pid) for pid in pids}
-        started = time.monotonic()
-        time.sleep(seconds)
-        took = time.monotonic() - started
-        used = {pid: _cpu_s(pid) - before for pid, before in busy.items()}
-        named = {f"{_name(pid)}:{pid}": round(100 * spent / took, 2) for pid, spent in used.items()}
-        sizes = [_pss_mb(pid) for pid in pids if "qcluster" in _name(pid)]
-        return {
-            "redis_commands_per_s": round((self._commands() - commands - 1) / took, 1),
-            "cpu_percent_of_a_core": round(100 * sum(used.values()) / took, 2),
-            "worker_pss_mb_max": max(sizes),
-            "processes": len(pids),
-            "pss_mb_all": round(sum(_pss_mb(pid) for pid in pids), 1),
-            "cpu_by_process": dict(sorted(named.items(), key=lambda item: -item[1])[:12]),
-        }
-
-    def _commands(self) -> int:
-        return int(self._client.info("stats")["total_commands_processed"])
-
-    def _tree(self) -> list[int]:
-        parents = {
-            pid: _parent(pid)
-            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-        }
-        family = {self._up_pid}
-        while True:
-            more = {pid for pid, parent in parents.items() if parent in family} - family
-            if not more:
-                return sorted(family)
-            family |= more
-
 
 def _stat(pid: int) -> list[str]:
     try:
@@ -182,6 +148,57 @@ def _pss_mb(pid: int) -> float:
     return 0.0
 
 
+class Idle:
+    """The product as the demo runs it, with the exit feed off: what it costs when nothing happens."""
+
+    def __init__(self, *, up_pid: int, socket: Path) -> None:
+        self._up_pid = up_pid
+        self._client: Any = redis.Redis(unix_socket_path=str(socket), protocol=2)
+
+    def wait(self) -> None:
+        parts.wait_until(self._is_armed, what="the product to be armed")
+
+    def _is_armed(self) -> bool:
+        try:
+            return bool(self._client.exists("quantum:state:trading"))
+        except redis.RedisError:
+            return False
+
+    def watch(self, seconds: float) -> dict[str, Any]:
+        time.sleep(5)
+        pids = self._tree()
+        commands, busy = self._commands(), {pid: _cpu_s(pid) for pid in pids}
+        started = time.monotonic()
+        time.sleep(seconds)
+        took = time.monotonic() - started
+        used = {pid: _cpu_s(pid) - before for pid, before in busy.items()}
+        named = {f"{_name(pid)}:{pid}": round(100 * spent / took, 2) for pid, spent in used.items()}
+        sizes = [_pss_mb(pid) for pid in pids if "qcluster" in _name(pid)]
+        return {
+            "redis_commands_per_s": round((self._commands() - commands - 1) / took, 1),
+            "cpu_percent_of_a_core": round(100 * sum(used.values()) / took, 2),
+            "worker_pss_mb_max": max(sizes),
+            "processes": len(pids),
+            "pss_mb_all": round(sum(_pss_mb(pid) for pid in pids), 1),
+            "cpu_by_process": dict(sorted(named.items(), key=lambda item: -item[1])[:12]),
+        }
+
+    def _commands(self) -> int:
+        return int(self._client.info("stats")["total_commands_processed"])
+
+    def _tree(self) -> list[int]:
+        parents = {
+            pid: _parent(pid)
+            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        }
+        family = {self._up_pid}
+        while True:
+            more = {pid for pid, parent in parents.items() if parent in family} - family
+            if not more:
+                return sorted(family)
+            family |= more
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[House]:
     env = parts.environment(folder)
@@ -194,3 +211,12 @@ def running(folder: Path) -> Iterator[House]:
         house = House(process.pid)
         house.wait()
         yield house
+
+
+@contextmanager
+def idling(folder: Path) -> Iterator[Idle]:
+    env = parts.environment(folder) | {"POLICY_PROFILE": "demo"}
+    with parts.product(env) as process:
+        idle = Idle(up_pid=process.pid, socket=folder / "valkey.sock")
+        idle.wait()
+        yield idle

@@ -8,7 +8,9 @@ from quantum import gauges, roles
 
 def _governor(watch: roles.Watch) -> None:
     from permits import governor
+    from quantum import instance
 
+    instance.ensure_here()
     governor.run(watch)
 
 

@@ -251,6 +251,9 @@ class _Attempt:
         """Judge whatever bytes are there: a lone denial ends the wait. None: not enough is there yet."""
         if seen.reason == "state_differs":
             return self._state_differs(seen)
+        if not self._state.active:
+            # The bytes there are those we know, and they forbid: equality alone must never pass a HALTED.
+            return self._blocked(GateReason.HALTED, seen)
         judged = {}
         for gate, raw in ((payloads.GOVERNOR, seen.governor), (payloads.P33, seen.p33)):
             if not raw:

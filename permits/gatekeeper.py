@@ -20,7 +20,7 @@ from permits.models import Permit
 from quantum import clock
 from quantum.fault import fault_point
 from quantum.log import log
-from quantum.plan import ExitPlan, MalformedPlan, parse
+from quantum.plan import Decision, ExitPlan, MalformedPlan, parse
 from quantum.stream import Entry
 
 RECORD_DELAY_S = 0.025
@@ -48,6 +48,8 @@ class Gatekeeper:
             plan = parse(entry.fields)
         except MalformedPlan:
             return True  # apply parks it: one poison entry is one dead letter, not three
+        if plan.step is None or plan.decision is not Decision.EXECUTE:
+            return True  # closes nothing: apply skips it with its reason, and no permit may lie about for it
         finding = self._decide(plan)
         fault_point(f"{self._desk.gate}_decided")
         issued = self._desk.issue(plan, finding)

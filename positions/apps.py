@@ -5,7 +5,9 @@ from quantum import roles
 
 def _p33(watch: roles.Watch) -> None:
     from positions import brain
+    from quantum import instance
 
+    instance.ensure_here()
     brain.run(watch)
 
 

@@ -29,6 +29,7 @@ REFRESH_GAP_S = 0.25
 UNREADABLE_PAUSE_S = 1.0
 SNAPSHOT_EVERY_S = 8.0
 QUIET_MS = 250
+CLIENT_IDS_MAX = 10_000
 
 
 class Feed(threading.Thread):
@@ -153,6 +154,8 @@ class Feed(threading.Thread):
         if quiet:
             reason = "first start in paper mode"
             ledger.adopt(read, symbols=quiet, seen_ms=since_ms, actor="feed", reason=reason)
+            for symbol in quiet:
+                ledger.project(self._commands, symbol)
             log.info("ledger adopted what the paper exchange holds", symbols=len(quiet))
         return quiet == missing
 
@@ -207,6 +210,8 @@ class Feed(threading.Thread):
 
     def _client_id(self, symbol: str, order_id: int) -> str:
         """Trades do not say whose order they were; the order does."""
+        if len(self._client_ids) > CLIENT_IDS_MAX:
+            self._client_ids.clear()
         if order_id not in self._client_ids:
             order = self._reader.order_by_id(symbol=symbol, order_id=order_id)
             self._client_ids[order_id] = order.client_order_id if order else ""

@@ -46,7 +46,7 @@ class Cluster(upstream.Cluster):
         self.stop_event = Flag()
         self.start_event = Flag()
 
-    def sig_handler(self, signum: int, frame: object) -> None:
+    def sig_handler(self, *_: object) -> None:
         self.stop_event.set()
 
     def start(self) -> int:
@@ -55,7 +55,8 @@ class Cluster(upstream.Cluster):
         self.sentinel = upstream.get_mp_context().Process(
             target=Sentinel,
             name=f"Process-{uuid.uuid4().hex}",
-            args=(self.stop_event, self.start_event, self.cluster_id, self._hosts_roles),
+            args=(self.stop_event, self.start_event, self.cluster_id),
+            kwargs={"hosts_roles": self._hosts_roles},
         )
         self.sentinel.start()
         return int(self.pid)
@@ -115,7 +116,9 @@ class Cluster(upstream.Cluster):
 class Sentinel(upstream.Sentinel):
     """The guard of the workers, with queues, timers and flags that no killed process can leave locked."""
 
-    def __init__(self, stop_event: Flag, start_event: Flag, cluster_id: uuid.UUID, hosts_roles: bool) -> None:
+    def __init__(
+        self, stop_event: Flag, start_event: Flag, cluster_id: uuid.UUID, *, hosts_roles: bool
+    ) -> None:
         super().__init__(stop_event, start_event, cluster_id, start=False)
         # With SIG_DFL a signal to the whole group would end the sentinel before its workers have drained.
         signal.signal(signal.SIGTERM, lambda *_: stop_event.set())
@@ -127,19 +130,19 @@ class Sentinel(upstream.Sentinel):
         os._exit(0)  # stop() has ended everybody; exit handlers would only wait for them again
 
     def _in_worker(self, **_: object) -> None:
-        """django-q2's post_spawn, in the worker. It must never raise: the worker would die, again and again."""
+        """django-q2's post_spawn, in the worker. It never raises: the worker would die, again and again."""
         try:
             Hosting(stop=self.stop_event, jobs=self.task_queue, hosts_roles=self._hosts_roles).begin()
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001  see above
             log.failure("[ROLE] this worker hosts no role", failure)
 
     def spawn_worker(self) -> None:
         self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
 
-    def spawn_pusher(self) -> BaseProcess:
+    def spawn_pusher(self) -> Any:
         return self.spawn_process(_pushing, self.task_queue, self.event_out, self.broker)
 
-    def spawn_monitor(self) -> BaseProcess:
+    def spawn_monitor(self) -> Any:
         return self.spawn_process(_monitoring, self.result_queue, self.broker)
 
     def reincarnate(self, process: BaseProcess) -> None:
@@ -153,7 +156,7 @@ class Sentinel(upstream.Sentinel):
         wait_until(lambda: not any(one.is_alive() for one in self.pool), within_s=DRAIN_S)
         wait_until(self.result_queue.empty, within_s=0.3)
         kill_children_of(self.pid, within_s=1.0)
-        self.pool = []
+        self.pool.clear()
         Stat(self).save()
 
 

@@ -25,6 +25,7 @@ def arguments(*, directory: Path, unix_socket: Path) -> list[str]:
         *("--dir", str(directory), "--logfile", str(directory / "valkey.log"), "--loglevel", "notice"),
         *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         *("--maxmemory-policy", "noeviction", "--databases", "16", "--daemonize", "no"),
+        *("--set-proc-title", "no"),  # `ps` then shows whose it is: the folder is in its arguments
     ]
 
 

@@ -1,7 +1,5 @@
 """Facts in the admin: read, searched and linked, never added, changed or deleted."""
 
-# ruff: noqa: ARG002  the signatures are Django's
-
 from __future__ import annotations
 
 import datetime as dt

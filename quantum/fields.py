@@ -26,7 +26,7 @@ class AmountField(models.DecimalField):  # type: ignore[type-arg]
     def from_db_value(self, value: str | Decimal | None, *_: object) -> Decimal | None:
         return None if value is None else Decimal(amounts.plain(Decimal(value)))
 
-    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002  Django's
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:  # noqa: ARG002  Django's
         exact = self.to_python(value)
         return exact if exact is None or connection.vendor != "sqlite" else amounts.plain(exact)
 

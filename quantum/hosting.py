@@ -18,7 +18,7 @@ from django.conf import settings
 from quantum import clock, roles
 from quantum.log import log
 from quantum.processes import wait_until
-from quantum.redis import RedisError, command_client
+from quantum.redis import Client, RedisError, command_client
 from quantum.shared import Flag, JobPipe
 
 LOOK_EVERY_S = 1.0

@@ -9,8 +9,11 @@ from django.conf import settings
 # Must be set before prometheus_client is imported anywhere: every process writes its values into
 # this folder and the web process adds them up.
 _FOLDER = settings.VAR_DIR / "metrics"
-_FOLDER.mkdir(parents=True, exist_ok=True)
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_FOLDER))
+try:
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_FOLDER))
+except OSError:
+    pass  # a folder that cannot be written is told by whoever needs it, in words; here it only costs the sums
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess  # noqa: E402
 

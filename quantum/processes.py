@@ -59,7 +59,7 @@ def kill_children_of(pid: int, *, within_s: float) -> bool:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Number 0 only asks. False when nobody is left in it. A group keeps its number while it has a member, even without its leader."""
+    """False when nobody is left in it (number 0 only asks). A group outlives its leader."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

@@ -65,8 +65,8 @@ def run(role: Role, *, lease: Lease, told_to_stop: Callable[[], bool]) -> bool:
         _announce(role, lease)
         _serve_metrics(role)
         role.run(watch)
-    # The outermost frame of a role: whatever it was, say it, free the lease, and let a fresh process try again.
-    except Exception as failure:
+    # The outermost frame of a role: say what it was, free the lease, let a fresh process try again.
+    except Exception as failure:  # noqa: BLE001
         log.failure("[ROLE] failed", failure, role=role.name)
         return False
     finally:

@@ -115,7 +115,7 @@ METRICS_PORT = _env.integer("METRICS_PORT", default=0, least=0, most=65000)
 LOG_LEVEL = _env.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
 QUANTUM_FAULT = _env.text(
     "QUANTUM_FAULT",
-    pattern=r"[a-z_]+:(kill|stop|sleep|raise)(:[0-9.]+)?",
+    pattern=r"[a-z0-9_]+:(kill|stop|sleep|raise)(:[0-9.]+)?",
     right="<point>:<kill|stop|sleep|raise>[:s]",
 )
 
@@ -143,7 +143,7 @@ if APPLY_MODE == "live" and LIVE_CONFIRM != ACCOUNT:
     _env.refuse("LIVE_CONFIRM", "live needs LIVE_CONFIRM set to the value of ACCOUNT")
 if APPLY_MODE == "live" and QUANTUM_FAULT:
     _env.refuse("QUANTUM_FAULT", "fault points are for tests; remove it in live")
-if APPLY_MODE == "live" and not SECRET_KEY_GIVEN:
+if APPLY_MODE == "live" and len(_secret_key) < 50:
     _env.refuse("SECRET_KEY", "live needs a secret key of at least 50 random characters")
 _env.finish()
 
@@ -215,7 +215,9 @@ if _sqlite:
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
-    DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2}
+    # What the URL says after its ? (a socket's folder as host, sslmode, ...) is kept.
+    given = DATABASES["default"].get("OPTIONS", {})
+    DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2, **given}
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["TEST"] = (
     {"NAME": str(VAR_DIR / "test.sqlite3")} if _sqlite else {}

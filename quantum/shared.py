@@ -57,7 +57,7 @@ class Flag:
 
 
 class Timer:
-    """A worker's countdown. django-q2's guard takes its lock each second; a worker killed while holding it froze the guard."""
+    """A worker's countdown. The guard reads it each second: a lock that a killed worker held froze it."""
 
     def __init__(self) -> None:
         self._seconds = RawValue(ctypes.c_float, -1)
@@ -82,7 +82,7 @@ class JobPipe:
 
     def __init__(self) -> None:
         self._out, self._in = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._out.setblocking(False)
+        self._out.settimeout(0)
         self._most = self._in.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
         self.waiting = False
         self.shut = False

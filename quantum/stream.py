@@ -67,11 +67,15 @@ class Consumer:
         batch: int = 64,
         reclaim_idle_ms: int = RECLAIM_IDLE_MS,
         idle: Callable[[], None] | None = None,
+        holds: Callable[[str], bool] = lambda _entry_id: False,
     ) -> None:
+        """holds tells which entries the handler still has in its hands: those are not poison, they wait."""
         self.stream, self.group, self.name = stream, group, terms.consumer
         self._terms = terms
         self._handle = handle
         self._idle = idle
+        self._holds = holds
+        self._claim_from = "0-0"
         self._block_ms, self._batch, self._reclaim_idle_ms = block_ms, batch, reclaim_idle_ms
         self._reader = blocking_client(block_s=block_ms / 1000)
         self._commands = command_client()
@@ -131,10 +135,20 @@ class Consumer:
     def _reclaim(self) -> None:
         """Entries left by any consumer, ours after a failure included; too often delivered: poison."""
         self._next_reclaim_s = clock.boot_s() + RECLAIM_EVERY_S
-        _, claimed, *_ = self._commands.xautoclaim(
-            self.stream, self.group, self.name, min_idle_time=self._reclaim_idle_ms, count=self._batch
+        next_start, claimed, *_ = self._commands.xautoclaim(
+            self.stream,
+            self.group,
+            self.name,
+            min_idle_time=self._reclaim_idle_ms,
+            start_id=self._claim_from,
+            count=self._batch,
         )
+        self._claim_from = (
+            next_start.decode()
+        )  # 0-0 after the last: entries that stay do not hide those behind
         for entry in self._entries(claimed):
+            if self._holds(entry.entry_id):
+                continue
             deliveries = self._deliveries(entry.entry_id)
             if deliveries > DELIVERIES_MAX:
                 self._park(entry, f"delivered {deliveries} times and never handled", deliveries=deliveries)

@@ -1,9 +1,10 @@
-"""What `manage.py up` does, in order: a place, secrets, Valkey, database, login, and the watch over all children."""
+"""What `manage.py up` does, in order: a place, secrets, Valkey, database, children, login, and the watch."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import secrets
 import socket
@@ -95,6 +96,7 @@ def _start_all(supervisor: Supervisor, *, stop: Stop, say: Say, show: Say) -> No
     qcluster = supervisor.add(_child("qcluster", _manage("qcluster"), drains=True))
     supervisor.add(_child("web", _web_arguments()))
     login = _make_login()
+    db.connections.close_all()
     watching = Watching(supervisor=supervisor, qcluster=qcluster)
     started_s, shown = clock.monotonic_s(), False
     while not stop.asked:
@@ -122,7 +124,8 @@ def _only_one() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotStart(
-                f"another `up` (pid {_pid_in(lock)}) runs on {settings.VAR_DIR}; stop it or set QUANTUM_VAR_DIR"
+                f"another `up` (pid {_pid_in(lock)}) runs on {settings.VAR_DIR}; "
+                f"stop it or set QUANTUM_VAR_DIR"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -141,7 +144,8 @@ def _write_environment_once(say: Say) -> None:
     if os.environ.get("QUANTUM_ENV_FILE") or file.exists():
         if not settings.SECRET_KEY_GIVEN:
             raise CannotStart(
-                f"SECRET_KEY is not set in {os.environ.get('QUANTUM_ENV_FILE') or file}: set it to 50 random characters",
+                f"SECRET_KEY is not set in {os.environ.get('QUANTUM_ENV_FILE') or file}: "
+                f"set it to 50 random characters",
                 exit_code=USAGE,
             )
         return
@@ -184,7 +188,8 @@ def _check_ports() -> None:
     for name, port in wanted:
         if not wait_until(lambda port=port: _is_free(port), within_s=PORT_FREE_S):  # type: ignore[misc]
             raise CannotStart(
-                f"port {port} is taken; end what listens there (`ss -ltnp | grep :{port}`) or set {name} to another",
+                f"port {port} is taken; end what listens there (`ss -ltnp | grep :{port}`) "
+                f"or set {name} to another",
                 exit_code=DEPENDENCY,
             )
 
@@ -237,16 +242,22 @@ def _wait_for_redis() -> None:
 
     if not wait_until(answers, within_s=embedded.READY_S, step_s=0.2):
         raise CannotStart(
-            f"Redis does not answer ({problem}); start it, or correct REDIS_URL, or unset it for the embedded one",
+            f"Redis does not answer ({problem}); start it, or correct REDIS_URL, "
+            f"or unset it for the embedded one",
             exit_code=DEPENDENCY,
         )
 
 
 def _prepare_database(say: Say) -> None:
+    from quantum import instance  # needs the models, which load after this module
+
     started_s = clock.monotonic_s()
     try:
-        call_command("check", fail_level="ERROR", stdout=open(os.devnull, "w"))  # noqa: SIM115
+        call_command("check", fail_level="ERROR", stdout=io.StringIO())
         call_command("migrate", verbosity=0, interactive=False)
+        instance.ensure_here()
+    except instance.WrongInstance as wrong:
+        raise CannotStart(str(wrong), exit_code=USAGE) from wrong
     except SystemCheckError as wrong:
         raise CannotStart(str(wrong), exit_code=USAGE) from wrong
     except db.Error as failure:
@@ -269,8 +280,7 @@ def _make_login() -> str:
     else:
         password = file.read_text().strip() if file.exists() else ""
         if not user.check_password(password):
-            password = "(as you set it)"
-    db.connections.close_all()
+            return "admin  (with the password you gave it)"
     return f"admin  {password}"
 
 
@@ -307,4 +317,9 @@ def _paper_port() -> int:
 
 
 def _paper_exchange() -> Child:
-    return _child("paper exchange", [*_manage("paper_exchange"), "--seed-positions"])
+    return _child("paper exchange", [*_manage("paper_exchange"), "--seed-positions", *_demo()])
+
+
+def _demo() -> list[str]:
+    """Whoever demonstrates exits needs positions to exit from."""
+    return ["--entry-bot"] if settings.EXIT_BRAIN == "demo" else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django_q.brokers import get_broker
 
@@ -48,7 +50,8 @@ class Watching:
             self._supervisor.restart(self._qcluster, because=problem)
 
     def _look(self, now_s: float) -> None:
-        *leases, canary = self._client.mget(self._keys)
+        answers: list[Any] = self._client.mget(self._keys)
+        *leases, canary = answers
         for name, lease in zip(self._names, leases, strict=True):
             if lease is not None:
                 self._seen_s[name] = now_s

@@ -12,7 +12,17 @@ from quantum import embedded, signing
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.redis import Client, command_client
+from tests.environment import TOLD
 from tests.house import House
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL only what touches a database is run again; the rest would say the same twice."""
+    if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
+        return
+    again = [item for item in items if {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in again])
+    items[:] = again
 
 
 @pytest.fixture(scope="session")

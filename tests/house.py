@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
@@ -47,6 +51,14 @@ def wait_for(condition: Callable[[], Any], *, what: str, within_s: float = PATIE
     raise AssertionError(f"waited {within_s} s for {what}")
 
 
+def _database_url() -> str:
+    """The test's own database, as a process of ours is told of it."""
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+
+
 class House:
     POSITIONS: ClassVar = {"BTCUSDT": "1.000", "ETHUSDT": "-8.000", "SOLUSDT": "120.00"}
     _numbers = itertools.count(int(time.time() * 1000))
@@ -55,6 +67,7 @@ class House:
         self.redis = redis
         self.paper = paper
         self._running: dict[str, tuple[Terms, threading.Thread]] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     @classmethod
     def entry_id(cls) -> str:
@@ -89,6 +102,9 @@ class House:
         connection.close()
 
     def stop(self, *names: str) -> None:
+        for process in [] if names else self._processes:
+            process.kill()
+            process.wait(5)
         chosen = names or tuple(self._running)
         for name in chosen:
             self._running[name][0].stopping = True
@@ -96,6 +112,36 @@ class House:
             _, thread = self._running.pop(name)
             thread.join(8)
             assert not thread.is_alive(), f"{name} did not end"
+
+    # ---- processes, for kills
+
+    def spawn(self, *command: str, fault: str = "") -> subprocess.Popen[bytes]:
+        """A command of ours as a process on this test's own database and Redis."""
+        for marker in settings.VAR_DIR.glob("fault-*"):
+            marker.unlink()
+        process = subprocess.Popen(
+            [sys.executable, str(settings.BASE_DIR / "manage.py"), *command],
+            env=os.environ | {"DATABASE_URL": _database_url(), "QUANTUM_FAULT": fault},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        self._processes.append(process)
+        return process
+
+    def spawn_role(self, role: str, *, fault: str = "") -> subprocess.Popen[bytes]:
+        process = self.spawn("consume", role, fault=fault)
+        mine = f"/{process.pid}/".encode()
+        wait_for(
+            lambda: mine in (self.redis.get(settings.KEYS.lease(role)) or b""),
+            what=f"{role} to take its lease",
+        )
+        if role == "apply":
+            wait_for(
+                lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
+            )
+        if role == "p33":
+            wait_for(self._adopted, what="the positions to be adopted")
+        return process
 
     # ---- plans
 

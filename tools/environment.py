@@ -272,7 +272,7 @@ def follow(line: str, progress: Progress) -> None:
     """Read pip's progress off its lines: those not for this Python come first, then one per package."""
     if line.startswith("Ignoring "):
         progress.total -= 1
-    elif found := re.match(r"(?:Collecting |Requirement already satisfied: |Processing .*/)([\w.]+)", line):
+    elif found := re.match(r"(?:Collecting |Requirement already satisfied: |Processing \S*/)([\w.]+)", line):
         progress.step(found[1])
     elif line.startswith("Installing collected"):
         progress.close()

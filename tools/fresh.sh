@@ -22,7 +22,6 @@ fi
 started=$(date +%s)
 stage() { echo "fresh: [$(($(date +%s) - started)) s] $*"; }
 
-# A path that does not depend on the folder this runs in, and is long enough to be worth `rm -rf`.
 base=$cache/$suite
 if [ ! -e "$base.complete" ]; then
     stage "making a bare Debian with $packages (once)"
@@ -63,7 +62,6 @@ mount -t proc proc "$root/proc"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$root/dev/pts"
 mount -t tmpfs tmpfs "$root/dev/shm"
 ln -sf pts/ptmx "$root/dev/ptmx"
-ln -sf /proc/self/fd "$root/dev/fd"
 
 environment=(HOME=/root LANG=C.UTF-8 TERM=xterm PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 # Only what says how to reach a package index; local folders of wheels do not exist in there.

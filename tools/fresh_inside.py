@@ -1,6 +1,7 @@
-"""What a newcomer does: `make run` at a terminal, wait for the OK line, log in, press Ctrl-C. Standard library only.
+"""What a newcomer does: `make run` at a terminal, wait for the OK line, log in, press Ctrl-C.
 
-Run by tools/fresh.sh inside the bare Debian; works in any clone. Ends non-zero with the terminal's last lines.
+Run by tools/fresh.sh in the bare Debian; works in any clone. Standard library only. On failure it ends
+non-zero and shows the terminal's last lines.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Failed(Exception):
 
 
 class Terminal:
-    """`make run` on a pseudo-terminal, so that Ctrl-C is the real one: a byte that the terminal turns to SIGINT."""
+    """`make run` on a pseudo-terminal, so that Ctrl-C is the real one: a byte that becomes SIGINT."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -46,7 +47,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: _own_terminal(theirs),  # noqa: PLW1509 - no threads here
+            preexec_fn=lambda: _own_terminal(theirs),
         )
         os.close(theirs)
 
@@ -57,7 +58,7 @@ class Terminal:
             except OSError:  # Linux says EIO when the last writer has gone
                 time.sleep(0.05)
                 return
-            self.text += COLOURS.sub("", piece).replace("\r", "\n")
+            self.text += COLOURS.sub("", piece).replace("\r\n", "\n")
 
     def wait_for(
         self, pattern: re.Pattern[str], *, within_s: float, since_s: float
@@ -130,7 +131,7 @@ def story(terminal: Terminal, turn: str) -> None:
     print(f"fresh: all stopped {terminal.press_ctrl_c():.1f} s after Ctrl-C", flush=True)
     if terminal.process.returncode not in (0, -signal.SIGINT):
         raise Failed(f"make run ended with {terminal.process.returncode}")
-    if "***" in terminal.text or "Traceback" in terminal.text:
+    if "make: ***" in terminal.text or "Traceback" in terminal.text:
         raise Failed("an error was shown on the way")
 
 

@@ -20,12 +20,16 @@ NAMED = re.compile(
     r"(?::\s*\w+\s*)?[=:]\s*(?:\w+\()?[rbf]?[\"']?(?P<value>[A-Za-z0-9+/_-]{24,}={0,2})"
 )
 ADDRESS = re.compile(r"\w+://[^\s/:@\"'{}<>$]+:(?P<value>[^\s/@\"'{}<>$]{6,})@")
+# Printed in the exchange's public documents, to check a signature with.
+PUBLISHED = {"2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9"}
 # A line that shows a made-up value on purpose says so.
 ALLOWED = "not-a-secret"
 
 
 def material(value: str) -> bool:
     """Tell key material from a long name: it mixes digits with letters of many kinds."""
+    if value in PUBLISHED:
+        return False
     digits = sum(character.isdigit() for character in value)
     return digits >= 4 and len(set(value)) >= 10 and not re.fullmatch(r"[a-z_]+\d*|[A-Z_]+\d*", value)
 

@@ -94,7 +94,7 @@ class _FuturesClient(Client):  # type: ignore[misc]  # python-binance is untyped
         session.trust_env = False
         return session
 
-    def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:
+    def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:  # the parent's own
         # The parent has just written its own clock into data; an order carries its intent's.
         if self.pinned_ms is not None:
             data["timestamp"] = self.pinned_ms

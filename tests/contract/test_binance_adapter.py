@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -175,7 +176,16 @@ def test_a_proxy_in_the_environment_does_not_catch_orders_for_loopback(
         assert isinstance(sender(line).send(request()), Answered)
 
 
-def test_sixteen_threads_share_one_sender_and_each_order_carries_its_own_time() -> None:
+def test_sixteen_threads_share_one_sender_and_each_order_carries_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address_of = binance._FuturesClient._create_futures_api_uri
+
+    def unhurried(client: object, path: str, version: int = 1) -> object:
+        time.sleep(0.001)  # between pinning the time and signing it: the others pin theirs
+        return address_of(client, path, version)
+
+    monkeypatch.setattr(binance._FuturesClient, "_create_futures_api_uri", unhurried)
     with scripted_line(FILLED) as line:
         sending = sender(line, timeout_s=5)
         outcomes: list[SendOutcome] = []
@@ -197,7 +207,8 @@ def test_sixteen_threads_share_one_sender_and_each_order_carries_its_own_time() 
 @pytest.mark.parametrize(
     "bad",
     [request("a b"), request("a&b=c"), request(""), request("x" * 37), request(quantity="0"),
-     request(quantity="-1"), request(quantity="NaN"), OrderRequest("BTC USDT", Side.SELL, Decimal(1), "q-1", 1)],
+     request(quantity="-1"), request(quantity="NaN"),
+     OrderRequest("BTC USDT", Side.SELL, Decimal(1), "q-1", 1)],
 )  # fmt: skip
 def test_a_request_that_would_break_its_signature_never_leaves(bad: OrderRequest) -> None:
     with scripted_line(FILLED) as line:
@@ -219,7 +230,7 @@ def test_after_429_and_418_reader_and_sender_are_silent_until_the_named_time(ans
     clock = ExchangeClock(local_ms=lambda: now[0])
     back_off = BackOff()
     with scripted_line(answer, FILLED) as line:
-        both = {"api_key": KEY, "api_secret": SECRET, "base_url": line.base_url}
+        both: dict[str, Any] = {"api_key": KEY, "api_secret": SECRET, "base_url": line.base_url}
         sending = BinanceSender(**both, clock=clock, back_off=back_off)
         reading = BinanceReader(**both, clock=clock, back_off=back_off)
         first, second = sending.send(request()), sending.send(request())
@@ -252,7 +263,8 @@ def test_the_used_weight_is_kept_and_a_senseless_one_is_not(header: str, known: 
 
 LEAKS = [
     CUT, RESET, SILENT, http(502, f"<html>{SECRET} {KEY} signature=abcdef0123</html>"),
-    http(400, json.dumps({"code": -1022, "msg": f"bad {KEY}: timestamp=1&signature=abcdef0123 {SECRET}"}), JSON),
+    http(400, json.dumps({"code": -1022, "msg": f"bad {KEY}: timestamp=1&signature=abcdef0123 {SECRET}"}),
+         JSON),
     http(400, json.dumps({"code": -2015, "msg": "x" * 270 + KEY}), JSON),
     http(429, json.dumps({"code": -1003, "msg": f"listenKey=pqia91 {KEY}"}), JSON),
 ]  # fmt: skip

@@ -100,6 +100,11 @@ def test_any_other_503_is_unknown(body: object) -> None:
     assert isinstance(meaning(503, body), FateUnknown)
 
 
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_the_words_of_a_503_count_in_a_503_only(status: int) -> None:
+    assert isinstance(meaning(status, error(-1000, "Service Unavailable.")), FateUnknown)
+
+
 def test_503_throttled_by_the_system_is_a_back_off() -> None:
     assert isinstance(meaning(503, error(-1008)), Refused)
 
@@ -166,7 +171,7 @@ def test_418_names_the_time_of_its_text_where_no_header_does() -> None:
     assert outcome.retry_at_ms == until_ms
 
 
-@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1e9", "999999999999", "٧"])
+@pytest.mark.parametrize("retry_after", [None, "", "soon", "-5", "1e9", "999999999999", "\u0667"])
 def test_a_senseless_time_becomes_the_default_of_its_status(retry_after: str | None) -> None:
     banned = meaning(418, error(-1003, "banned until 9999999999999"), retry_after=retry_after)
     limited = meaning(429, error(-1003), retry_after=retry_after)

@@ -19,7 +19,7 @@ ORDER: dict[str, Any] = {"next": "order"}
 
 
 def executed_orders(house: House, plan: Any) -> list[dict[str, Any]]:
-    return [row for row in house.orders(plan) if row["verdict"] == "accepted"]
+    return house.paper.accepted(prefix=f"q-{plan.plan_id}")
 
 
 @pytest.mark.parametrize(

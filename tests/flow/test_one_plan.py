@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from permits.models import Permit
+from django.conf import settings
+
+from permits import trading
+from permits.models import Permit, TradingState
 from positions.models import Balance, SymbolLock
 from quantum.plan import Action
-from tests.house import House
+from tests.house import House, wait_for
 
 
 def test_a_plan_becomes_one_order_a_fill_a_ledger_entry_and_one_result(house: House) -> None:
@@ -44,3 +47,54 @@ def test_a_short_position_is_closed_by_buying(house: House) -> None:
     plan = house.publish(house.make("ETHUSDT", Action.FULL_CLOSE))
     assert house.ended(plan).state == "filled"
     assert Balance.objects.get(symbol="ETHUSDT").amount == 0
+
+
+def test_readers_in_redis_see_the_ledger_and_the_position(house: House) -> None:
+    house.start()
+    plan = house.publish(house.make("BTCUSDT", Action.PARTIAL_75))
+    house.ended(plan)
+    key = settings.KEYS.ledger("BTCUSDT")
+    wait_for(
+        lambda: house.redis.hget(key, "last_result_plan_id") == plan.plan_id.encode(), what="the projection"
+    )
+    told = {name.decode(): value.decode() for name, value in house.redis.hgetall(key).items()}
+    assert (told["last_known_amt"], told["last_executed_qty"], told["last_side"]) == ("0.25", "0.75", "SELL")
+    snapshot = settings.KEYS.snapshot("BTCUSDT")
+    wait_for(
+        lambda: house.redis.hget(snapshot, "position_amt") == b"0.25", what="the snapshot after the exit"
+    )
+
+
+def test_a_hand_edit_of_the_ledgers_copy_in_redis_moves_nothing(house: House) -> None:
+    house.start()
+    house.redis.hset(settings.KEYS.ledger("BTCUSDT"), "last_known_amt", "77")
+    row = house.exit("BTCUSDT", Action.PARTIAL_25)
+    assert row.state == "filled"
+    assert Balance.objects.get(symbol="BTCUSDT").amount == Decimal("0.75")
+
+
+def test_a_halt_stops_an_exit_that_both_gates_have_allowed(house: House) -> None:
+    house.start()
+    house.exit()
+    trading.change(state=TradingState.State.HALTED, by="tests", reason="somebody pulled the cord")
+    wait_for(
+        lambda: b"HALTED" in (house.redis.get(settings.KEYS.trading_state) or b""), what="the projection"
+    )
+    row = house.exit()
+    assert row.state == "blocked"
+    assert row.error in ("halted", "permit_denied:governor_denied")
+    trading.change(state=TradingState.State.ACTIVE, by="tests", reason="it was a false alarm")
+    wait_for(
+        lambda: b"ACTIVE" in (house.redis.get(settings.KEYS.trading_state) or b""), what="the projection"
+    )
+    wait_for(lambda: house.exit().state == "filled", what="exits to flow again")
+
+
+def test_a_hold_on_a_symbol_stops_that_symbol_only(house: House) -> None:
+    house.start()
+    trading.place_hold(house.redis, symbol="BTCUSDT", by="tests", reason="looks odd")
+    held = house.exit("BTCUSDT")
+    assert held.error in ("hold", "permit_denied:p33_denied")
+    assert house.exit("SOLUSDT").state == "filled"
+    trading.lift_hold(house.redis, symbol="BTCUSDT", by="tests", reason="it was fine")
+    assert house.exit("BTCUSDT").state == "filled"

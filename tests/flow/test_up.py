@@ -34,19 +34,24 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> str:
+def shown(up: subprocess.Popen[str]) -> str:
+    """Address and login, on stdout once everything is there."""
+    assert up.stdout
+    return up.stdout.readline() + up.stdout.readline()
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
     process.send_signal(number)
-    said, _ = process.communicate(timeout=BACK_S)
-    return said
+    process.wait(BACK_S)
 
 
 def test_a_first_start_makes_secrets_and_a_login_and_a_second_finds_them_again(place: Place) -> None:
     first = place.start("up")
     within(20, place.all_roles_live, "every role lives")
-    within(5, lambda: (place.directory / "admin_password").exists(), "the login is made")
+    said = shown(first)
     with urllib.request.urlopen(f"http://127.0.0.1:{place.web_port}/admin/login/", timeout=5) as page:
         assert page.status == 200
-    said = stop(first)
+    stop(first)
     assert first.returncode == 0
     assert place.processes() == []
 
@@ -63,9 +68,9 @@ def test_a_first_start_makes_secrets_and_a_login_and_a_second_finds_them_again(p
     second = place.start("up")
     within(20, place.all_roles_live, "every role lives again")
     within(5, lambda: place.canary() is not None, "and a job comes through the queue")
-    said = stop(second, signal.SIGTERM)
+    assert f"admin  {password}" in shown(second)
+    stop(second, signal.SIGTERM)
     assert second.returncode == 0
-    assert f"admin  {password}" in said
     assert (place.directory / "quantum.env").read_text() == secrets
 
 
@@ -74,8 +79,8 @@ def test_a_second_up_on_the_same_folder_says_who_is_there(place: Place) -> None:
     within(20, place.all_roles_live, "every role lives")
     second = place.start("up", QUANTUM_WEB_PORT="1")
     assert second.wait(BACK_S) == 1
-    assert last_line(place) == f"up: another `up` (pid {first.pid}) runs on {place.directory}; " + (
-        "stop it or set QUANTUM_VAR_DIR"
+    assert last_line(place) == (
+        f"up: another `up` (pid {first.pid}) runs on {place.directory}; stop it or set QUANTUM_VAR_DIR"
     )
     assert place.all_roles_live()
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -46,10 +47,11 @@ class Place:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
+        log = self.log.open("a")
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), *command],
             env={
-                **{name: value for name, value in os.environ.items() if not name.endswith("_URL")},
+                **_environment(),
                 "DJANGO_SETTINGS_MODULE": "tests.stand_ins.settings",
                 "QUANTUM_VAR_DIR": str(self.directory),
                 "QUANTUM_WEB_PORT": str(self.web_port),
@@ -59,10 +61,11 @@ class Place:
             },
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            stderr=self.log.open("a"),
+            stderr=log,
             text=True,
             process_group=0,
         )
+        log.close()
         self._started.append(process)
         return process
 
@@ -70,6 +73,8 @@ class Place:
         """For the fixture: whatever a failed test left behind."""
         for process in self._started:
             process.terminate()
+            if process.stdout:
+                process.stdout.close()
         for process in self._started:
             try:
                 process.wait(BACK_S)
@@ -77,6 +82,7 @@ class Place:
                 process.kill()
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
+        self.valkey.close()
 
     # ---- who lives
 
@@ -95,7 +101,7 @@ class Place:
     def holders(self) -> dict[str, int]:
         """role -> pid of who holds its lease now."""
         try:
-            leases = self.valkey.mget([f"quantum:lease:{name}" for name in NAMES])
+            leases: list[Any] = self.valkey.mget([f"quantum:lease:{name}" for name in NAMES])
         except redis.RedisError:
             return {}
         return {
@@ -105,8 +111,18 @@ class Place:
         }
 
     def all_roles_live(self) -> bool:
-        holders = self.holders()
-        return len(holders) == len(NAMES) and all(Path(f"/proc/{pid}").exists() for pid in holders.values())
+        return len(self.holders()) == len(NAMES) and all(_lives(pid) for pid in self.holders().values())
+
+    def is_whole(self) -> bool:
+        """Main process, its sentinel, and all roles in workers of that very sentinel."""
+        try:
+            sentinel = self.sentinel()
+            return self.all_roles_live() and all(_parent(pid) == sentinel for pid in self.holders().values())
+        except (ValueError, OSError):
+            return False
+
+    def ups(self) -> list[int]:
+        return [pid for pid in self.processes() if _command(pid)[-1:] == ["up"] and _group(pid) == pid]
 
     def main(self) -> int:
         [main] = [
@@ -115,20 +131,36 @@ class Place:
         return main
 
     def sentinel(self) -> int:
-        [sentinel] = [
-            pid for pid in self.processes() if _parent(pid) == self.main() and _group(pid) == self.main()
-        ]
+        main = self.main()
+        [sentinel] = [pid for pid in self.processes() if _parent(pid) == main and _group(pid) == main]
         return sentinel
 
     def idle_worker(self) -> int:
         """Pusher and monitor have one thread; a worker has two more, and this one holds no lease."""
-        workers = [pid for pid in self.processes() if _parent(pid) == self.sentinel() and _threads(pid) == 3]
-        [idle] = [pid for pid in workers if pid not in self.holders().values()]
-        return idle
+
+        def idle() -> list[int]:
+            sentinel, holders = self.sentinel(), self.holders().values()
+            workers = [pid for pid in self.processes() if _parent(pid) == sentinel and _threads(pid) == 3]
+            return [pid for pid in workers if pid not in holders]
+
+        within(BACK_S, lambda: len(idle()) == 1, "one worker is left for the queue")
+        return idle()[0]
 
     def canary(self) -> bytes | None:
-        value = self.valkey.get("quantum:canary")
+        value: Any = self.valkey.get("quantum:canary")
         return None if value is None else bytes(value)
+
+
+def _environment() -> dict[str, str]:
+    """Only what finds Python and its libraries: settings of the test's own process are not the product's."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return _state(Path(f"/proc/{pid}")) != "Z"
+    except OSError:
+        return False
 
 
 def _state(process: Path) -> str:

@@ -1,4 +1,4 @@
-"""The product's settings with stand-ins for the floors above the kernel: their roles are not under test here."""
+"""The product's settings, with stand-ins for the floors above the kernel: their roles are not tested here."""
 
 from quantum.settings import *  # noqa: F403
 from quantum.settings import INSTALLED_APPS as _APPS

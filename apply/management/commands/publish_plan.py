@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 
 from apply import publish, timeline
 from apply.models import PENDING_STATES
@@ -54,6 +55,12 @@ class Command(Base):
                 Exit.DEPENDENCY_DOWN,
                 f"Redis cannot be reached ({type(error).__name__}). Is `manage.py up` running? The plan "
                 f"{plan.plan_id} is recorded and is published when Redis is back, if it is still fresh then.",
+            )
+        except DatabaseError as error:
+            self.leave(
+                Exit.DEPENDENCY_DOWN,
+                f"The database refuses ({type(error).__name__}). Nothing was published. "
+                f"Is it up, and was `manage.py migrate` run? `manage.py doctor` tells more.",
             )
         if options["wait"]:
             self._wait(plan.plan_id)

@@ -86,7 +86,7 @@ def _tell_port(path: Path | None, port: int) -> None:
 
 
 def _fail(text: str) -> int:
-    print(f"paper exchange: {text}", file=sys.stderr)
+    sys.stderr.write(f"paper exchange: {text}\n")
     return 1
 
 

@@ -47,7 +47,7 @@ class Endpoint:
     answer: Callable[[Call], object]
 
 
-def ping(call: Call) -> object:
+def ping(_call: Call) -> object:
     return {}
 
 

@@ -61,7 +61,10 @@ def trade_to(
     if change % venue.market.listings[symbol].step:
         raise ApiError(-4023)
     side = "BUY" if change > 0 else "SELL"
-    ticket = Ticket(symbol, side, "MARKET", abs(change), Decimal(0), False, client_id)
+    ticket = Ticket(
+        symbol=symbol, side=side, type="MARKET", quantity=abs(change), price=Decimal(0),
+        reduce_only=False, client_id=client_id,
+    )  # fmt: skip
     received = Received(now_us, "control", client_id, symbol, f"side={side}&quantity={abs(change):f}")
     order = venue.place(ticket=ticket, received=received, now_ms=now_us // 1000, by_hand=True)
     return order_json(order)

@@ -20,6 +20,7 @@ from aiohttp import web
 from quantum.exchange.paper import control
 from quantum.exchange.paper.api import ENDPOINTS, Call, Endpoint, Needs
 from quantum.exchange.paper.auth import PaperKeys, RawRequest, require_signed
+from quantum.exchange.paper.entry_bot import EntryBot
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.market import LISTINGS, Listing, Market
 from quantum.exchange.paper.scenario import Item, Scenario
@@ -58,8 +59,9 @@ class Counters:
 
 
 class PaperServer:
-    def __init__(self, *, venue: Venue, keys: PaperKeys):
+    def __init__(self, *, venue: Venue, keys: PaperKeys, entry_bot: EntryBot | None = None):
         self.venue = venue
+        self._entry_bot = entry_bot
         self.keys = keys
         self.scenario = Scenario()
         self.latency_ms = 0
@@ -115,6 +117,8 @@ class PaperServer:
                 with self.venue.store.commit():
                     self.venue.store.put_received(received.as_refused(code=error.code))
             return _error(error, headers)
+        if is_order and self._entry_bot is not None:
+            self._entry_bot.after_order(received.symbol)
         if item.do == "accept_then_cut":
             return None
         return _scripted(item, headers) if item.answers_itself else _json(answer, headers)
@@ -184,6 +188,7 @@ def run_paper_exchange(
     seed_positions: bool,
     seed: int,
     listings: Sequence[Listing] = LISTINGS,
+    entry_bot: bool = False,
     ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Blocks until SIGTERM or SIGINT; main thread only. OSError: the port is taken or the disk broken."""
@@ -198,7 +203,8 @@ def run_paper_exchange(
             amounts = {s: SEED_POSITIONS[s] for s in market.listings if s in SEED_POSITIONS}
             make_positions(venue=venue, amounts=amounts, now_us=now_us)
             store.put_fact(name="seeded", value="true")
-        server = PaperServer(venue=venue, keys=keys)
+        bot = EntryBot(venue=venue, amounts=SEED_POSITIONS) if entry_bot else None
+        server = PaperServer(venue=venue, keys=keys, entry_bot=bot)
         asyncio.run(serve(server=server, host=host, port=port, ready=ready))
     finally:
         store.close()

@@ -1,7 +1,8 @@
 """The paper exchange's memory: one SQLite file that survives kill -9, one commit per order.
 
 WAL with synchronous=NORMAL: a commit needs no fsync, and only a power cut could lose the
-last ones. The exclusive lock keeps a second exchange off the same file.
+last ones. The exclusive lock keeps a second exchange off the same file. Conditions in SQL are written in this
+package; whatever a request says goes in as a value.
 """
 
 from __future__ import annotations

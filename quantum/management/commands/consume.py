@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 
 from quantum import clock, roles
 from quantum.hosting import DRAIN_S, LOOK_EVERY_S, leave
+from quantum.lease import Lease
 from quantum.log import log
 from quantum.redis import RedisError, command_client
 
@@ -39,7 +40,7 @@ class Command(BaseCommand):
         bound.daemon = True
         bound.start()
 
-    def _wait_for_lease(self, role: roles.Role) -> roles.Lease | None:
+    def _wait_for_lease(self, role: roles.Role) -> Lease | None:
         said = ""
         client = command_client()
         while not self._stop.is_set():

@@ -24,6 +24,7 @@ class Command(Base):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--data", type=Path, default=settings.VAR_DIR / "paper.sqlite3")
         parser.add_argument("--seed-positions", action="store_true", help="positions in all symbols, once")
+        parser.add_argument("--entry-bot", action="store_true", help="open positions again after exits")
         parser.add_argument("--seed", type=int, default=1, help="of the price path")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -36,6 +37,7 @@ class Command(Base):
                 keys=PaperKeys(*connect.credentials("READ"), *connect.credentials("TRADE")),
                 seed_positions=options["seed_positions"],
                 seed=options["seed"],
+                entry_bot=options["entry_bot"],
                 listings=listings_for(settings.APPLY_ALLOWLIST),
                 ready=lambda port: self.say(f"paper exchange listens on port {port}"),
             )

@@ -1,4 +1,4 @@
-"""django-q2's command, same name and options, with our cluster: `quantum` precedes `django_q` in INSTALLED_APPS."""
+"""django-q2's command, same name and options, with our cluster: `quantum` precedes it in INSTALLED_APPS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRELOAD = (
     "http.server",
     "redis.asyncio",
 )
-"""Imported once before the fork, so that the workers share the pages. Not python-binance: only two roles use it."""
+"""Imported before the fork, so that the workers share the pages. Not python-binance: two roles use it."""
 
 
 class Command(BaseCommand):

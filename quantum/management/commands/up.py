@@ -12,7 +12,7 @@ from quantum import up
 
 
 class Command(BaseCommand):
-    help = "Starts Valkey, the database, the paper exchange, every role and the web pages; Ctrl-C stops them all."
+    help = "Starts Valkey, database, paper exchange, every role and the web pages; Ctrl-C stops them all."
     requires_system_checks = ()  # run by `up` itself, once the settings it writes are there
 
     def handle(self, *_: Any, **__: Any) -> None:
@@ -20,10 +20,14 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, stop)
         try:
-            up.run(stop=stop, say=self._say, show=self.stdout.write)
+            up.run(stop=stop, say=self._say, show=self._show)
         except up.CannotStart as refusal:
             self._say(f"up: {refusal}")
             sys.exit(refusal.exit_code)
+
+    def _show(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()  # a pipe would keep it until the end
 
     def _say(self, line: str) -> None:
         self.stderr.write(line, lambda text: text)

@@ -1,0 +1,100 @@
+"""Which instance is this? Mode and account are stored once, in the database and in Redis (I15).
+
+A database, a Redis prefix and settings that belong to different instances must never meet: permits
+of one account would stand beside the plans of another. Whoever starts asks here first.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from quantum.models import Instance
+from quantum.redis import Client, command_client
+
+
+class WrongInstance(Exception):
+    """One line for a person, with what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    uuid: str
+    mode: str
+    account: str
+
+
+def ensure(client: Client) -> Identity:
+    """Store the identity where it is missing, refuse where it differs. Safe to call at every start."""
+    stored = _stored_once()
+    _compare_with_settings(stored)
+    # Two processes may start at once: NX lets one write, and both read what stands then.
+    client.set(settings.KEYS.instance, _written(stored), nx=True)
+    _compare_with_redis(stored, client.get(settings.KEYS.instance))
+    return stored
+
+
+def ensure_here() -> Identity:
+    """At the start of every role, with a connection of its own."""
+    with command_client() as client:
+        return ensure(client)
+
+
+def check(client: Client) -> Identity | None:
+    """Compare and store nothing. None: this instance was never started."""
+    row = Instance.objects.first()
+    if row is None:
+        return None
+    stored = _identity(row)
+    _compare_with_settings(stored)
+    raw = client.get(settings.KEYS.instance)
+    if raw is not None:  # a wiped Redis is filled again by the next start
+        _compare_with_redis(stored, raw)
+    return stored
+
+
+def _stored_once() -> Identity:
+    row, _ = Instance.objects.get_or_create(
+        id=1, defaults={"mode": settings.APPLY_MODE, "account": settings.ACCOUNT}
+    )
+    return _identity(row)
+
+
+def _identity(row: Instance) -> Identity:
+    return Identity(uuid=str(row.uuid), mode=row.mode, account=row.account)
+
+
+def _compare_with_settings(stored: Identity) -> None:
+    for name, ours, theirs in (
+        ("APPLY_MODE", settings.APPLY_MODE, stored.mode),
+        ("ACCOUNT", settings.ACCOUNT, stored.account),
+    ):
+        if ours != theirs:
+            raise WrongInstance(
+                f"{name} is {ours}, but the database belongs to {theirs}; set {name} back, "
+                f"or give the new one a place of its own (QUANTUM_VAR_DIR, or DATABASE_URL and KEY_PREFIX)"
+            )
+
+
+def _compare_with_redis(stored: Identity, raw: bytes | str | None) -> None:
+    if _read(raw) != stored:
+        raise WrongInstance(
+            f"the keys under {settings.KEY_PREFIX} in Redis belong to another instance than the database; "
+            f"correct REDIS_URL or DATABASE_URL, or set KEY_PREFIX to a word of this instance's own; "
+            f"if the database was made anew on purpose, delete the key {settings.KEYS.instance}"
+        )
+
+
+def _written(identity: Identity) -> str:
+    return json.dumps({"id": identity.uuid, "mode": identity.mode, "account": identity.account})
+
+
+def _read(raw: bytes | str | None) -> Identity | None:
+    """None for anything that is no identity: then it is not ours either."""
+    try:
+        found = json.loads(raw or b"")
+        return Identity(uuid=found["id"], mode=found["mode"], account=found["account"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

@@ -1,0 +1,127 @@
+"""Recorded messages of the real exchange: what we read of them, and what the paper exchange answers.
+
+Needs the folder of samples named by QUANTUM_FIXTURES (one JSON file per sample).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantum.exchange import answers
+from quantum.exchange.outcomes import Reply, classify
+from quantum.exchange.paper import rows
+from quantum.exchange.paper.auth import RawRequest
+from quantum.exchange.paper.errors import ERRORS
+from quantum.exchange.paper.market import LISTINGS, Market
+from quantum.exchange.paper.orders import Ticket
+from quantum.exchange.paper.store import Received, Store
+from quantum.exchange.paper.venue import Venue
+from quantum.exchange.types import FateUnknown, Refused
+from tests.environment import TOLD
+
+FOLDER = TOLD["QUANTUM_FIXTURES"]
+pytestmark = pytest.mark.skipif(
+    not FOLDER, reason="QUANTUM_FIXTURES is not set: no folder of recorded exchange messages to compare with"
+)
+ERRORS_SAMPLED = sorted(path.stem for path in Path(FOLDER).glob("err_*.json")) if FOLDER else []
+TRAILING_ONLY = {"activatePrice", "priceRate"}
+# The clock sentence names its own milliseconds; the notional one its own number.
+TEXT_VARIES = {-1021, -4164, -1106}
+
+
+def sample(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(FOLDER) / f"{name}.json").read_text())
+    return found
+
+
+@pytest.fixture
+def venue(tmp_path: Path) -> Any:
+    store = Store(path=tmp_path / "paper.sqlite3")
+    yield Venue(store=store, market=Market(listings=LISTINGS, seed=1, now_ms=0))
+    store.close()
+
+
+def entry(venue: Venue) -> Any:
+    ticket = Ticket("BTCUSDT", "BUY", "MARKET", Decimal(1), Decimal(0), False, "entry-1")
+    received = Received(received_us=1, source="test", client_id="entry-1", symbol="BTCUSDT", params="")
+    return venue.place(ticket=ticket, received=received, now_ms=5)
+
+
+@pytest.mark.parametrize("name", ERRORS_SAMPLED)
+def test_a_recorded_error_means_what_was_recorded_with_it(name: str) -> None:
+    recorded = sample(name)
+    retry_after = recorded.get("headers", {}).get("Retry-After")
+    reply = Reply(recorded["http_status"], json.dumps(recorded["payload"]).encode(), retry_after)
+    outcome = classify(reply=reply, now_ms=1_615_183_000_000)
+    unknown = recorded["outcome"] in ("unknown", "query_result")
+    assert isinstance(outcome, FateUnknown if unknown else Refused)
+
+
+@pytest.mark.parametrize("name", ERRORS_SAMPLED)
+def test_the_paper_exchange_words_an_error_as_it_was_recorded(name: str) -> None:
+    recorded = sample(name)
+    code = recorded["payload"]["code"]
+    if code not in ERRORS:
+        pytest.skip(f"the paper exchange never answers {code} by itself")
+    status, text = ERRORS[code]
+    assert status == recorded["http_status"]
+    if code not in TEXT_VARIES:
+        assert text == recorded["payload"]["msg"]
+
+
+def test_recorded_orders_trades_positions_and_symbols_are_read() -> None:
+    for name in ("rest_get_order", "rest_cancel_order"):
+        payload = sample(name)["payload"]
+        if "avgPrice" in payload:
+            assert answers.order_state(payload).order_id == payload["orderId"]
+    for row in sample("rest_open_orders")["payload"] + sample("rest_ntpy_account_orders")["payload"]:
+        assert answers.order_state(row).client_order_id == "abc"
+    assert answers.order_state(sample("rest_nt_order_response")["payload"]).symbol == "BTCUSDT"
+    (trade,) = sample("rest_user_trades_docs")["payload"]
+    assert str(answers.trade(trade).realized_pnl) == "-0.91539999"
+    for name in ("rest_position_risk_v3_one_way_docs", "rest_position_risk_v2_flat"):
+        (position,) = sample(name)["payload"]
+        assert str(answers.position(position).amount) == position["positionAmt"]
+    for symbol in sample("rest_exchange_info_recorded_subset")["payload"]["symbols"]:
+        assert answers.symbol_rules(symbol).lot_step > 0
+
+
+def test_the_paper_exchange_answers_with_every_field_of_the_recorded_ones(venue: Venue) -> None:
+    order = entry(venue)
+    (trade,) = venue.store.trades(where="1", values=(), newest=None, limit=1)
+    market_order = sample("rest_market_ack_recorded")["payload"]
+    assert set(market_order) <= set(rows.order_json(order))
+    recorded = sample("rest_get_order")["payload"]
+    assert set(recorded) - TRAILING_ONLY <= {*rows.order_json(order), "time"}
+    pairs = (
+        ("rest_user_trades_docs", rows.trade_json(trade)),
+        ("rest_position_risk_v3_one_way_docs", rows.position_v3(venue, "BTCUSDT", 5)),
+        ("rest_position_risk_v2_flat", rows.position_v2(venue, "BTCUSDT", 5)),
+    )
+    for name, ours in pairs:
+        (theirs,) = sample(name)["payload"]
+        assert set(theirs) <= set(ours), name
+        assert {type(theirs[key]) for key in theirs} <= {type(ours[key]) for key in theirs} | {bool}, name
+    assert set(sample("rest_premium_index")["payload"]) <= set(rows.premium(venue, "BTCUSDT", 5))
+
+
+def test_an_acknowledged_market_order_looks_as_recorded(venue: Venue) -> None:
+    recorded = sample("rest_market_ack_recorded")["payload"]
+    ours = rows.order_json(entry(venue), as_ack=True)
+    for field in ("status", "executedQty", "cumQty", "cumQuote", "price", "timeInForce", "positionSide"):
+        assert ours[field] == recorded[field], field
+
+
+def test_recorded_signatures_verify_over_the_raw_text() -> None:
+    secret = b"2b5eb11e18796d12d88f13dc27dbbd02c2cc51ff7059765ed9821957d82bb4d9"  # the documents' own example
+    for vector in sample("req_signing_vectors")["payload"]:
+        text, signature = vector["total_params"], vector["doc_signature"]
+        raw = RawRequest("k", "", f"{text}&signature={signature}")
+        assert hmac.new(secret, raw.unsigned_text().encode(), hashlib.sha256).hexdigest() == signature

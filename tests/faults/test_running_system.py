@@ -1,0 +1,147 @@
+"""The whole product as `up` runs it, real roles and all: whatever is killed, exits flow again within 10 s."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantum import clock
+from quantum import plan as plans
+from quantum.exchange.paper.auth import PaperKeys
+from quantum.exchange.paper.process import PaperExchangeProcess
+from quantum.plan import Action, ExitPlan
+from quantum.profiles import DEMO_SYMBOLS
+from tests.stand_ins.running import BACK_S, Place, free_port, within
+
+pytestmark = pytest.mark.slow
+
+STREAM, RESULTS = "quantum:stream:apply.plan", "quantum:stream:apply.result"
+PUBLIC = ("plan_id", "symbol", "action", "kill_score", "decision", "timestamp")
+
+
+class Running(Place):
+    """The product in a folder of its own; plans come from a bot that knows only the six public fields."""
+
+    _numbers = itertools.count(1)
+    _symbols = itertools.cycle(DEMO_SYMBOLS)
+
+    def start_up(self) -> None:
+        self.paper_port = free_port()
+        self.start(
+            "up",
+            DJANGO_SETTINGS_MODULE="quantum.settings",
+            APPLY_MODE="paper",
+            DRY_RUN_HOST="paper",
+            EXIT_BRAIN="off",
+            PAPER_URL=f"http://127.0.0.1:{self.paper_port}",
+        )
+        within(20, self.all_roles_live, "every role lives after `up`")
+        within(20, self.an_exit_passes, "the first exit")
+
+    def exchange(self) -> PaperExchangeProcess:
+        """Its control plane; the process itself belongs to `up`, and its keys lie where `up` put them."""
+        lines = (self.directory / "quantum.env").read_text().splitlines()
+        made = dict(line.split("=", 1) for line in lines if line.startswith("BINANCE_"))
+        keys = PaperKeys(
+            *(made[f"BINANCE_{use}_{part}"] for use in ("READ", "TRADE") for part in ("KEY", "SECRET"))
+        )
+        return PaperExchangeProcess(data_path=self.directory / "unused", keys=keys, port=self.paper_port)
+
+    def publish(self) -> ExitPlan:
+        plan = plans.make(
+            symbol=next(self._symbols),
+            action=Action.PARTIAL_25,
+            kill_score_text=f"0.{next(self._numbers)}",
+            timestamp_text=f"{clock.now_s():.3f}",
+            mode="paper",
+            source="a bot",
+        )
+        self.valkey.xadd(STREAM, {name: value for name, value in plan.fields().items() if name in PUBLIC})
+        return plan
+
+    def executed(self, plan: ExitPlan) -> bool:
+        entries: Any = self.valkey.xrevrange(RESULTS, count=50)
+        rows = [fields for _, fields in entries]
+        return any(row[b"plan_id"] == plan.plan_id.encode() and row[b"executed"] == b"True" for row in rows)
+
+    def an_exit_passes(self) -> bool:
+        """One fresh plan, and two seconds for it."""
+        plan = self.publish()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            if self.executed(plan):
+                return True
+            time.sleep(0.02)
+        return False
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[Running]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        running = Running(Path(folder))
+        running.start_up()
+        try:
+            yield running
+        finally:
+            running.end()
+
+
+def kill_three_times(system: Running, whom: Callable[[], int]) -> None:
+    for _ in range(3):
+        within(BACK_S, system.is_whole, "everything lives before the kill")
+        system.publish()  # at work when it dies
+        os.kill(whom(), signal.SIGKILL)
+        took_s = within(BACK_S, system.an_exit_passes, "exits flow again after the kill")
+        assert took_s <= BACK_S
+
+
+@pytest.mark.parametrize("role", ["apply", "governor", "p33", "warden"])
+def test_exits_flow_again_after_a_worker_at_work_is_killed(system: Running, role: str) -> None:
+    kill_three_times(system, lambda: system.holders()[role])
+
+
+def test_exits_flow_again_after_an_idle_worker_is_killed(system: Running) -> None:
+    kill_three_times(system, system.idle_worker)
+
+
+def test_exits_flow_again_after_the_sentinel_is_killed(system: Running) -> None:
+    kill_three_times(system, system.sentinel)
+
+
+def test_exits_flow_again_after_the_main_process_is_killed(system: Running) -> None:
+    kill_three_times(system, system.main)
+
+
+def test_no_exit_was_ordered_twice_whatever_was_killed(system: Running) -> None:
+    """After all those kills: every plan has at most one order in the exchange's own log."""
+    ours = [row["client_id"] for row in system.exchange().log() if row["client_id"].startswith("q-")]
+    assert len(ours) >= 20
+    assert len(ours) == len(set(ours))
+
+
+@pytest.mark.parametrize("to", ["main process", "whole group"])
+def test_sigterm_after_kills_ends_everything_within_ten_seconds(to: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        running = Running(Path(folder))
+        try:
+            running.start_up()
+            for whom in (running.idle_worker, running.sentinel, lambda: running.holders()["apply"]):
+                within(BACK_S, running.is_whole, "everything lives before the kill")
+                os.kill(whom(), signal.SIGKILL)
+                within(BACK_S, running.an_exit_passes, "exits flow again")
+            [up] = running.ups()
+            if to == "main process":
+                os.kill(up, signal.SIGTERM)
+            else:
+                os.killpg(up, signal.SIGTERM)
+            within(BACK_S, lambda: running.processes() == [], "everything has ended")
+        finally:
+            running.end()
