@@ -16,6 +16,11 @@ from tests.environment import TOLD
 from tests.house import House
 
 
+def _touches_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or item.get_closest_marker("django_db") is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Kills and whole chains share one worker, one after the other: two of them at once would starve each other.
 
@@ -26,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group("processes"))
     if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
         return
-    again = [item for item in items if {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))]
+    again = [item for item in items if _touches_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in again])
     items[:] = again
 

@@ -233,10 +233,6 @@ def test_a_state_the_database_does_not_know_is_not_armed(
     assert judged(House.make()) == "not_armed"
 
 
-@pytest.mark.xfail(
-    reason="_look hands `state_differs` to _timed_out, which knows no such GateReason: ValueError, no Blocked",
-    strict=True,
-)
 def test_a_state_that_changes_in_the_last_moment_of_a_wait_is_a_named_refusal_too(
     gate: Gate, redis: Client, settings: Settings
 ) -> None:

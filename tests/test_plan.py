@@ -136,10 +136,6 @@ def test_given_steps_must_follow_from_the_action() -> None:
             parse(entry(steps=other))
 
 
-@pytest.mark.xfail(
-    reason="PostgreSQL stores no NUL: such an entry fails five times before it is parked, here it is poison",
-    strict=True,
-)
 @pytest.mark.parametrize("name", ["source", "reason_codes"])
 def test_a_text_that_no_database_can_store_is_malformed(name: str) -> None:
     with pytest.raises(MalformedPlan):

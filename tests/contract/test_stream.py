@@ -322,9 +322,6 @@ def test_a_stream_that_refuses_every_read_is_not_asked_in_a_hot_loop(
     wait_for(lambda: running.seen == [b"1"], what="an entry after the refusals")
 
 
-@pytest.mark.xfail(
-    reason="a refusal other than BUSYGROUP leaves Consumer._make_group, and with it the loop", strict=True
-)
 def test_a_group_that_cannot_be_made_does_not_end_the_loop(
     redis: Client, consume: Callable[..., Running]
 ) -> None:
