@@ -23,10 +23,10 @@ setup: ## the environment for development, from the locks
 test: test-sqlite test-postgres ## the whole suite, on SQLite and then on PostgreSQL
 
 test-sqlite: ## the suite on SQLite
-	@QUANTUM_TEST_DATABASE=sqlite $(DEV) -m pytest $(ARGS)
+	@QUANTUM_TEST_DATABASE=sqlite $(DEV) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-postgres: ## the suite on PostgreSQL, without the browser tests
-	@QUANTUM_TEST_DATABASE=postgres $(DEV) -m pytest -m "not browser" $(ARGS)
+	@QUANTUM_TEST_DATABASE=postgres $(DEV) -m pytest -n 2 --dist loadgroup -m "not browser" $(ARGS)
 
 lint: ## ruff, mypy --strict, the import contracts, the locks, a look for secrets
 	@sh tools/lint.sh

@@ -96,7 +96,7 @@ class Timeline:
             for entry in self.entries
         ]
         if self.plan.ended_at is not None:
-            marks.append(Mark(self.plan.ended_at, self.plan.state, {"error": self.plan.error}))
+            marks.append(Mark(self.plan.ended_at, f"ended: {self.plan.state}", {"error": self.plan.error}))
         return marks
 
 

@@ -291,13 +291,15 @@ class _Attempt:
 
     def _refused(self, refusal: Refusal) -> Blocked | None:
         if refusal.reason == "state_differs":
-            return self._state_differs(refusal)
+            return self._state_differs(refusal) or self._timed_out(refusal)
         reason = GateReason(refusal.reason)
         return self._timed_out(refusal) if reason in WORTH_WAITING_FOR else self._blocked(reason, refusal)
 
     def _timed_out(self, seen: Refusal) -> Blocked | None:
         if clock.monotonic_ms() < self._deadline_ms:
             return None
+        if seen.reason == "state_differs":  # read anew just now, and no time left to look again
+            return self._blocked(GateReason.NOT_ARMED, seen)
         reason = GateReason(seen.reason)
         return Blocked(reason, seen.gov_ttl, seen.p33_ttl, wait_ms=self._waited_ms(), timed_out=True)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from quantum import amounts
+from quantum import amounts, texts
 
 BYTES_MAX = 4096
 DEPTH_MAX = 5
@@ -196,12 +196,12 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max((_depth(item) for item in value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max((_depth(item) for item in value), default=0)
-    return 0
+def _depth(value: object, *, seen: int = 0) -> int:
+    """Levels of nesting; counts no further than one too many, so that no depth can exhaust the stack."""
+    if seen > DEPTH_MAX or not isinstance(value, (dict, list)):
+        return seen
+    items = value.values() if isinstance(value, dict) else value
+    return max((_depth(item, seen=seen + 1) for item in items), default=seen + 1)
 
 
 def _boolean(members: dict[str, Any], name: str) -> bool:
@@ -215,7 +215,7 @@ def _text(members: dict[str, Any], name: str) -> str | None:
     if name not in members:
         return None
     value = members[name]
-    if not isinstance(value, str) or len(value) > 400:
+    if not isinstance(value, str) or len(value) > 400 or not texts.storable(value):
         raise Malformed(f"{name} is not a text of sane length")
     return value
 

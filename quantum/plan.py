@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TypeVar
 
-from quantum import amounts
+from quantum import amounts, texts
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -188,9 +188,12 @@ def _length_prefixed(*parts: str) -> bytes:
 
 def _text(raw: bytes, what: str) -> str:
     try:
-        return raw.decode("utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise MalformedPlan(f"{what} is not UTF-8 text") from None
+    if not texts.storable(text):
+        raise MalformedPlan(f"{what} contains a NUL")
+    return text
 
 
 def _required(fields: Mapping[str, str], name: str) -> str:

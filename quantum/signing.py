@@ -48,6 +48,8 @@ class Verifier:
         if match is None or signer not in self._keys:
             return False
         signature = base64.urlsafe_b64decode(match.group(2) + b"==")
+        if base64.urlsafe_b64encode(signature).rstrip(b"=") != match.group(2):
+            return False  # the last character has four spare bits: one signature has one spelling
         try:
             self._keys[signer].verify(signature, match.group(1) + b"}")
         except InvalidSignature:

@@ -196,7 +196,11 @@ class Consumer:
             self._commands.xgroup_create(self.stream, self.group, id="0", mkstream=True)
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
-                raise
+                # WRONGTYPE, OOM, MISCONF: a person has to mend it, and then the loop goes on by itself.
+                log.warning(
+                    "group cannot be made", stream=self.stream, error=safe(str(error))[:SAMPLE_CHARACTERS]
+                )
+                clock.sleep_s(RETRY_PAUSE_S)
         except RedisError:
             return  # the loop will say NOGROUP once the server is back, and heal
 

@@ -16,11 +16,22 @@ from tests.environment import TOLD
 from tests.house import House
 
 
+def _touches_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or item.get_closest_marker("django_db") is not None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL only what touches a database is run again; the rest would say the same twice."""
+    """Kills and whole chains share one worker, one after the other: two of them at once would starve each other.
+
+    On PostgreSQL only what touches a database is run again; the rest would say the same twice.
+    """
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
     if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
         return
-    again = [item for item in items if {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))]
+    again = [item for item in items if _touches_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in again])
     items[:] = again
 

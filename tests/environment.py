@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
 OURS = ("APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
-KEPT = ("QUANTUM_TEST_DATABASE", "QUANTUM_FIXTURES", "QUANTUM_REQUIRE_BROWSER")
 TEST_SETTINGS = {"QUANTUM_TEST_DATABASE": "sqlite", "QUANTUM_FIXTURES": "", "QUANTUM_REQUIRE_BROWSER": ""}
 
 
@@ -23,12 +24,21 @@ def _free_port() -> int:
 
 
 def _take_out() -> dict[str, str]:
-    """What the runner of the tests says to the tests; the product must not see it."""
+    """What the runner of the tests says to the tests; the product must not see it.
+
+    Kept under one foreign name for the workers that pytest-xdist starts from this process.
+    """
     told = {name: os.environ.pop(name, "") or default for name, default in TEST_SETTINGS.items()}
+    told = dict(json.loads(os.environ.setdefault("TESTS_WERE_TOLD", json.dumps(told))))
     for name in list(os.environ):
         if name.startswith(OURS) or name in ("REDIS_URL", "QUEUE_URL", "CACHE_URL", "DATABASE_URL"):
             del os.environ[name]
     return told
+
+
+def _only_hands_out_work() -> bool:
+    """The process that spreads the tests over workers runs none itself."""
+    return "PYTEST_XDIST_WORKER" not in os.environ and any(word.startswith("-n") for word in sys.argv)
 
 
 TOLD = _take_out()
@@ -60,6 +70,6 @@ def _start_postgres() -> None:
     os.environ["DATABASE_URL"] = server.get_uri()
 
 
-if TOLD["QUANTUM_TEST_DATABASE"] == "postgres":
+if TOLD["QUANTUM_TEST_DATABASE"] == "postgres" and not _only_hands_out_work():
     _start_postgres()
 atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)

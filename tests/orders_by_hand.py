@@ -1,0 +1,76 @@
+"""A spent pair, its plan row and its order, made without Redis and without an exchange."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from apply import intent, publish
+from apply.models import Order, Plan
+from apply.sizing import Size
+from permits import payloads
+from permits.gate import SpentPair
+from permits.models import TradingState
+from quantum import clock
+from quantum.exchange.types import Side, Trade
+from quantum.plan import ExitPlan
+from tests.house import House
+from tests.permits_by_hand import GOVERNOR, P33, permit
+
+SIZE = Size(side=Side.SELL, quantity=Decimal("0.25"))
+
+
+def activate() -> None:
+    TradingState.objects.create(version=1, state=TradingState.State.ACTIVE, by="tests", reason="tests")
+
+
+def recorded(plan: ExitPlan | None = None) -> ExitPlan:
+    """A plan with its row, open."""
+    plan = plan or House.make()
+    publish.ensure_row(plan, actor="tests", stream_id="1-1")
+    return plan
+
+
+def pair_for(plan: ExitPlan, *, consumed_s_ago: float = 0) -> SpentPair:
+    governor, p33 = permit(plan, GOVERNOR), permit(plan, P33)
+    return SpentPair(
+        plan=plan,
+        token="t" * 32,
+        governor=payloads.read(governor, gate=GOVERNOR, all_fields=True),
+        p33=payloads.read(p33, gate=P33, all_fields=True),
+        consumed_ms=clock.now_ms(),
+        consumed_boot_s=clock.boot_s() - consumed_s_ago,
+        wait_ms=7,
+        found_ms={},
+    )
+
+
+def intend(plan: ExitPlan, **pair: Any) -> Order | str:
+    return intent.make(pair_for(plan, **pair), SIZE, stream_id="1-1", timestamp_ms=clock.now_ms())
+
+
+def intended(plan: ExitPlan | None = None) -> Order:
+    """A committed intent."""
+    activate()
+    order = intend(recorded(plan))
+    assert isinstance(order, Order), order
+    return Order.objects.get(plan_id=order.plan_id)
+
+
+def state_of(plan: ExitPlan) -> str:
+    return Plan.objects.get(plan_id=plan.plan_id).state
+
+
+def trade(number: int = 1, *, quantity: str = "0.25", side: Side = Side.SELL, order_id: int = 77) -> Trade:
+    return Trade(
+        trade_id=number,
+        order_id=order_id,
+        symbol="BTCUSDT",
+        side=side,
+        quantity=Decimal(quantity),
+        price=Decimal(50_000),
+        realized_pnl=Decimal("1.5"),
+        commission=Decimal("0.02"),
+        commission_asset="USDT",
+        time_ms=clock.now_ms(),
+    )

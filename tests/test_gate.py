@@ -1,0 +1,321 @@
+"""The gate against a real server: every field of both permits is judged, and what is refused is not spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_django.fixtures import Settings
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from permits import payloads
+from permits.gate import Blocked, Gate, SpentPair
+from permits.trading import Projection
+from quantum.plan import ExitPlan
+from quantum.redis import Client, blocking_client
+from quantum.signing import Verifier
+from tests.house import House
+from tests.permits_by_hand import GOVERNOR, P33, lay, permit
+
+ACTIVE = Projection(raw=b'{"state":"ACTIVE","version":1}', version=1, active=True)
+NEWER = Projection(raw=b'{"state":"ACTIVE","version":2}', version=2, active=True)
+HALTED = Projection(raw=b'{"state":"HALTED","version":3}', version=3, active=False)
+
+Judge = Callable[..., SpentPair | Blocked]
+
+
+class State:
+    """The database's state, as the gate's owner tells it."""
+
+    def __init__(self) -> None:
+        self.copy, self.now = ACTIVE, ACTIVE
+
+    def __call__(self, *, fresh: bool) -> Projection:
+        return self.now if fresh else self.copy
+
+
+@pytest.fixture
+def state() -> State:
+    return State()
+
+
+@pytest.fixture
+def gate(redis: Client, keys: None, settings: Settings, state: State) -> Gate:
+    settings.APPLY_PERMIT_WAIT_MS = 120
+    redis.set(settings.KEYS.trading_state, ACTIVE.raw, px=6000)
+    verifier = Verifier(directory=settings.PERMIT_KEYS_DIR)
+    return Gate(commands=redis, blocking=blocking_client(block_s=1), verifier=verifier, state=state)
+
+
+def outcome_of(gate: Gate, plan: ExitPlan) -> SpentPair | Blocked:
+    outcome = gate.wait_and_consume(plan, stopping=lambda: False)
+    assert outcome is not None
+    return outcome
+
+
+@pytest.fixture
+def judged(gate: Gate, redis: Client, settings: Settings) -> Callable[..., str]:
+    """Lays the permits, lets the gate look, and returns why it refused; nothing may have been spent."""
+
+    def judge(plan: ExitPlan, *, governor: bytes | None = None, p33: bytes | None = None) -> str:
+        laid = {
+            settings.KEYS.governor_permit(plan.plan_id): governor or permit(plan, GOVERNOR),
+            settings.KEYS.p33_permit(plan.plan_id): p33 or permit(plan, P33),
+        }
+        for key, raw in laid.items():
+            redis.set(key, raw, px=60_000)
+        redis.rpush(settings.KEYS.wake(plan.plan_id), "1")
+        outcome = outcome_of(gate, plan)
+        assert isinstance(outcome, Blocked), "it was spent"
+        assert {key: redis.get(key) for key in laid} == laid, "a refused permit is gone"
+        assert not redis.exists(settings.KEYS.receipt(plan.plan_id))
+        return outcome.reason.value
+
+    return judge
+
+
+def test_a_valid_pair_is_spent_and_both_permits_are_known_in_full(gate: Gate, redis: Client) -> None:
+    plan = House.make()
+    governor, p33 = permit(plan, GOVERNOR), permit(plan, P33, safe="0.125")
+    lay(redis, plan, governor=governor, p33=p33)
+    spent = outcome_of(gate, plan)
+    assert isinstance(spent, SpentPair)
+    assert (spent.governor.raw, spent.p33.raw) == (governor, p33)
+    assert str(spent.safe_quantity) == "0.125"
+
+
+def test_a_governor_that_did_not_grant_is_obeyed(judged: Callable[..., str]) -> None:
+    plan = House.make()
+    assert judged(plan, governor=permit(plan, GOVERNOR, granted=False)) == "governor_denied"
+
+
+def test_a_brain_that_did_not_allow_is_obeyed(judged: Callable[..., str]) -> None:
+    plan = House.make()
+    assert judged(plan, p33=permit(plan, P33, allow=False)) == "p33_denied"
+
+
+@pytest.mark.parametrize("gate_name", [GOVERNOR, P33])
+@pytest.mark.parametrize(
+    ("bent", "reason"),
+    [
+        ({"symbol": "ETHUSDT"}, "symbol_mismatch"),
+        ({"digest": "0" * 64}, "digest_mismatch"),
+        ({"plan_id": "0" * 16}, "digest_mismatch"),
+        ({"mode": "live"}, "mode_mismatch"),
+        ({"account": "other"}, "account_mismatch"),
+        ({"consumed": True}, "already_consumed"),
+        ({"signer": "operator"}, "bad_signature"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "_".join(value),
+)
+def test_a_permit_that_is_not_for_this_very_plan_is_refused(
+    judged: Callable[..., str], gate_name: str, bent: dict[str, Any], reason: str
+) -> None:
+    plan = House.make()
+    assert judged(plan, **{gate_name: permit(plan, gate_name, **bent)}) == reason
+
+
+@pytest.mark.parametrize("gate_name", [GOVERNOR, P33])
+def test_one_gate_cannot_sign_for_the_other(judged: Callable[..., str], gate_name: str) -> None:
+    plan = House.make()
+    other = P33 if gate_name == GOVERNOR else GOVERNOR
+    assert judged(plan, **{gate_name: permit(plan, gate_name, signer=other)}) == "bad_signature"
+
+
+@pytest.mark.parametrize("gate_name", [GOVERNOR, P33])
+def test_a_permit_in_the_other_gates_place_is_malformed(judged: Callable[..., str], gate_name: str) -> None:
+    plan = House.make()
+    other = P33 if gate_name == GOVERNOR else GOVERNOR
+    assert judged(plan, **{gate_name: permit(plan, other)}) == f"malformed_{gate_name}"
+
+
+def test_a_quantity_raised_after_signing_is_a_bad_signature(judged: Callable[..., str]) -> None:
+    plan = House.make()
+    raw = permit(plan, P33, safe="0.25").replace(b'"safe_close_qty":0.25', b'"safe_close_qty":0.95')
+    assert judged(plan, p33=raw) == "bad_signature"
+
+
+def test_an_unsigned_permit_is_refused_where_signatures_are_required(judged: Callable[..., str]) -> None:
+    plan = House.make()
+    bare = json.dumps({**json.loads(permit(plan, GOVERNOR)), "sig": ""}).encode()
+    assert judged(plan, governor=bare) == "bad_signature"
+    assert judged(plan, governor=b'{"granted":true}') == "malformed_governor"
+
+
+@pytest.mark.parametrize("name", [name for name in payloads.SIGNED_FIELDS if name != "gate"])
+@pytest.mark.parametrize("gate_name", [GOVERNOR, P33])
+def test_a_signed_permit_that_lacks_a_field_is_malformed(
+    judged: Callable[..., str], gate_name: str, name: str
+) -> None:
+    plan = House.make()
+    left_out: dict[str, Any] = {name: ...}
+    assert judged(plan, **{gate_name: permit(plan, gate_name, **left_out)}) == f"malformed_{gate_name}"
+
+
+@pytest.mark.parametrize("gate_name", [GOVERNOR, P33])
+def test_a_permit_lives_no_longer_than_it_says_whatever_its_key_does(
+    judged: Callable[..., str], gate_name: str
+) -> None:
+    plan = House.make()
+    late = permit(plan, gate_name, age_s=20, life_s=19)
+    assert judged(plan, **{gate_name: late}) == "expired_permit"
+
+
+@pytest.mark.parametrize("gate_name", [GOVERNOR, P33])
+def test_no_permit_lives_longer_than_a_minute_whatever_it_says(
+    judged: Callable[..., str], gate_name: str
+) -> None:
+    plan = House.make()
+    old = permit(plan, gate_name, age_s=61, life_s=3600)
+    assert judged(plan, **{gate_name: old}) == "expired_permit"
+
+
+def test_a_lone_denial_ends_the_wait_at_once(gate: Gate, redis: Client, settings: Settings) -> None:
+    settings.APPLY_PERMIT_WAIT_MS = 5000
+    plan = House.make()
+    lay(redis, plan, governor=permit(plan, GOVERNOR, granted=False, reason="mode"))
+    outcome = outcome_of(gate, plan)
+    assert isinstance(outcome, Blocked)
+    assert (outcome.reason, outcome.gate_reason) == ("governor_denied", "mode")
+    assert outcome.wait_ms < 1000
+    assert (outcome.gov_ttl > 0, outcome.p33_ttl) == (True, -2)
+
+
+@pytest.mark.parametrize(
+    ("laid", "reason"), [((), "missing_both"), ((GOVERNOR,), "missing_p33"), ((P33,), "missing_governor")]
+)
+def test_what_does_not_come_is_named_after_the_whole_wait(
+    gate: Gate, redis: Client, laid: tuple[str, ...], reason: str
+) -> None:
+    plan = House.make()
+    lay(redis, plan, **{name: permit(plan, name) for name in laid})
+    outcome = outcome_of(gate, plan)
+    assert isinstance(outcome, Blocked)
+    assert outcome.error == f"permit_timeout_or_missing:{reason}"
+    assert outcome.wait_ms >= 120
+
+
+# ---- trading state
+
+
+def test_a_halted_state_is_told_as_halted(
+    gate: Gate, redis: Client, settings: Settings, judged: Callable[..., str]
+) -> None:
+    redis.set(settings.KEYS.trading_state, HALTED.raw)
+    assert judged(House.make()) == "halted"
+
+
+def test_a_halt_that_redis_and_the_database_agree_on_spends_nothing(
+    redis: Client, settings: Settings, state: State, judged: Callable[..., str]
+) -> None:
+    """Equal bytes are what the script asks for; that they forbid is seen here."""
+    redis.set(settings.KEYS.trading_state, HALTED.raw)
+    state.copy = state.now = HALTED
+    assert judged(House.make()) == "halted"
+
+
+def test_a_state_that_changed_to_another_active_one_is_read_again_once(
+    gate: Gate, redis: Client, settings: Settings, state: State
+) -> None:
+    redis.set(settings.KEYS.trading_state, NEWER.raw)
+    state.now = NEWER
+    plan = House.make()
+    lay(redis, plan, governor=permit(plan, GOVERNOR), p33=permit(plan, P33))
+    assert isinstance(outcome_of(gate, plan), SpentPair)
+
+
+def test_a_state_the_database_does_not_know_is_not_armed(
+    redis: Client, settings: Settings, judged: Callable[..., str]
+) -> None:
+    redis.set(settings.KEYS.trading_state, b'{"state":"ACTIVE","version":99}')
+    assert judged(House.make()) == "not_armed"
+
+
+def test_a_state_that_changes_in_the_last_moment_of_a_wait_is_a_named_refusal_too(
+    gate: Gate, redis: Client, settings: Settings
+) -> None:
+    """The copy is up to two seconds old; here the difference is first seen when the time is over."""
+    settings.APPLY_PERMIT_WAIT_MS = 0
+    redis.set(settings.KEYS.trading_state, NEWER.raw)
+    outcome = outcome_of(gate, House.make())
+    assert isinstance(outcome, Blocked)
+    assert outcome.reason in ("not_armed", "missing_both")
+
+
+def test_a_state_the_database_has_halted_meanwhile_is_halted(
+    redis: Client, settings: Settings, state: State, judged: Callable[..., str]
+) -> None:
+    """Redis was wiped and armed by someone with an old copy: the database decides."""
+    redis.set(settings.KEYS.trading_state, NEWER.raw)
+    state.now = HALTED
+    assert judged(House.make()) == "halted"
+
+
+# ---- lost answers
+
+
+class LosesOneAnswer:
+    """The consume reaches the server and runs; its answer does not come back."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.lost = 0
+
+    def evalsha(self, *args: Any) -> Any:
+        answer = self._client.evalsha(*args)
+        if answer[0] == 1 and not self.lost:
+            self.lost += 1
+            raise RedisConnectionError("cut")
+        return answer
+
+    def eval(self, *args: Any) -> Any:
+        return self._client.eval(*args)
+
+
+def test_a_spend_whose_answer_was_lost_is_answered_by_its_receipt(
+    gate: Gate, redis: Client, settings: Settings, state: State
+) -> None:
+    settings.APPLY_PERMIT_WAIT_MS = 1000
+    spend_one = House.make()
+    lay(redis, spend_one, governor=permit(spend_one, GOVERNOR), p33=permit(spend_one, P33))
+    assert isinstance(outcome_of(gate, spend_one), SpentPair)  # the script is loaded
+    redis.delete(settings.KEYS.slot("BTCUSDT"))
+    line = LosesOneAnswer(redis)
+    verifier = Verifier(directory=settings.PERMIT_KEYS_DIR)
+    losing = Gate(commands=line, blocking=blocking_client(block_s=1), verifier=verifier, state=state)
+    plan = House.make()
+    lay(redis, plan, governor=permit(plan, GOVERNOR), p33=permit(plan, P33))
+    assert isinstance(outcome_of(losing, plan), SpentPair)
+    assert line.lost == 1
+
+
+class NobodyThere:
+    def blpop(self, *_: Any, **__: Any) -> Any:
+        raise RedisConnectionError("refused")
+
+    evalsha = blpop
+
+
+def test_a_server_that_never_answers_blocks_by_name(
+    gate: Gate, redis: Client, settings: Settings, state: State
+) -> None:
+    dead = Gate(
+        commands=NobodyThere(),
+        blocking=NobodyThere(),
+        verifier=Verifier(directory=settings.PERMIT_KEYS_DIR),
+        state=state,
+    )
+    outcome = outcome_of(dead, House.make())
+    assert isinstance(outcome, Blocked)
+    assert outcome.reason == "redis_unavailable"
+
+
+def test_a_stop_leaves_everything_as_it_is(gate: Gate, redis: Client, settings: Settings) -> None:
+    plan = House.make()
+    lay(redis, plan, governor=permit(plan, GOVERNOR), p33=permit(plan, P33))
+    assert gate.wait_and_consume(plan, stopping=lambda: True) is None
+    assert (
+        redis.exists(settings.KEYS.governor_permit(plan.plan_id), settings.KEYS.p33_permit(plan.plan_id)) == 2
+    )

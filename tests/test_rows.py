@@ -1,0 +1,116 @@
+"""rows.insert writes what the ORM would have written, column by column, on the database in use."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models import Model
+
+from apply.models import Order, Plan
+from positions.models import SymbolLock
+from quantum import audit, clock, rows
+from quantum.models import AuditEvent
+
+pytestmark = pytest.mark.usefixtures("db")
+AT = dt.datetime(2026, 11, 21, 4, 5, 6, 789012, dt.UTC)
+
+
+def plan() -> Plan:
+    return Plan(
+        plan_id="67e6da21fa9fe506",
+        symbol="ＢＴＣ'\"%s",
+        action="PARTIAL_25",
+        decision="EXECUTE",
+        kill_score="0.10",
+        timestamp="1764000000.120",
+        digest="d" * 64,
+        mode="paper",
+        account="main",
+        created_at=AT,
+        expires_at=AT,
+        wait_ms=7,
+        gov_ttl=-2,
+    )
+
+
+def order() -> Order:
+    return Order(
+        plan_id="67e6da21fa9fe506",
+        step="CLOSE_PARTIAL_25",
+        client_order_id="q-67e6da21fa9fe506-25",
+        symbol="BTCUSDT",
+        side="SELL",
+        quantity=Decimal("0.123456789012345678"),
+        timestamp_ms=2**53 + 1,
+        intended_at=AT,
+        consumed_at=AT,
+        token="t" * 32,
+        governor_permit='{"granted":true}',
+        p33_permit='{"allow":true,"safe_close_qty":1E+3}',
+        executed_quantity=Decimal("1E+3"),
+    )
+
+
+def event() -> AuditEvent:
+    made = audit.event(kind="k", actor="ä", plan_id="p", data={"n": "1.10", "deep": [{"x": None}], "ü": True})
+    made.at = AT
+    return made
+
+
+def lock() -> SymbolLock:
+    return SymbolLock(account="main", symbol="BTCUSDT", plan_id="67e6da21fa9fe506", since=AT)
+
+
+MAKERS = [plan, order, event, lock]
+
+
+def stored(model: type[Model]) -> list[dict[str, Any]]:
+    """As the database itself tells it, without Django's conversions; the key is the database's business."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {model._meta.db_table} ORDER BY id")
+        names = [column[0] for column in cursor.description]
+        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return [{name: value for name, value in row.items() if name != "id"} for row in found]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_a_row_is_stored_as_the_orm_would_store_it(make: Any) -> None:
+    model = type(make())
+    assert rows.insert(make()) == 1
+    ours = stored(model)
+    model.objects.all().delete()
+    make().save(force_insert=True)
+    assert ours == stored(model)
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_a_row_is_read_back_with_every_field_it_was_given(make: Any) -> None:
+    given = make()
+    rows.insert(given)
+    [found] = type(given).objects.all()
+    for field in given._meta.concrete_fields:
+        if field.name != "id":
+            assert getattr(found, field.attname) == getattr(given, field.attname), field.name
+
+
+def test_several_rows_go_in_one_statement(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(1):
+        assert rows.insert(event(), event(), event()) == 3
+    assert AuditEvent.objects.count() == 3
+
+
+def test_a_conflict_is_skipped_and_counted_only_where_it_was_asked_for() -> None:
+    assert rows.insert(plan(), skip_conflicts=True) == 1
+    other = plan()
+    other.symbol = "OTHER"
+    assert rows.insert(other, skip_conflicts=True) == 0
+    assert Plan.objects.get().symbol == plan().symbol
+
+
+def test_defaults_are_filled_in() -> None:
+    rows.insert(SymbolLock(account="main", symbol="BTCUSDT", plan_id="p"))
+    assert abs((SymbolLock.objects.get().since - clock.now()).total_seconds()) < 5

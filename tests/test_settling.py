@@ -1,0 +1,95 @@
+"""The ledger moves by a fill once, and an outcome is settled once, whoever comes with it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from apply import settle
+from apply.models import Order, Plan
+from apply.settle import Proof
+from positions import ledger
+from positions.ledger import SeenTrade
+from positions.models import Balance, Fill, LedgerEntry, SymbolLock
+from quantum import clock
+from quantum.exchange.types import OrderState, OrderStatus, RefusalKind, Refused, Side
+from tests.orders_by_hand import intended, trade
+
+pytestmark = pytest.mark.usefixtures("db", "keys")
+
+
+@pytest.fixture
+def balance() -> Balance:
+    return Balance.objects.create(
+        account="main", symbol="BTCUSDT", amount=Decimal(1), moved_ms=1, trades_from_ms=1
+    )
+
+
+def proof_of(order: Order, *, executed: str = "0.25") -> Proof:
+    state = OrderState(
+        symbol="BTCUSDT",
+        order_id=77,
+        client_order_id=order.client_order_id,
+        status=OrderStatus.FILLED,
+        side=Side.SELL,
+        quantity=Decimal("0.25"),
+        executed_quantity=Decimal(executed),
+        average_price=Decimal(50_000),
+        reduce_only=True,
+        updated_ms=clock.now_ms(),
+    )
+    return Proof(state, [trade(quantity=executed)] if Decimal(executed) else [])
+
+
+def test_a_fill_told_twice_moves_the_ledger_once(balance: Balance) -> None:
+    seen = [SeenTrade(trade(), "q-x-25")]
+    moved = []
+    for _ in range(2):
+        ledger.store(seen)
+        moved.append(ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor="tests"))
+    assert moved == [1, 0]
+    balance.refresh_from_db()
+    assert balance.amount == Decimal("0.75")
+    assert (Fill.objects.count(), LedgerEntry.objects.count()) == (1, 1)
+
+
+def test_settling_moves_plan_ledger_and_lock_together(balance: Balance) -> None:
+    order = intended()
+    assert settle.settle(order, proof_of(order), actor="apply")
+    balance.refresh_from_db()
+    order.refresh_from_db()
+    assert (balance.amount, order.executed_quantity) == (Decimal("0.75"), Decimal("0.25"))
+    assert Plan.objects.get().state == "filled"
+    assert not SymbolLock.objects.exists()
+
+
+def test_an_outcome_is_settled_by_whoever_comes_first_only(balance: Balance) -> None:
+    order = intended()
+    assert settle.settle(order, proof_of(order), actor="apply")
+    assert not settle.settle(order, proof_of(order), actor="resolver")
+    assert not settle.not_at_exchange(order, actor="resolver", evidence="-2013")
+    assert not settle.refuse(
+        order,
+        Refused(RefusalKind.REQUEST, -1111, "no"),
+        to=Plan.State.REJECTED,
+        error="rejected_request",
+        actor="apply",
+    )
+    balance.refresh_from_db()
+    assert (balance.amount, Plan.objects.get().state) == (Decimal("0.75"), "filled")
+
+
+def test_an_unknown_outcome_keeps_the_symbol_locked(balance: Balance) -> None:
+    order = intended()
+    assert settle.unknown(order, text="cut", actor="apply")
+    assert (Plan.objects.get().state, SymbolLock.objects.count()) == ("unknown", 1)
+    assert settle.settle(order, proof_of(order), actor="resolver")
+    assert not SymbolLock.objects.exists()
+
+
+def test_an_order_that_executed_nothing_is_rejected_and_moves_nothing(balance: Balance) -> None:
+    order = intended()
+    assert settle.settle(order, proof_of(order, executed="0"), actor="apply")
+    balance.refresh_from_db()
+    assert (balance.amount, Plan.objects.get().state) == (Decimal(1), "rejected")
