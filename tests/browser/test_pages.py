@@ -45,12 +45,13 @@ def every_page() -> list[str]:
     return paths
 
 
-NOT_OURS = {"exclude": [[".search-label-icon"]]}
-"""Django's own group chooser on the page of a user gives a bare <span> an aria-label."""
+NOT_OURS = {"exclude": [[".search-label-icon"], [".vDateField"], [".vTimeField"]]}
+"""On the page of a user: Django's group chooser labels a bare <span>, 5.2 leaves its date fields unlabelled."""
 
 
 def findings(page: Any) -> list[str]:
-    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+    options = {"runOnly": rules, "preload": False}  # preloading would break the policy by itself
     violations = Axe().run(page, context=NOT_OURS, options=options).response["violations"]
     return [
         f"{page.url}: {found['impact']} {found['id']}: {found['nodes'][0]['html'][:160]}"
