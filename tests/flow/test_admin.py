@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from decimal import Decimal
 from typing import Any
 
@@ -26,9 +23,8 @@ from apply.pages import axis
 from permits import trading
 from permits.models import Permit, TradingState
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
-from quantum import clock, metrics, roles
+from quantum import clock
 from quantum.facts import ReadOnlyAdmin
-from quantum.lease import HEARTBEAT_LIFE_MS, Lease
 from quantum.models import AuditEvent, Instance
 from quantum.plan import Action
 from quantum.redis import Client
@@ -344,103 +340,3 @@ def test_home_shows_nobody_what_he_may_not_see(redis: Client, transactional_db: 
     shown = text_of(someone("guest").get(reverse("admin:index")))
     for hidden in ("strange prices", "omar", f"{1:016x}"):
         assert hidden not in shown
-
-
-def beat(redis: Client, *names: str, host: str = settings.QUANTUM_HOST) -> None:
-    for name in names or [role.name for role in roles.registered()]:
-        lease = Lease(client=redis, keys=settings.KEYS, role=name, host=host, pid=1, versions={})
-        assert lease.take() is None
-
-
-def health() -> tuple[int, dict[str, Any]]:
-    answer = WebClient().get("/healthz")
-    return answer.status_code, json.loads(answer.content)
-
-
-def test_health_is_good_while_every_role_beats(redis: Client, transactional_db: None) -> None:
-    beat(redis)
-    status, said = health()
-    assert (status, said["ok"], said["database"], said["redis"]) == (200, True, "ok", "ok")
-    assert set(said["roles"]) == {"governor", "p33", "apply", "warden"}
-
-
-def test_health_sees_a_role_that_another_host_runs(redis: Client, transactional_db: None) -> None:
-    beat(redis, host="other-host")
-    assert health()[0] == 200
-
-
-def test_health_names_the_role_that_fell_silent(redis: Client, transactional_db: None) -> None:
-    beat(redis, "governor", "apply", "warden")
-    status, said = health()
-    assert (status, said["roles"]["p33"]) == (503, "SILENT, not seen")
-    beat(redis, "p33")
-    redis.pexpire(settings.KEYS.heartbeat("p33", settings.QUANTUM_HOST), HEARTBEAT_LIFE_MS - 6100)
-    status, said = health()
-    assert status == 503
-    assert said["roles"]["p33"].startswith("SILENT, seen 6.")
-    assert said["roles"]["governor"].startswith("ok")
-
-
-def test_health_without_redis_says_so_and_gives_nothing_away(redis: Client, transactional_db: None) -> None:
-    with override_settings(REDIS_URL="redis://:pass-word@127.0.0.1:1/0"):
-        status, said = health()
-    assert (status, said["redis"], said["database"]) == (503, "no answer", "ok")
-    assert "pass-word" not in json.dumps(said)
-
-
-# ---- metrics
-
-
-def scraped() -> dict[str, float]:
-    lines = text_of(WebClient().get("/metrics")).splitlines()
-    rows = [line.rpartition(" ") for line in lines if line and not line.startswith("#")]
-    return {name: float(value) for name, _, value in rows}
-
-
-@pytest.fixture
-def crowded(redis: Client, transactional_db: None) -> Client:
-    """Three plans on the stream, two in the governor's hands; one dead letter; one hold; ACTIVE."""
-    stream = settings.KEYS.plan_stream
-    for _ in range(3):
-        redis.xadd(stream, {"plan_id": "x"})
-    redis.xgroup_create(stream, "governor", id="0")
-    redis.xreadgroup("governor", "tests", {stream: ">"}, count=2)
-    redis.xadd(settings.KEYS.dead_letters(stream), {"error": "x"})
-    trading.place_hold(redis, symbol="ETHUSDT", by="omar", reason="drift")
-    trading.change(state=TradingState.State.ACTIVE, by="nina", reason="all is well")
-    return redis
-
-
-def test_gauges_tell_what_is_true_at_the_scrape(crowded: Client) -> None:
-    found = scraped()
-    assert found['quantum_stream_lag{group="governor"}'] == 1
-    assert found['quantum_stream_pending{group="governor"}'] == 2
-    assert 0 <= found['quantum_stream_oldest_pending_seconds{group="governor"}'] < 60
-    assert found["quantum_dead_letters"] == 1
-    assert found["quantum_holds"] == 1
-    assert (found["quantum_trading_active"], found["quantum_trading_armed"]) == (1, 0)
-    trading.project(crowded, trading.current())
-    assert scraped()["quantum_trading_armed"] == 1
-    crowded.delete(settings.KEYS.dead_letters(settings.KEYS.plan_stream))
-    assert scraped()["quantum_dead_letters"] == 0
-
-
-def test_a_gauge_that_cannot_be_read_is_left_out_not_shown_old(crowded: Client) -> None:
-    with override_settings(REDIS_URL=NOWHERE):
-        found = scraped()
-    assert "quantum_dead_letters" not in found
-    assert found['quantum_gauges_readable{source="stream"}'] == 0
-
-
-def test_what_another_process_counts_is_in_the_scrape(redis: Client, transactional_db: None) -> None:
-    program = (
-        "import django; django.setup(); from quantum import metrics;"
-        "metrics.DEAD_LETTERS.labels(group='from-elsewhere').inc(5)"
-    )
-    metrics.DEAD_LETTERS.labels(group="from-elsewhere").inc(1)
-    environment = {"DJANGO_SETTINGS_MODULE": "quantum.settings"}
-    subprocess.run(
-        [sys.executable, "-c", program], check=True, cwd=settings.BASE_DIR, timeout=60,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    assert scraped()['quantum_dead_letters_total{group="from-elsewhere"}'] == 6
