@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from decimal import Decimal
 
-from quantum.exchange.paper import control
+from quantum.exchange.paper.hand import trade_to
 from quantum.exchange.paper.venue import Venue
 
 AFTER_S = 2.0
@@ -30,4 +30,4 @@ class EntryBot:
             return
         now_us = time.time_ns() // 1000
         client_id = f"{CLIENT_ID_PREFIX}{now_us}"
-        control.trade_to(venue=self._venue, symbol=symbol, amount=wanted, client_id=client_id, now_us=now_us)
+        trade_to(venue=self._venue, symbol=symbol, amount=wanted, client_id=client_id, now_us=now_us)

@@ -22,6 +22,7 @@ from quantum.exchange.paper.api import ENDPOINTS, Call, Endpoint, Needs
 from quantum.exchange.paper.auth import PaperKeys, RawRequest, require_signed
 from quantum.exchange.paper.entry_bot import EntryBot
 from quantum.exchange.paper.errors import ApiError
+from quantum.exchange.paper.hand import trade_to
 from quantum.exchange.paper.market import LISTINGS, Listing, Market
 from quantum.exchange.paper.scenario import Item, Scenario
 from quantum.exchange.paper.store import Received, Store
@@ -158,9 +159,7 @@ class PaperServer:
 def make_positions(*, venue: Venue, amounts: Mapping[str, Decimal], now_us: int) -> None:
     """The first start's positions, each by one real trade with an entry bot's client id."""
     for symbol, amount in amounts.items():
-        control.trade_to(
-            venue=venue, symbol=symbol, amount=amount, client_id=f"entry-seed-{symbol}", now_us=now_us
-        )
+        trade_to(venue=venue, symbol=symbol, amount=amount, client_id=f"entry-seed-{symbol}", now_us=now_us)
 
 
 async def serve(*, server: PaperServer, host: str, port: int, ready: Callable[[int], None]) -> None:
