@@ -224,14 +224,15 @@ DATABASES["default"]["TEST"] = (
 )  # threads share a file
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+_cache_options = {"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1}
+_cache = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": CACHE_URL, "KEY_PREFIX": KEY_PREFIX}
 CACHES = {
-    "default": {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": CACHE_URL,
-        "KEY_PREFIX": KEY_PREFIX,
-        "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1},
-    }
+    "default": {**_cache, "OPTIONS": _cache_options},
+    # A login outlives a Redis that is down: sessions fall back to the database. The default cache, which
+    # counts failed logins, stays strict.
+    "sessions": {**_cache, "OPTIONS": {**_cache_options, "IGNORE_EXCEPTIONS": True}},
 }
+SESSION_CACHE_ALIAS = "sessions"
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_HTTPONLY = True

@@ -340,3 +340,10 @@ def test_home_shows_nobody_what_he_may_not_see(redis: Client, transactional_db: 
     shown = text_of(someone("guest").get(reverse("admin:index")))
     for hidden in ("strange prices", "omar", f"{1:016x}"):
         assert hidden not in shown
+
+
+def test_pages_open_while_redis_and_the_cache_are_down(web: WebClient) -> None:
+    nowhere = {name: {**options, "LOCATION": NOWHERE} for name, options in settings.CACHES.items()}
+    with override_settings(REDIS_URL=NOWHERE, CACHES=nowhere):
+        assert web.get(reverse("admin:index")).status_code == 200
+        assert web.get(url(Plan, "changelist")).status_code == 200

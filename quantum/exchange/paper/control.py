@@ -21,6 +21,7 @@ from aiohttp import web
 
 from quantum.exchange.paper.auth import RawRequest
 from quantum.exchange.paper.errors import ApiError
+from quantum.exchange.paper.hand import trade_to
 
 if TYPE_CHECKING:
     from quantum.exchange.paper.server import PaperServer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from quantum.exchange.paper.api import order_json
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import Ticket
+from quantum.exchange.paper.rows import order_json
 from quantum.exchange.paper.store import Received
 from quantum.exchange.paper.venue import Venue
 
