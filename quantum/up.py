@@ -76,6 +76,10 @@ def _run(*, stop: Stop, say: Say, show: Say) -> None:
     _check_ports()
     signing.ensure_keys(settings.PERMIT_KEYS_DIR)
     settings.STATIC_ROOT.mkdir(exist_ok=True)
+    for counted in (settings.VAR_DIR / "metrics").glob("*.db"):
+        counted.unlink(
+            missing_ok=True
+        )  # values of processes that are gone; counters begin anew with the service
     adopt_orphans()
     supervisor = Supervisor(told_to_stop=lambda: stop.asked)
     try:

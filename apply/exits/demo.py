@@ -25,8 +25,8 @@ class DemoFeed:
         self._next_boot_s = 0.0
 
     def tick(self) -> None:
-        if clock.boot_s() < self._next_boot_s:
-            return
+        if clock.boot_s() < self._next_boot_s or not self._client.exists(settings.KEYS.trading_state):
+            return  # not armed yet: the first thing a newcomer sees should not be a refusal
         symbol = self._with_position()
         if symbol is None:
             return
