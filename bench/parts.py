@@ -78,7 +78,8 @@ def free_port() -> int:
 def environment(folder: Path, *, database_url: str = "") -> dict[str, str]:
     """The product's environment in a private place: profile bench, nobody proposes anything."""
     ours = ("APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    # PROMETHEUS_: the folder that an earlier scenario's settings named here is gone by now.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith((*ours, "PROMETHEUS_"))}
     made = {
         "QUANTUM_VAR_DIR": str(folder),
         "QUANTUM_WEB_PORT": str(free_port()),
