@@ -91,6 +91,8 @@ class Executor:
         refusal = _refusal(plan)
         if refusal is not None:
             state, reason = refusal
+            if state == State.EXPIRED and self._client.exists(settings.KEYS.receipt(plan.plan_id)):
+                state, reason = State.SPENT_UNSENT, ApplyReason.SPENT_UNSENT.value
             return self._end_unsent(plan, entry, to=state, error=reason)
         self._in_hand[plan.plan_id] = entry.entry_id
         self._lanes.put(plan.symbol, lambda: self._wait(plan, entry), done=lambda: self._let_go(plan))
@@ -121,6 +123,7 @@ class Executor:
         to: Plan.State,
         error: str,
         changes: dict[str, object] | None = None,
+        token: str = "",
     ) -> bool:
         """Final without an order. Zero rows: another process moved it on, and its entry is done here too."""
         fields = {"stream_id": entry.entry_id, **(changes or {})}
@@ -129,7 +132,7 @@ class Executor:
         )
         row = Plan.objects.get(plan_id=plan.plan_id)
         if row.state not in PENDING_STATES and not row.result_id:
-            results.finish(self._client, plan.plan_id)
+            results.finish(self._client, plan.plan_id, token=token)
         return True
 
     # ---- waiting: no database, no sender
@@ -209,7 +212,9 @@ class Executor:
             close_old_connections()
             return
         changes: dict[str, object] = {"wait_ms": pair.wait_ms}
-        self._end_unsent(pair.plan, entry, to=State.SPENT_UNSENT, error=reason, changes=changes)
+        self._end_unsent(
+            pair.plan, entry, to=State.SPENT_UNSENT, error=reason, changes=changes, token=pair.token
+        )
         self.ack(entry.entry_id)
 
     def _record(self, order: Order, outcome: Answered | Refused | FateUnknown) -> None:

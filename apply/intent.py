@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
@@ -45,7 +47,9 @@ def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> O
 _INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s, stream_id = %s WHERE plan_id = %s AND state = %s"
 _GUARDS = """
 SELECT (SELECT state FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
-       (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL)
+       (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL),
+       (SELECT amount FROM positions_balance WHERE account = %s AND symbol = %s),
+       (SELECT exit_ms FROM positions_balance WHERE account = %s AND symbol = %s)
 """
 
 
@@ -57,12 +61,15 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN))
         if cursor.rowcount != 1:
             raise _NotIntended(ApplyReason.DUPLICATE.value)
-        cursor.execute(_GUARDS, (plan.symbol,))
-        state, holds = cursor.fetchone()
+        book = (settings.ACCOUNT, plan.symbol)
+        cursor.execute(_GUARDS, (plan.symbol, *book, *book))
+        state, holds, amount, exit_ms = cursor.fetchone()
     if state != TradingState.State.ACTIVE:
         raise _NotIntended(GateReason.HALTED.value)
     if holds:
         raise _NotIntended(GateReason.HOLD.value)
+    if _has_changed(pair, size, percent=plan.step.percent, amount=amount, exit_ms=exit_ms):
+        raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
     rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
     rows.insert(order)
@@ -71,6 +78,18 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
         raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
     return order
+
+
+def _has_changed(
+    pair: SpentPair, size: Size, *, percent: int, amount: Decimal | str | None, exit_ms: int | None
+) -> bool:
+    """Another exit was booked since the Brain looked: its share is a share of a position that is gone (I3)."""
+    if amount is None:
+        return False  # never entered: only permits laid by hand come here
+    now, created = Decimal(amount), pair.p33.created_at
+    if now * (pair.p33.exchange_amt or 0) <= 0 or size.quantity > abs(now) * percent / 100:
+        return True
+    return exit_ms is not None and created is not None and exit_ms >= created * 1000
 
 
 def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Order:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from django.db import close_old_connections
+
 from quantum.log import log
 
 WAITERS_MAX = 256
@@ -61,7 +63,7 @@ class Lanes:
         if after is None:
             self._next(symbol, done)
             return
-        self._senders.submit(after).add_done_callback(lambda sent: self._sent(symbol, sent, done))
+        self._senders.submit(_fresh, after).add_done_callback(lambda sent: self._sent(symbol, sent, done))
 
     def _sent(self, symbol: str, sent: Future[None], done: After) -> None:
         _tell_failure(sent)
@@ -76,6 +78,12 @@ class Lanes:
                 return
             wait, next_done = lane.popleft()
         self._start(symbol, wait, next_done)
+
+
+def _fresh(job: After) -> None:
+    """A connection that died with its server is found out here, not by the intent of a spent pair."""
+    close_old_connections()
+    job()
 
 
 def _tell_failure(future: Future[Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
 
 from apply import results, settle
 from apply.models import Order, Plan
@@ -42,7 +44,15 @@ class Resolver:
         )
         for order in Order.objects.filter(plan_id__in=list(in_flight)):
             if (clock.now() - order.intended_at).total_seconds() >= LEAVE_TO_APPLY_S:
-                self._ask(order)
+                self._ask_safely(order)
+
+    def _ask_safely(self, order: Order) -> None:
+        """One order that cannot be settled must not keep the others from their proof."""
+        try:
+            self._ask(order)
+        except (DatabaseError, ValueError) as error:
+            log.failure("an order in flight cannot be settled", error, plan=order.plan_id)
+            close_old_connections()
 
     def _ask(self, order: Order) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from quantum.redis import Client, Script
 from quantum.signing import Signer
 
 PAIR_LIFE_MS = 300_000
+LATEST_S = Decimal(10_000_000_000)
 
 _ISSUE = Script(Path(__file__).parent / "lua" / "issue-4.lua")
 
@@ -120,10 +122,15 @@ def row_of(raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate) -> Permit:
         account=permit.account or "",
         issuer=(permit.issuer or "by hand")[:80],
         raw=raw.decode(),
-        issued_at=clock.from_ms(int(issued * 1000)),
-        expires_at=clock.from_ms(int(expires * 1000)),
+        issued_at=_moment(issued),
+        expires_at=_moment(expires),
         fate=fate,
     )
+
+
+def _moment(seconds: Decimal) -> dt.datetime:
+    """A hand-made permit may carry milliseconds: a time nobody can write must not stop a settlement."""
+    return clock.from_ms(int(min(seconds, LATEST_S) * 1000))
 
 
 def record_issued(rows: list[Permit]) -> None:

@@ -183,6 +183,7 @@ class _Attempt:
         self._state = gate.expected_state(fresh=False)
         self._state_was_read_again = False
         self._look_at_once = False
+        self._spend_boot_s: float | None = None
         self._judged: dict[tuple[str, bytes], payloads.Permit | GateReason] = {}
         self._found: dict[str, int] = {}
         self._last = Refusal("missing_both", -2, -2, b"", b"", 0, b"")
@@ -209,9 +210,13 @@ class _Attempt:
         if verdict is None:
             return self._timed_out(seen)
         governor, p33 = verdict
+        # Before the first call that may spend: what froze between its answer and us must count as time.
+        if self._spend_boot_s is None:
+            self._spend_boot_s = clock.boot_s()
         spent = self._ask(pair=(governor.raw, p33.raw), not_after_ms=self._not_after_ms(seen, governor, p33))
         if isinstance(spent, SpentPair):
             return spent
+        self._spend_boot_s = None  # a refusal: nothing was spent
         if spent.reason == "unverified":
             self._look_at_once = True  # other bytes stand there by now
             return None
@@ -242,7 +247,7 @@ class _Attempt:
             governor=governor,
             p33=p33,
             consumed_ms=at_ms,
-            consumed_boot_s=clock.boot_s(),
+            consumed_boot_s=self._spend_boot_s or 0.0,
             wait_ms=self._waited_ms(),
             found_ms=self._found,
         )

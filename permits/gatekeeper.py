@@ -31,6 +31,10 @@ Decide = Callable[[ExitPlan], Finding]
 Announce = Callable[[ExitPlan, Finding], None]
 
 
+class RecorderEnded(Exception):
+    """The recorder's thread ended although nobody told it to: the role starts anew."""
+
+
 class Gatekeeper:
     def __init__(self, *, desk: Desk, decide: Decide, announce: Announce) -> None:
         self._desk = desk
@@ -42,6 +46,11 @@ class Gatekeeper:
         self._recorder = Recorder(ack=ack)
         self._recorder.start()
         return self._recorder
+
+    def check_recorder(self) -> None:
+        """For the consumer's idle turn: without its recorder a gate would sign and keep no record."""
+        if self._recorder is not None and not self._recorder.is_alive():
+            raise RecorderEnded
 
     def handle(self, entry: Entry) -> bool:
         try:
@@ -96,6 +105,7 @@ class Recorder(threading.Thread):
         connection.close()
 
     def _write(self, batch: list[tuple[Permit, str]]) -> None:
+        close_old_connections()
         try:
             desks.record_issued([row for row, _ in batch])
         except DatabaseError as error:

@@ -72,12 +72,17 @@ def run(watch: Watch) -> None:
     desk = Desk(gate=payloads.GOVERNOR, signer=signer, client=command_client())
     governor = Governor()
     keeper = Gatekeeper(desk=desk, decide=governor.decide, announce=announce)
+
+    def look() -> None:
+        governor.look_at_state()
+        keeper.check_recorder()
+
     consumer = Consumer(
         terms=watch,
         stream=settings.KEYS.plan_stream,
         group=keys.GOVERNOR_GROUP,
         handle=keeper.handle,
-        idle=governor.look_at_state,
+        idle=look,
     )
     recorder = keeper.start_recording(ack=consumer.ack)
     try:

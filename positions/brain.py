@@ -120,6 +120,7 @@ def run(watch: Watch) -> None:
     keeper = Gatekeeper(desk=desk, decide=Brain(feed).decide, announce=announce)
 
     def check_feed() -> None:
+        keeper.check_recorder()
         if not feed.is_alive() and not watch.stopping:
             raise FeedEnded
 

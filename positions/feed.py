@@ -76,7 +76,8 @@ class Feed(threading.Thread):
             if self._read is not None and self._read.asked_ms >= newer_than_ms:
                 return
             try:
-                self._take(self._reader.positions())
+                asked_boot_s = clock.boot_s()
+                self._take(self._reader.positions(), asked_boot_s)
             except ReadFailed as failed:
                 self._tell_unreadable(failed)
 
@@ -106,7 +107,8 @@ class Feed(threading.Thread):
             self._rules = self._reader.symbol_rules()
             self._rules_boot_s = clock.boot_s()
         with self._one_at_a_time:
-            self._take(self._reader.positions())
+            asked_boot_s = clock.boot_s()
+            self._take(self._reader.positions(), asked_boot_s)
         read = self._read
         if read is None:
             return
@@ -115,8 +117,8 @@ class Feed(threading.Thread):
             self._catch_up(symbol)
         self._project(read)
 
-    def _take(self, read: PositionsRead) -> None:
-        self._read, self._read_boot_s = read, clock.boot_s()
+    def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
+        self._read, self._read_boot_s = read, asked_boot_s
         if not self._readable:
             self._readable = True
             log.info("positions can be read again")

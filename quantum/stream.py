@@ -168,6 +168,9 @@ class Consumer:
         return int(rows[0]["times_delivered"]) if rows else 0
 
     def _hand_over(self, entry: Entry) -> None:
+        if not self._terms.keep():  # between any two: a batch may outlast the lease; the rest stays pending
+            return
+        close_old_connections()
         try:
             if self._handle(entry):
                 self.ack(entry.entry_id)

@@ -189,6 +189,8 @@ class _Connection:
 class BinanceReader(_Connection):
     """Implements quantum.exchange.reading.Reader. Safe to share between threads."""
 
+    clock_is_off = False
+
     def now_ms(self) -> int:
         return self.clock.now_ms()
 
@@ -291,6 +293,9 @@ class BinanceReader(_Connection):
         self, call: Callable[[_FuturesClient], requests.Response], *, none_on: int | None = None
     ) -> object:
         """The answer's JSON; None for the one code that means "there is none"."""
+        if self.clock_is_off:  # -1021 last time, or never measured
+            self.clock_is_off = False
+            self.sync_clock()
         reply = self._ask(call)
         if isinstance(reply, _Silenced):
             raise ReadFailed("silent until the exchange's time", retry_at_ms=reply.until_ms)
@@ -301,6 +306,8 @@ class BinanceReader(_Connection):
         except answers.Malformed:
             raise ReadFailed(f"HTTP {reply.status}, not JSON") from None
         error = answers.error_of(value)
+        if error and error[0] == -1021:
+            self.clock_is_off = True
         if error and error[0] == none_on and 400 <= reply.status < 500:
             return None
         if error or not 200 <= reply.status < 300:
