@@ -16,16 +16,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
-from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from binance.client import Client
 from requests.utils import get_environ_proxies
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError
 
 from quantum.exchange import answers
+from quantum.exchange.broken_lines import described, may_have_sent
 from quantum.exchange.hosts import LOOPBACK_HOSTS, MODE_HOSTS, base_url_for
 from quantum.exchange.outcomes import (
     SILENCING_STATUS,
@@ -162,7 +162,7 @@ class _Connection:
             # Masked before anything cuts it: half a key would slip through a later mask.
             body = self._masked_bytes(response.content)
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as failure:
-            return NoReply(text=self._masked(_described(failure)), connected=_may_have_sent(failure))
+            return NoReply(text=self._masked(described(failure)), connected=may_have_sent(failure))
         self.back_off.note_weight(header=response.headers.get("X-MBX-USED-WEIGHT-1M"))
         reply = Reply(response.status_code, body, response.headers.get("Retry-After"))
         if reply.status in SILENCING_STATUS:
@@ -382,29 +382,3 @@ def _require_sendable(*, symbol: str, client_order_id: str) -> None:
         raise ValueError("the client order id has characters the exchange does not take")
     if not SYMBOL.fullmatch(symbol):
         raise ValueError("the symbol has characters the exchange does not use")
-
-
-def _may_have_sent(failure: BaseException) -> bool:
-    """False only where no connection came about: refused, no route, no name, no trust.
-
-    Everything else counts as sent. A cut line looks the same before and after the
-    exchange read the order, and a kept-alive line that the other side closed while idle
-    may break on our first byte or on our last.
-    """
-    reason: object = failure.args[0] if failure.args else None
-    if isinstance(reason, MaxRetryError):
-        reason = reason.reason
-    if isinstance(reason, SSLError):
-        return not any(isinstance(arg, SSLCertVerificationError) for arg in reason.args)
-    return not isinstance(reason, NewConnectionError | ConnectTimeoutError)
-
-
-def _described(failure: BaseException) -> str:
-    """Class names only, outermost first: the texts hold addresses with signatures."""
-    names = [type(failure).__name__]
-    reason: object = failure.args[0] if failure.args else None
-    if isinstance(reason, MaxRetryError):
-        reason = reason.reason
-    if isinstance(reason, BaseException):
-        names.append(type(reason).__name__)
-    return ": ".join(names)
