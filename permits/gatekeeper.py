@@ -10,11 +10,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
 from permits import desk as desks
+from permits import payloads
 from permits.desk import Desk, Finding, Issued
 from permits.models import Permit
 from quantum import clock
@@ -68,11 +70,36 @@ class Gatekeeper:
             return True
         if issued.fresh:
             self._announce(plan, finding)
-        row = desks.row_of(issued.raw, gate=self._desk.gate, plan_id=plan.plan_id, fate=Permit.Fate.LIVE)
         if self._recorder is None:
             raise RuntimeError("start_recording comes before the first entry")
-        self._recorder.put(row, entry.entry_id)
+        self._recorder.put(
+            Written(raw=issued.raw, gate=self._desk.gate, plan_id=plan.plan_id, entry_id=entry.entry_id)
+        )
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A permit that stands in Redis and has no row yet. Even its reading is left to the recorder: right after
+    the permit the waiter needs the processor more."""
+
+    raw: bytes
+    gate: str
+    plan_id: str
+    entry_id: str
+
+    def row(self) -> Permit | None:
+        """None: bytes of a stranger stood under our key and are no permit; there is nothing to record."""
+        try:
+            return desks.row_of(self.raw, gate=self.gate, plan_id=self.plan_id, fate=Permit.Fate.LIVE)
+        except payloads.Malformed as malformed:
+            log.warning(
+                "a permit that is none stands in Redis",
+                plan=self.plan_id,
+                gate=self.gate,
+                error=str(malformed),
+            )
+            return None
 
 
 class Recorder(threading.Thread):
@@ -81,10 +108,10 @@ class Recorder(threading.Thread):
     def __init__(self, *, ack: Callable[..., None]) -> None:
         super().__init__(name="permit-recorder", daemon=True)
         self._ack = ack
-        self._waiting: queue.SimpleQueue[tuple[Permit, str] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Written | None] = queue.SimpleQueue()
 
-    def put(self, row: Permit, entry_id: str) -> None:
-        self._waiting.put((row, entry_id))
+    def put(self, written: Written) -> None:
+        self._waiting.put(written)
 
     def finish(self, *, timeout_s: float = 3.0) -> None:
         """Write what is left; what cannot be written stays pending in the stream."""
@@ -104,14 +131,15 @@ class Recorder(threading.Thread):
             self._write(batch)
         connection.close()
 
-    def _write(self, batch: list[tuple[Permit, str]]) -> None:
+    def _write(self, batch: list[Written]) -> None:
         close_old_connections()
+        rows = [row for row in (written.row() for written in batch) if row is not None]
         try:
-            desks.record_issued([row for row, _ in batch])
+            desks.record_issued(rows)
         except DatabaseError as error:
             # Not acknowledged: the entries come again after the reclaim time.
-            log.warning("permit rows not written", rows=len(batch), error=type(error).__name__)
+            log.warning("permit rows not written", rows=len(rows), error=type(error).__name__)
             close_old_connections()
             clock.sleep_s(DATABASE_PAUSE_S)
             return
-        self._ack(*(entry_id for _, entry_id in batch))
+        self._ack(*(written.entry_id for written in batch))
