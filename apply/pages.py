@@ -139,8 +139,9 @@ def _step(found: Timeline, mark: Mark, scale: Axis) -> Step:
 
 
 def _tone(what: str) -> str:
-    if what in State.values:
-        return TONES.get(State(what), "bad")
+    state = what.removeprefix("ended: ")
+    if state in State.values:
+        return TONES.get(State(state), "bad")
     return "bad" if what.endswith(" denied") else "calm"
 
 

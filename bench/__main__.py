@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,10 +85,10 @@ def _floor(n: int, gap_s: float) -> Iterator[Row]:
         with PaperExchangeProcess(data_path=folder / "paper.sqlite3") as paper:
             received, answered = floor.order(paper, n=n, gap_s=gap_s)
     parts = {
-        "chain_p50_ms": round(floor.median(chain), 3),
-        "commit_p50_ms": round(floor.median(commits), 3),
-        "order_received_p50_ms": round(floor.median(received), 3),
-        "order_answered_p50_ms": round(floor.median(answered), 3),
+        "chain_p50_ms": round(statistics.median(chain), 3),
+        "commit_p50_ms": round(statistics.median(commits), 3),
+        "order_received_p50_ms": round(statistics.median(received), 3),
+        "order_answered_p50_ms": round(statistics.median(answered), 3),
     }
     whole = parts["chain_p50_ms"] + 2 * parts["commit_p50_ms"] + parts["order_received_p50_ms"]
     yield Row("floor", n, p50_ms=round(whole, 3), more=parts)

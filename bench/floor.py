@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-import statistics
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -142,7 +141,3 @@ def order(paper: PaperExchangeProcess, *, n: int, gap_s: float) -> tuple[list[fl
         time.sleep(gap_s)
     received = {row["client_id"]: row["received_us"] for row in paper.log()}
     return [(received[one] - at) / 1000 for one, at in sent_us.items()], answered
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)

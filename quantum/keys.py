@@ -70,9 +70,6 @@ class Keys:
         return f"{self.prefix}:feed:wake"
 
     # apply
-    def dedupe(self, plan_id: str) -> str:
-        return f"{self.prefix}:apply:dedupe:{plan_id}"
-
     def stream_published(self, plan_id: str) -> str:
         return f"{self.prefix}:apply:stream_published:{plan_id}"
 

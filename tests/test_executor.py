@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from django.conf import settings
 
 from apply.executor import Executor
 from apply.models import Plan
@@ -65,6 +66,23 @@ def test_what_needs_no_permit_to_be_refused_is_refused(
     row = Plan.objects.get()
     assert (row.state, row.error) == (end, error)
     assert row.result_id
+
+
+def test_a_stale_plan_whose_permits_were_spent_says_so(executor: Executor, redis: Client) -> None:
+    """Dead between consume and intent: expired alone would hide that a pair is gone."""
+    plan = House.make(timestamp_text=f"{clock.now_s() - 31:.3f}")
+    redis.hset(settings.KEYS.receipt(plan.plan_id), "token", "of a process that died")
+    assert executor.handle(entry_of(plan)) is True
+    assert Plan.objects.get().state == "spent_unsent"
+
+
+def test_an_entry_in_hand_is_known_as_held_and_let_go(executor: Executor) -> None:
+    plan = House.make()
+    entry = entry_of(plan)
+    executor.handle(entry)
+    assert executor.holds(entry.entry_id)
+    executor._let_go(plan)
+    assert not executor.holds(entry.entry_id)
 
 
 def test_the_same_id_with_other_content_is_a_conflict_and_changes_nothing(executor: Executor) -> None:

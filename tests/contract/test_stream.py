@@ -346,6 +346,21 @@ def test_a_stop_ends_the_loop_and_leaves_what_was_not_handled(
     assert redis.xinfo_groups(STREAM)[0]["pending"] == 0
 
 
+def test_an_entry_that_is_still_in_hand_is_never_parked_however_often_it_is_claimed(
+    redis: Client, consume: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan may wait in its lane for longer than five reclaims; it is slow, not poison."""
+    monkeypatch.setattr(stream, "DELIVERIES_MAX", 2)
+    [held] = left_by(redis, "the-dead", 1)
+    consume(holds=lambda entry_id: entry_id == held.decode())
+
+    def deliveries() -> int:
+        return int(redis.xpending_range(STREAM, GROUP, min=held, max=held, count=1)[0]["times_delivered"])
+
+    wait_for(lambda: deliveries() > 4, what="claims beyond the limit")
+    assert not redis.exists(DEAD)
+
+
 def test_lag_counts_pending_and_unread_and_knows_a_missing_group(redis: Client) -> None:
     assert stream.group_lag(redis, stream=STREAM, group=GROUP) is None
     left_by(redis, "apply-test", 1, 2)

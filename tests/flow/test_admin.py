@@ -18,6 +18,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from apply import pages
 from apply.models import Order, Plan
 from apply.pages import axis
 from permits import trading
@@ -267,6 +268,11 @@ def test_permit_bytes_that_are_no_json_are_shown_and_break_nothing(web: WebClien
     lived_in(9)
     Permit.objects.update(raw="{" * 3000)
     assert web.get(url(Plan, "change", Plan.objects.get().plan_id)).status_code == 200
+
+
+def test_the_end_of_a_plan_has_the_colour_of_its_state() -> None:
+    tones = [pages._tone(f"ended: {state}") for state in ("filled", "blocked")]
+    assert tones == ["good", "bad"]
 
 
 def test_the_limit_lies_on_the_axis_only_where_it_fits(web: WebClient) -> None:
