@@ -13,8 +13,9 @@ from apply import intent, orders, publish, results, settle, sizing, transitions
 from apply.lanes import After, Lanes
 from apply.models import PENDING_STATES, Order, Plan
 from apply.publish import Standing
-from permits import gate as gates
-from permits.gate import Blocked, Gate, SpentPair
+from permits import outcome as outcomes
+from permits.gate import Gate
+from permits.outcome import Blocked, SpentPair
 from quantum import audit, clock, metrics
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Answered, FateUnknown, LocalCode, RefusalKind, Refused, SymbolRules
@@ -147,7 +148,7 @@ class Executor:
         return lambda: self._spent(outcome, entry)
 
     def _blocked(self, plan: ExitPlan, entry: Entry, blocked: Blocked) -> None:
-        gates.tell(plan, blocked)
+        outcomes.tell(plan, blocked)
         if blocked.reason is GateReason.ALREADY_CONSUMED and not self._receipt_is_abandoned(plan):
             return  # another attempt spent it a moment ago and may be writing its intent: look again later
         to = {GateReason.ALREADY_CONSUMED: State.SPENT_UNSENT, GateReason.EXPIRED_PLAN: State.EXPIRED}
@@ -182,7 +183,7 @@ class Executor:
         PLAN_TO_ORDER.observe(max(0.0, order.sent_at.timestamp() - entry.published_ms / 1000))
         order.answered_at = clock.now()
         fault_point("order_answered")
-        gates.tell(plan, pair)
+        outcomes.tell(plan, pair)
         log.info(
             f"{plan.symbol}: Executing step {order.step}",
             plan=plan.plan_id,
@@ -206,7 +207,7 @@ class Executor:
 
     def _not_intended(self, pair: SpentPair, entry: Entry, *, reason: str) -> None:
         """The pair is spent and nothing was sent. A database that is down leaves the entry pending."""
-        gates.tell(pair.plan, pair)
+        outcomes.tell(pair.plan, pair)
         log.warning(f"{pair.plan.symbol}: permits spent, nothing sent", plan=pair.plan.plan_id, reason=reason)
         if reason == ApplyReason.AUDIT_UNAVAILABLE:
             close_old_connections()

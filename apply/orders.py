@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from apply.models import Order
-from permits.gate import SpentPair
+from permits.outcome import SpentPair
 from quantum.exchange import connect
 from quantum.exchange.sending import Sender
 from quantum.exchange.types import OrderRequest, SendOutcome, Side

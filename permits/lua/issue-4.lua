@@ -3,7 +3,9 @@
 -- ARGV 1 gate  2 digest  3 permit bytes  4 expiry ms (epoch)  5 '1' for a denial  6 pair and wake life ms
 -- Returns {1, ttl ms} issued; {2, bytes} a live permit of this gate stands and is kept;
 --      or {0, reason}: already_consumed, digest_mismatch, expired_permit.
--- It never takes the other gate's permit key: the companion hash tells whether that one lives.
+-- It never takes the other gate's permit key: the companion hash tells whether that one lives, and
+-- keeps the bytes of a lone grant, so that the wake-up can carry both ('<now ms> <length> <gov><p33>').
+-- Those are a hint that saves the waiter a look: the consume compares with what stands in the keys.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('EXISTS', KEYS[3]) == 1 then return {0, 'already_consumed'} end
@@ -17,9 +19,20 @@ if type(standing) == 'string' and digest then return {2, standing} end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', life)
 redis.call('HSET', KEYS[2], 'digest', ARGV[2], ARGV[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
-local other = redis.call('HGET', KEYS[2], ARGV[1] == 'governor' and 'p33' or 'governor')
-if ARGV[5] == '1' or (other and tonumber(other) > now) then
-  redis.call('RPUSH', KEYS[4], '1')
-  redis.call('PEXPIRE', KEYS[4], ARGV[6])
+local other = ARGV[1] == 'governor' and 'p33' or 'governor'
+local of_other = redis.call('HMGET', KEYS[2], other, other .. '_raw')
+local complete = of_other[1] and tonumber(of_other[1]) > now
+if ARGV[5] ~= '1' and not complete then
+  redis.call('HSET', KEYS[2], ARGV[1] .. '_raw', ARGV[3])
+  return {1, life}
 end
+local wake = '1'
+if complete and of_other[2] then
+  local gov, p33 = ARGV[3], of_other[2]
+  if ARGV[1] == 'p33' then gov, p33 = p33, gov end
+  wake = now .. ' ' .. #gov .. ' ' .. gov .. p33
+  redis.call('HDEL', KEYS[2], other .. '_raw')
+end
+redis.call('RPUSH', KEYS[4], wake)
+redis.call('PEXPIRE', KEYS[4], ARGV[6])
 return {1, life}

@@ -54,7 +54,7 @@ def test_the_pair_remembers_digest_and_expiry_for_five_minutes(server: Client) -
     before = now_ms(server)
     Issue().on(server)
     pair = server.hgetall(PAIR)
-    assert set(pair) == {b"digest", b"governor"}
+    assert set(pair) == {b"digest", b"governor", b"governor_raw"}
     assert pair[b"digest"] == b"d" * 64
     assert before + 60_000 <= int(pair[b"governor"]) <= now_ms(server) + 60_000
     assert 299_000 < server.pttl(PAIR) <= 300_000
@@ -73,6 +73,26 @@ def test_the_second_of_two_grants_wakes_once_for_a_bounded_time(
         Issue(gate=gate).on(server)
     assert woken(server) == 1
     assert 0 < server.pttl(WAKE) <= 300_000
+
+
+@pytest.mark.parametrize("gates", [("governor", "p33"), ("p33", "governor")])
+def test_the_wake_up_carries_the_time_and_both_permits_byte_for_byte(
+    server: Client, gates: tuple[str, str]
+) -> None:
+    raws = {"governor": RAW, "p33": RAW[::-1] + b" 7 "}
+    before = now_ms(server)
+    for gate in gates:
+        Issue(gate=gate, raw=raws[gate]).on(server)
+    moment, length, both = server.lrange(WAKE, 0, -1)[0].split(b" ", 2)
+    assert before <= int(moment) <= now_ms(server)
+    assert (both[: int(length)], both[int(length) :]) == (raws["governor"], raws["p33"])
+    assert set(server.hgetall(PAIR)) == {b"digest", b"governor", b"p33"}, "the copy is given out once"
+
+
+def test_a_pair_whose_first_bytes_are_gone_wakes_with_nothing_to_read(server: Client) -> None:
+    server.hset(PAIR, mapping={"digest": "d" * 64, "p33": now_ms(server) + 5000})
+    assert Issue().on(server)[0] == 1
+    assert server.lrange(WAKE, 0, -1) == [b"1"]
 
 
 @pytest.mark.parametrize("gate", ["governor", "p33"])

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
-from permits import gate as gates
+from permits import spending
 from positions.feed import Feed
 from positions.models import Balance
 from quantum import clock
@@ -44,7 +44,7 @@ def test_a_process_frozen_between_the_consume_and_its_answer_sends_nothing_late(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.start("apply")
-    consume = gates._CONSUME
+    consume = spending._CONSUME
 
     def freezes(*args: Any, **more: Any) -> Any:
         answer = consume(*args, **more)
@@ -52,7 +52,7 @@ def test_a_process_frozen_between_the_consume_and_its_answer_sends_nothing_late(
             time.sleep(2.5)
         return answer
 
-    monkeypatch.setattr(gates, "_CONSUME", freezes)
+    monkeypatch.setattr(spending, "_CONSUME", freezes)
     plan = house.publish()
     lay_both(house.redis, plan)
     assert house.ended(plan, within_s=20).state == "spent_unsent"

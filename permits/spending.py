@@ -1,0 +1,72 @@
+"""The gate's two calls to the server: the wake-up, and the script that spends or says why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from quantum.plan import ExitPlan
+from quantum.redis import Client, Script
+
+SLOT_MS = 5000
+RECEIPT_MS = 300_000
+
+_CONSUME = Script(Path(__file__).parent / "lua" / "consume-7.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Both permits as the issuing script saw them when the second came, and the server's time then.
+
+    Never an answer: whoever can write to Redis can write it. What is judged good is spent only where the
+    very same bytes still stand, and whatever goes wrong with it is looked at anew.
+    """
+
+    now_ms: int
+    governor: bytes
+    p33: bytes
+
+
+class Spending:
+    """One per process: threads share it."""
+
+    def __init__(self, *, commands: Client, blocking: Client) -> None:
+        self._commands = commands
+        self._blocking = blocking
+
+    def wake(self, plan: ExitPlan, *, within_ms: float) -> Hint | None:
+        """Returns at the wake-up or when the time is over; what there is to see is looked at either way."""
+        woken = self._blocking.blpop([settings.KEYS.wake(plan.plan_id)], timeout=max(within_ms, 1) / 1000)
+        return _hint(woken[1]) if woken else None
+
+    def consume(
+        self, plan: ExitPlan, *, token: str, pair: tuple[bytes, bytes], state: bytes, not_after_ms: int
+    ) -> Any:
+        keys = settings.KEYS
+        expiry_ms = int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)
+        return _CONSUME(
+            self._commands,
+            keys=(
+                keys.governor_permit(plan.plan_id),
+                keys.p33_permit(plan.plan_id),
+                keys.receipt(plan.plan_id),
+                keys.trading_state,
+                keys.hold(plan.symbol),
+                keys.slot(plan.symbol),
+                keys.wake(plan.plan_id),
+            ),
+            args=(token, *pair, state, b"", expiry_ms, not_after_ms, SLOT_MS, RECEIPT_MS),
+        )
+
+
+def _hint(woken: bytes) -> Hint | None:
+    """`<now ms> <length of the first> <governor bytes><p33 bytes>`; a bare wake-up carries nothing."""
+    try:
+        now_ms, length, both = woken.split(b" ", 2)
+        cut = int(length)
+        return Hint(now_ms=int(now_ms), governor=both[:cut], p33=both[cut:])
+    except ValueError:
+        return None
