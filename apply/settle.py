@@ -10,8 +10,7 @@ from django.db import transaction
 
 from apply import transitions
 from apply.models import Order, Plan
-from permits import desk as desks
-from permits import payloads
+from permits import payloads, records
 from permits.models import Permit
 from positions import ledger
 from positions.ledger import SeenTrade
@@ -156,9 +155,9 @@ def _release(order: Order) -> None:
 def _record_permits(order: Order) -> None:
     """Both permits stand in the order in full; here their own rows learn that they are spent."""
     pair = ((payloads.GOVERNOR, order.governor_permit), (payloads.P33, order.p33_permit))
-    desks.record_spent(
+    records.record_spent(
         [
-            desks.row_of(raw.encode(), gate=gate, plan_id=order.plan_id, fate=Permit.Fate.SPENT)
+            records.row_of(raw.encode(), gate=gate, plan_id=order.plan_id, fate=Permit.Fate.SPENT)
             for gate, raw in pair
         ]
     )

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from permits import desk as desks
-from permits import payloads
+from permits import payloads, records
 from permits.desk import Desk, Finding, Issued
 from permits.models import Permit
 from quantum import clock
@@ -91,7 +90,7 @@ class Written:
     def row(self) -> Permit | None:
         """None: bytes of a stranger stood under our key and are no permit; there is nothing to record."""
         try:
-            return desks.row_of(self.raw, gate=self.gate, plan_id=self.plan_id, fate=Permit.Fate.LIVE)
+            return records.row_of(self.raw, gate=self.gate, plan_id=self.plan_id, fate=Permit.Fate.LIVE)
         except payloads.Malformed as malformed:
             log.warning(
                 "a permit that is none stands in Redis",
@@ -135,7 +134,7 @@ class Recorder(threading.Thread):
         close_old_connections()
         rows = [row for row in (written.row() for written in batch) if row is not None]
         try:
-            desks.record_issued(rows)
+            records.record_issued(rows)
         except DatabaseError as error:
             # Not acknowledged: the entries come again after the reclaim time.
             log.warning("permit rows not written", rows=len(rows), error=type(error).__name__)

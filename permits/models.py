@@ -14,6 +14,9 @@ class Permit(models.Model):
     class Fate(models.TextChoices):
         LIVE = "live"
         SPENT = "spent"
+        EXPIRED = "expired"
+        REVOKED = "revoked"
+        SUPERSEDED = "superseded"
 
     plan_id = models.CharField(max_length=16, db_index=True)
     gate = models.CharField(max_length=8)
@@ -29,6 +32,9 @@ class Permit(models.Model):
     issued_at = models.DateTimeField(db_index=True)
     expires_at = models.DateTimeField()
     fate = models.CharField(max_length=10, choices=Fate.choices, default=Fate.LIVE)
+    fate_at = models.DateTimeField(null=True)
+    fate_by = models.CharField(max_length=80, blank=True)
+    fate_reason = models.CharField(max_length=400, blank=True)
     recorded_at = models.DateTimeField(default=clock.now)
 
     class Meta:
@@ -48,9 +54,16 @@ class TradingState(models.Model):
         ACTIVE = "ACTIVE"
         HALTED = "HALTED"
 
+    class Scope(models.TextChoices):
+        """What HALTED stops. A plan that carries an operator's signed permit passes the first, not the second."""
+
+        AUTOMATIC = "automatic", "automatic plans"
+        EVERYTHING = "everything"
+
     version = models.PositiveIntegerField(primary_key=True)
     state = models.CharField(max_length=8, choices=State.choices)
-    scope = models.CharField(max_length=16, default="person")
+    scope = models.CharField(max_length=16, choices=Scope.choices, default=Scope.EVERYTHING)
+    cause = models.CharField(max_length=24, default="person", help_text="person, or what halted by itself.")
     since = models.DateTimeField(default=clock.now)
     until = models.DateTimeField(null=True)
     by = models.CharField(max_length=80)
@@ -84,3 +97,85 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.reason}"
+
+
+class PolicyVersion(models.Model):
+    """The Governor's limits. Every change is a new row; the newest version is what holds."""
+
+    version = models.PositiveIntegerField(primary_key=True)
+    rules = models.JSONField()
+    at = models.DateTimeField(default=clock.now)
+    by = models.CharField(max_length=80)
+    reason = models.CharField(max_length=400)
+
+    class Meta:
+        ordering = ["-version"]
+
+    def __str__(self) -> str:
+        return f"policy v{self.version}"
+
+
+class Usage(models.Model):
+    """What a spent Governor permit came to: charged on what was filled, written with the settlement."""
+
+    class Kind(models.TextChoices):
+        EXECUTED = "executed"
+        FAILED = "failed"
+
+    plan_id = models.CharField(max_length=16, unique=True)
+    symbol = models.CharField(max_length=40)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    quantity = AmountField()
+    notional = AmountField()
+    at = models.DateTimeField(default=clock.now, db_index=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.kind} {self.quantity}"
+
+
+class Approval(models.Model):
+    """A proposal that policy wants a person to see first. Its plan is kept in full; a yes makes a new plan."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        APPROVED = "approved"
+        REFUSED = "refused"
+        EXPIRED = "expired"
+
+    asked_plan_id = models.CharField(max_length=16, unique=True)
+    symbol = models.CharField(max_length=40)
+    fields = models.JSONField(help_text="The plan as it was published.")
+    rule = models.CharField(max_length=60)
+    compared = models.JSONField(default=dict)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    asked_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True)
+    plan_id = models.CharField(max_length=16, blank=True, db_index=True, help_text="The new plan a yes made.")
+    plan_digest = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.asked_plan_id} {self.state}"
+
+
+class ApprovalVote(models.Model):
+    """One person's answer. Nobody is asked twice; APPROVERS_REQUIRED different people make a yes."""
+
+    approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="votes")
+    by = models.CharField(max_length=80)
+    yes = models.BooleanField()
+    reason = models.CharField(max_length=400)
+    at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["approval", "by"], name="one_vote_per_person")]
+
+    def __str__(self) -> str:
+        return f"{self.by}: {'yes' if self.yes else 'no'}"

@@ -50,7 +50,7 @@ def is_halted(raw: bytes) -> bool:
 def _written(row: TradingState | None) -> bytes:
     members = {
         "state": row.state if row else TradingState.State.HALTED.value,
-        "scope": row.scope if row else "automatic",
+        "scope": row.scope if row else TradingState.Scope.EVERYTHING.value,
         "since": row.since.timestamp() if row else 0,
         "until": row.until.timestamp() if row and row.until else None,
         "by": row.by if row else "start",
@@ -62,7 +62,9 @@ def _written(row: TradingState | None) -> bytes:
     return json.dumps(members, separators=(",", ":")).encode()
 
 
-def change(*, state: TradingState.State, by: str, reason: str, scope: str = "person") -> TradingState:
+def change(
+    *, state: TradingState.State, by: str, reason: str, scope: str = TradingState.Scope.EVERYTHING
+) -> TradingState:
     """One new version. Two changes at once: the primary key lets one win and the other fail."""
     with transaction.atomic():
         newest = TradingState.objects.order_by("-version").values_list("version", flat=True).first() or 0
@@ -82,7 +84,7 @@ def ensure_first_state() -> None:
         return
     live = settings.APPLY_MODE == "live"
     state = TradingState.State.HALTED if live else TradingState.State.ACTIVE
-    change(state=state, by="start", reason=f"first start in {settings.APPLY_MODE}", scope="person")
+    change(state=state, by="start", reason=f"first start in {settings.APPLY_MODE}")
 
 
 def renew(client: Client, state: Projection, *, lease_ms: int = LEASE_MS) -> bool:

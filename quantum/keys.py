@@ -40,6 +40,10 @@ class Keys:
         """The companion hash: digest, and per gate the expiry of its permit."""
         return f"{self.prefix}:pair:{plan_id}"
 
+    def reserved(self, gate: str) -> str:
+        """A hash: what this gate's live and spent permits hold of its limits, by plan."""
+        return f"{self.prefix}:reserved:{gate}"
+
     def wake(self, plan_id: str) -> str:
         return f"{self.prefix}:wake:{plan_id}"
 

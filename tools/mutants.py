@@ -1,6 +1,7 @@
 """Take the guards out of the product one by one; each must turn its named test red.
 
-tests/mutants.toml lists them. Works on a copy of the tree, so a run that is cut short leaves nothing
+The files of tests/mutants list them: find is exact text that occurs once in its file; change a guard, and its
+entry changes with it. Works on a copy of the tree, so a run that is cut short leaves nothing
 mutated behind. Arguments: parts of names, to run only some. Exit 1 when a mutant survives or when the
 list no longer fits the source.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LIST = ROOT / "tests" / "mutants.toml"
+LISTS = sorted((ROOT / "tests" / "mutants").glob("*.toml"))
 ONE_RUN_S_MAX = 120
 TESTS_FAILED = 1
 """pytest's exit codes: 0 passed, 1 failed; anything else says nothing about the guard."""
@@ -37,13 +38,13 @@ class Mutant:
 
 
 def main(wanted: list[str]) -> int:
-    everyone = [Mutant(**entry) for entry in tomllib.loads(LIST.read_text())["mutant"]]
+    everyone = [Mutant(**entry) for path in LISTS for entry in tomllib.loads(path.read_text())["mutant"]]
     mutants = [each for each in everyone if not wanted or any(part in each.name for part in wanted)]
     if not mutants:
-        return _fail(f"no mutant is called {' or '.join(wanted)}; the names are in {LIST.name}")
+        return _fail(f"no mutant is called {' or '.join(wanted)}; the names are in tests/mutants")
     misfits = _misfits(mutants)
     if misfits:
-        return _fail("tests/mutants.toml no longer fits the source:", *misfits)
+        return _fail("tests/mutants no longer fits the source:", *misfits)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="quantum-mutants-") as folder:
         tree = Path(folder)

@@ -13,8 +13,8 @@ from permits.outcome import Blocked, SpentPair
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier
-from tests.gate.conftest import HALTED, State, outcome_of
 from tests.house import House
+from tests.permits.conftest import HALTED, State, outcome_of
 from tests.permits_by_hand import GOVERNOR, P33, lay, permit
 
 
