@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import models
 
 from permits import payloads
-from permits.tally import Reservation
+from permits.reserved import Reservation
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script

@@ -17,8 +17,9 @@ from permits.gatekeeper import Gatekeeper
 from permits.models import Approval
 from permits.policy import TOTAL, Facts, Policy, Verdict
 from permits.reservations import Book
+from permits.reserved import Reservation
 from permits.rules import Nonsense
-from permits.tally import Reservation, Tally
+from permits.tally import Tally
 from quantum import amounts, audit, clock, keys, metrics
 from quantum.log import log
 from quantum.plan import ExitPlan

@@ -13,7 +13,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from permits import payloads
-from permits.tally import Reservation
+from permits.reserved import Reservation
 from quantum import clock
 from quantum.redis import Client
 
