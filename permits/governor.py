@@ -51,26 +51,25 @@ class Books:
         self._book = Book(client=client, gate=payloads.GOVERNOR)
         self._tally, self._reader = Tally(), usage.Reader()
         self._usage_id = 0
-        self._looked_s = 0.0
         self.read_anew()
+        self._looked_s = clock.boot_s()
 
     def look(self, *, age_s: float) -> None:
         """The policy, and the usage where something moved. A database that fails leaves the copy to age."""
-        if clock.boot_s() - self._looked_s < age_s:
+        asked_s = clock.boot_s()
+        if asked_s - self._looked_s < age_s:
             return
         try:
             self.policy = policies.copy(age_s=0)
             if self._tally.reserved or self._reader.newest_id() != self._usage_id:
                 self.read_anew()
-            else:
-                self._looked_s = clock.boot_s()
+            self._looked_s = asked_s
         except (DatabaseError, Nonsense) as error:
             log.warning("policy and usage cannot be read", error=type(error).__name__)
             close_old_connections()
 
     def read_anew(self) -> None:
         """Reservations first: a plan that ends in between is then seen twice, and counted as what it came to."""
-        asked_s = clock.boot_s()
         held = self._book.read()
         if not held.version:
             self._book.rebuild(self._tally.reserved.values())
@@ -82,7 +81,7 @@ class Books:
         self._tally.replace_reserved(
             one for plan_id, one in held.reservations.items() if plan_id not in freed
         )
-        self.version, self._looked_s = held.version, asked_s
+        self.version = held.version
 
     @property
     def too_old(self) -> bool:

@@ -112,10 +112,10 @@ class Feed(threading.Thread):
         read = self._read
         if read is None:
             return
+        self._project(read)  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
         for symbol in self._differing(read):
             self._catch_up(symbol)
-        self._project(read)
 
     def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
         self._read, self._read_boot_s = read, asked_boot_s
