@@ -69,15 +69,16 @@ class Books:
             close_old_connections()
 
     def read_anew(self) -> None:
-        """Reservations first: a plan that ends in between is then seen twice, and counted as what it came to."""
+        """Reservations first, usage last: a plan that ends in between is seen in both, and counts as what it
+        came to. The other way round it would be seen in neither."""
         held = self._book.read()
         if not held.version:
             self._book.rebuild(self._tally.reserved.values())
             held = self._book.read()
+        freed = self._book.sweep(held)
         self._usage_id = self._reader.newest_id()
         for charge in self._reader.new():
             self._tally.charge(charge)
-        freed = self._book.sweep(held)
         self._tally.replace_reserved(
             one for plan_id, one in held.reservations.items() if plan_id not in freed
         )

@@ -68,7 +68,7 @@ class Book:
 
     def read(self) -> Held:
         fields: dict[bytes, bytes] = self._client.hgetall(self._key)
-        version = fields.pop(VERSION.encode(), b"").decode(errors="replace")
+        version = _version(fields.pop(VERSION.encode(), None))
         found = (
             Reservation.read(plan_id.decode(errors="replace"), text.decode(errors="replace"))
             for plan_id, text in fields.items()
@@ -83,6 +83,8 @@ class Book:
         held = {one.plan_id: _until(one, now_ms) for one in recent}
         held |= {one.plan_id: one for one in in_flight()}
         fields = {one.plan_id: one.text() for one in held.values()}
+        if not _version(self._client.hget(self._key, VERSION)):
+            self._client.hdel(self._key, VERSION)  # bytes of a stranger are no version
         with self._client.pipeline() as pipeline:
             if fields:
                 pipeline.hset(self._key, mapping=fields)
@@ -104,6 +106,10 @@ class Book:
         if free:
             self._client.hdel(self._key, *free)
         return free
+
+
+def _version(raw: bytes | None) -> str:
+    return raw.decode() if raw and raw.isdigit() else ""
 
 
 def in_flight() -> list[Reservation]:

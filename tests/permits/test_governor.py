@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -269,6 +269,34 @@ def test_a_permit_that_came_after_its_plans_end_is_freed(
     assert governor.reason() == "cooldown"
     ended.add(late.plan_id)
     assert governor.reason() == "approved"
+
+
+def test_a_plan_that_is_settled_while_the_usage_is_read_is_never_missed(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settlement commits between the two readings, and frees the reservation: one of them must see it."""
+    limit("permits_per_5min=1")
+    governor, plan = start(), House.make()
+    governor.answer(plan)
+
+    def settled_now(ids: Collection[str]) -> set[str]:
+        fill(plan)
+        finish(redis, plan)
+        return set(ids)
+
+    plans = reservations.Plans(in_flight=list, ended=settled_now)
+    monkeypatch.setattr(reservations, "_plans", [plans])
+    monkeypatch.setattr(reservations, "YOUNG_MS", -1000)
+    assert governor.reason() == "burst_limit"
+    assert reserved_plans(redis) == set()
+
+
+@pytest.mark.parametrize("version", [b"", b"x", "²".encode(), b"-1", b"1.5"])
+def test_a_version_that_a_stranger_wrote_is_replaced(start: Start, redis: Client, version: bytes) -> None:
+    governor = start()
+    redis.hset(RESERVED, "version", version)
+    assert governor.reason() == "approved"
+    assert redis.hget(RESERVED, "version").isdigit()
 
 
 # ---- two at once
