@@ -65,15 +65,16 @@ class Book:
     def __init__(self, *, client: Client, gate: str) -> None:
         self._client = client
         self._key = settings.KEYS.reserved(gate)
+        self._parsed: dict[tuple[bytes, bytes], Reservation | None] = {}
 
     def read(self) -> Held:
         fields: dict[bytes, bytes] = self._client.hgetall(self._key)
         version = _version(fields.pop(VERSION.encode(), None))
-        found = (
-            Reservation.read(plan_id.decode(errors="replace"), text.decode(errors="replace"))
-            for plan_id, text in fields.items()
-        )
-        return Held(version=version, reservations={one.plan_id: one for one in found if one is not None})
+        self._parsed = {
+            field: self._parsed.get(field) or _parsed(*field) for field in fields.items()
+        }  # a reservation is written once and never changed
+        found = (one for one in self._parsed.values() if one is not None)
+        return Held(version=version, reservations={one.plan_id: one for one in found})
 
     def rebuild(self, known: Iterable[Reservation]) -> None:
         """After a loss. Permits are lost with the hash, so only what is in flight, or was spent a moment ago
@@ -106,6 +107,10 @@ class Book:
         if free:
             self._client.hdel(self._key, *free)
         return free
+
+
+def _parsed(plan_id: bytes, text: bytes) -> Reservation | None:
+    return Reservation.read(plan_id.decode(errors="replace"), text.decode(errors="replace"))
 
 
 def _version(raw: bytes | None) -> str:

@@ -63,10 +63,13 @@ class Tally:
                 scope.hold(reservation, sign=-1)
 
     def replace_reserved(self, reservations: Iterable[Reservation]) -> None:
-        for plan_id in list(self._reserved):
+        """Only what differs is touched: most of them are the same from one reading to the next."""
+        now = {reservation.plan_id: reservation for reservation in reservations}
+        for plan_id in self._reserved.keys() - now.keys():
             self.release(plan_id)
-        for reservation in reservations:
-            self.reserve(reservation)
+        for plan_id, reservation in now.items():
+            if self._reserved.get(plan_id) != reservation:
+                self.reserve(reservation)
 
     def use(self, scope: str, *, now_ms: int, without: str = "") -> Use:
         """Of a symbol, or TOTAL. `without`: a plan that is judged again does not stand in its own way."""
