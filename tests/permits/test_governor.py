@@ -302,6 +302,14 @@ def test_a_version_that_a_stranger_wrote_is_replaced(start: Start, redis: Client
 # ---- two at once
 
 
+def test_a_second_governor_counts_what_the_first_reserved_since_it_read(start: Start) -> None:
+    """A lease that has just moved: both hold copies that are not a second old."""
+    limit("permits_per_5min=2")
+    first, second = start(), start()
+    assert [first.reason(), second.reason()] == ["approved", "approved"]
+    assert [first.reason(), second.reason()] == ["burst_limit", "burst_limit"]
+
+
 def test_two_governors_at_once_never_grant_more_than_the_limit(start: Start, redis: Client) -> None:
     limit("permits_per_5min=10")
     governors = [start(), start()]

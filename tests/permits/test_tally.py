@@ -74,10 +74,11 @@ def test_a_fill_takes_the_place_of_its_reservation_and_counts_once() -> None:
     tally = Tally()
     tally.reserve(reservation("a"))
     tally.charge(filled("a"))
+    once = tally.use("BTCUSDT", now_ms=NOW)
+    assert (once.permits_5min, once.quantity_day, once.in_flight) == (1, Decimal("0.5"), 0)
     tally.charge(filled("a"))
     tally.reserve(reservation("a"))  # still in the hash when that was read
-    used = tally.use("BTCUSDT", now_ms=NOW)
-    assert (used.permits_5min, used.quantity_day, used.in_flight) == (1, Decimal("0.5"), 0)
+    assert tally.use("BTCUSDT", now_ms=NOW) == once
 
 
 def test_a_plan_does_not_stand_in_its_own_way() -> None:
