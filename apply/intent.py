@@ -46,8 +46,8 @@ def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> O
 
 _INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s, stream_id = %s WHERE plan_id = %s AND state = %s"
 _GUARDS = """
-SELECT (SELECT state FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
-       (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL),
+SELECT (SELECT state || ' ' || scope FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
+       (SELECT id FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL),
        (SELECT amount FROM positions_balance WHERE account = %s AND symbol = %s),
        (SELECT exit_ms FROM positions_balance WHERE account = %s AND symbol = %s)
 """
@@ -63,10 +63,10 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
             raise _NotIntended(ApplyReason.DUPLICATE.value)
         book = (settings.ACCOUNT, plan.symbol)
         cursor.execute(_GUARDS, (plan.symbol, *book, *book))
-        state, holds, amount, exit_ms = cursor.fetchone()
-    if state != TradingState.State.ACTIVE:
+        standing, hold_id, amount, exit_ms = cursor.fetchone()
+    if not _is_let_pass(pair, standing or ""):
         raise _NotIntended(GateReason.HALTED.value)
-    if holds:
+    if hold_id is not None and hold_id != pair.hold_id:
         raise _NotIntended(GateReason.HOLD.value)
     if _has_changed(pair, size, percent=plan.step.percent, amount=amount, exit_ms=exit_ms):
         raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
@@ -78,6 +78,14 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
         raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
     return order
+
+
+def _is_let_pass(pair: SpentPair, standing: str) -> bool:
+    """The rule of the consume again, on the row itself: a halt of automatic plans spares an operator's."""
+    state, _, scope = standing.partition(" ")
+    if state == TradingState.State.ACTIVE:
+        return True
+    return scope == TradingState.Scope.AUTOMATIC and pair.by_operator
 
 
 def _has_changed(
