@@ -56,7 +56,7 @@ def parse(value: object) -> OperatorRule:
     if not isinstance(value, dict) or set(value) - {"gates", "max_notional", "max_quantity"}:
         raise RuleMalformed("the operator rule has gates, max_notional and max_quantity, and nothing else")
     gates = value.get("gates", [])
-    if not isinstance(gates, list) or not set(gates) <= {payloads.GOVERNOR, payloads.P33}:
+    if not isinstance(gates, list) or not all(gate in (payloads.GOVERNOR, payloads.P33) for gate in gates):
         raise RuleMalformed("gates is a list of governor and p33")
     quantities = value.get("max_quantity", {})
     if not isinstance(quantities, dict):
