@@ -75,8 +75,7 @@ def drop_unreadable(client: Client) -> None:
     if client.exists(*names) <= readable:
         return
     for symbol in settings.APPLY_ALLOWLIST:
-        if client.type(settings.KEYS.hold(symbol)) not in (b"string", b"none"):
-            _drop(client, symbol, b"")
+        if _drop(client, symbol, b""):
             _tell_removed(symbol, b"")
 
 
