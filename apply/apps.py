@@ -1,6 +1,9 @@
-from django.apps import AppConfig
+from collections.abc import Iterable
 
-from quantum import roles
+from django.apps import AppConfig
+from prometheus_client import Metric
+
+from quantum import gauges, roles
 
 
 def _apply(watch: roles.Watch) -> None:
@@ -19,6 +22,12 @@ def _warden(watch: roles.Watch) -> None:
     warden.run(watch)
 
 
+def _gauges() -> Iterable[Metric]:
+    from apply import blocked
+
+    return blocked.read()
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
@@ -28,3 +37,4 @@ class ApplyConfig(AppConfig):
 
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
+        gauges.register("exits", _gauges)
