@@ -8,7 +8,8 @@ import pytest
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from permits import holds
+from apply.mirror import StateMirror
+from permits import holds, trading
 from permits.models import Hold
 from quantum.models import AuditEvent
 from quantum.redis import Client
@@ -171,3 +172,25 @@ def test_a_hold_on_a_symbol_that_is_not_allowed_keeps_its_key_too(redis: Client)
     assert key(redis, "DOGEUSDT") is not None
     lift(redis, "DOGEUSDT")
     assert key(redis, "DOGEUSDT") is None
+
+
+def test_every_round_of_the_mirror_compares_the_holds(redis: Client) -> None:
+    """While the state is renewed, not only when it is armed anew."""
+    trading.ensure_first_state()
+    mirror = StateMirror(stopping=lambda: True)
+    mirror.arm()
+    place(redis)
+    redis.delete(settings.KEYS.hold(SYMBOL))
+    redis.set(settings.KEYS.hold("ETHUSDT"), b"x")
+    mirror.arm()
+    assert (key(redis) is not None, key(redis, "ETHUSDT")) == (True, None)
+
+
+def test_the_mirror_finds_a_value_of_another_type_now_and_then(redis: Client) -> None:
+    trading.ensure_first_state()
+    mirror = StateMirror(stopping=lambda: True)
+    mirror.arm()
+    redis.rpush(settings.KEYS.hold(SYMBOL), "x")
+    for _ in range(15):
+        mirror.arm()
+    assert not redis.exists(settings.KEYS.hold(SYMBOL))

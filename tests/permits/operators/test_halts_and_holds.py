@@ -176,7 +176,7 @@ def test_two_operators_permits_that_name_different_holds_name_none(
     gate: Gate, redis: Client, settings: Settings, policy: Policy
 ) -> None:
     redis.set(settings.KEYS.hold("BTCUSDT"), HOLD)
-    policy.holds = {7: HOLD}
+    policy.holds = {7: HOLD, 8: HOLD}
     plan = House.make()
     lay(redis, plan, governor=signed(plan, GOVERNOR, hold_id=7), p33=signed(plan, P33, hold_id=8))
     assert reason_of(gate, plan) == "hold"
