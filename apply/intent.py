@@ -73,7 +73,7 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
     rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
     rows.insert(order)
-    rows.insert(_event(order))
+    rows.insert(_event(order, pair, standing=standing))
     # Last: a slow database must not turn a stale consume into an order.
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
         raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
@@ -116,7 +116,12 @@ def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Ord
     )
 
 
-def _event(order: Order) -> AuditEvent:
+def _event(order: Order, pair: SpentPair, *, standing: str) -> AuditEvent:
+    passed = (
+        {"operator": _operators_names(pair), "state": standing, "hold_id": pair.hold_id}
+        if pair.by_operator
+        else {}
+    )
     return audit.event(
         kind="order_intended",
         actor=ACTOR,
@@ -126,5 +131,12 @@ def _event(order: Order) -> AuditEvent:
             "client_order_id": order.client_order_id,
             "quantity": amounts.plain(order.quantity),
             "side": order.side,
+            **passed,
         },
+    )
+
+
+def _operators_names(pair: SpentPair) -> str:
+    return " ".join(
+        sorted({permit.issuer or "" for permit in (pair.governor, pair.p33) if permit.by_operator})
     )

@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
 from permits import holds, operator_rules, trading
-from permits.operator_rules import OperatorRule
+from permits.mandate import OperatorRule
 from permits.trading import Projection
 from quantum import clock
 from quantum.log import log

@@ -135,6 +135,8 @@ def test_the_order_in_which_rows_are_seen_does_not_matter(at: Callable[[float], 
     assert times.seconds() == {("BTCUSDT", "hold"): 20}
     Plan.objects.filter(pk=late.pk).update(state="filled", ended_at=NOW + dt.timedelta(seconds=5))
     assert times.seconds() == {("BTCUSDT", "hold"): 20}, "it filled before the refusal"
+    refused(3, "halted")
+    assert times.seconds() == {("BTCUSDT", "hold"): 20}, "the fill, seen before, came later"
     Plan.objects.filter(pk=late.pk).update(state="open", ended_at=None)
     times = BlockedTimes()
     times.seconds()

@@ -155,6 +155,8 @@ def test_a_halt_of_automatic_plans_stops_the_intent_of_an_ordinary_pair_only() -
     assert intend(plan) == "halted"
     nothing_was_written()
     assert isinstance(by_operator(plan), Order)
+    told = AuditEvent.objects.get(kind="order_intended").data
+    assert (told["operator"], told["state"]) == ("test", "HALTED automatic")
 
 
 @pytest.mark.parametrize("scope", ["everything", "", "Automatic", "some old word", "ACTIVE"])

@@ -9,7 +9,8 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from permits.gate import Gate
-from permits.operator_rules import OperatorRule, Operators
+from permits.mandate import OperatorRule
+from permits.operator_rules import Operators
 from permits.outcome import Blocked
 from permits.trading import Projection
 from quantum.plan import ExitPlan

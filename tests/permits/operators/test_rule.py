@@ -10,8 +10,9 @@ from pytest_django.fixtures import Settings
 
 from permits import operator_rules
 from permits.gate import Gate
+from permits.mandate import OperatorRule, RuleMalformed, parse
 from permits.models import PolicyVersion
-from permits.operator_rules import OperatorRule, Operators, RuleMalformed
+from permits.operator_rules import Operators
 from permits.outcome import SpentPair
 from quantum import clock
 from quantum.redis import Client, blocking_client
@@ -201,6 +202,6 @@ def test_a_rule_that_is_nonsense_is_refused_when_set_and_lets_nothing_pass_when_
     nonsense: object,
 ) -> None:
     with pytest.raises(RuleMalformed):
-        operator_rules.parse(nonsense)
+        parse(nonsense)
     PolicyVersion.objects.create(version=1, rules={"operator": nonsense}, by="nina", reason="tests")
     assert operator_rules.current() is None
