@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
+from prometheus_client import Metric
 
-from quantum import roles
+from quantum import gauges, roles
 
 if TYPE_CHECKING:
     from permits.reservations import InFlight
@@ -44,6 +45,12 @@ def _ended(plan_ids: Collection[str]) -> Collection[str]:
     return set(known.exclude(state__in=PENDING_STATES).values_list("plan_id", flat=True))
 
 
+def _gauges() -> Iterable[Metric]:
+    from apply import blocked
+
+    return blocked.read()
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
@@ -55,3 +62,4 @@ class ApplyConfig(AppConfig):
         reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
+        gauges.register("exits", _gauges)

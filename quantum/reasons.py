@@ -22,6 +22,7 @@ class GateReason(StrEnum):
     MODE_MISMATCH = "mode_mismatch"
     ACCOUNT_MISMATCH = "account_mismatch"
     BAD_SIGNATURE = "bad_signature"
+    OPERATOR_REFUSED = "operator_refused"
     NO_EXPIRY = "no_expiry"
     EXPIRED_PERMIT = "expired_permit"
     ALREADY_CONSUMED = "already_consumed"
