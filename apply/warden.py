@@ -37,4 +37,6 @@ def run(watch: Watch) -> None:
                 # The next turn tries again; nothing here is the only way a plan ends.
                 log.warning("warden could not do its round", error=type(error).__name__)
                 close_old_connections()
+            if not watch.keep():  # a round of slow duties may outlast the lease
+                return
         clock.sleep_s(TURN_S)

@@ -51,6 +51,7 @@ class Answer:
     created_at: Decimal
     expires_at: Decimal
     quantity: Decimal = Decimal(0)
+    notional: Decimal = Decimal(0)
     exchange_amt: Decimal = Decimal(0)
     ledger_amt: Decimal = Decimal(0)
     observed_at: Decimal | None = None
@@ -76,6 +77,7 @@ class Permit:
     expires_at: Decimal | None
     consumed: bool
     quantity: Decimal | None
+    notional: Decimal | None
     exchange_amt: Decimal | None
     raw: bytes
     hold_id: int | None = None
@@ -103,7 +105,7 @@ def body(answer: Answer) -> bytes:
             "symbol": answer.symbol,
             "decision": "EXECUTE" if answer.verdict else "BLOCKED",
             "computed_qty": answer.quantity,
-            "computed_notional": Decimal(0),
+            "computed_notional": answer.notional,
             "consumed": False,
         }
     else:
@@ -164,6 +166,7 @@ def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
         expires_at=_amount(members, "expires_at"),
         consumed="consumed" in members and _boolean(members, "consumed"),
         quantity=_amount(members, "computed_qty" if gate == GOVERNOR else "safe_close_qty"),
+        notional=_amount(members, "computed_notional") if gate == GOVERNOR else None,
         exchange_amt=_amount(members, "exchange_position_amt", signed=True) if gate == P33 else None,
         raw=raw,
         hold_id=_row_id(members, "hold_id"),
