@@ -41,6 +41,7 @@ class Governor:
     def __init__(self) -> None:
         self._client = command_client()
         self._books = Books(client=self._client)
+        self._snapshots = inputs.Snapshots(client=self._client)
         self._active: bool | None = None
         self._looked_s = 0.0
 
@@ -93,7 +94,7 @@ class Governor:
         return True
 
     def _plain_facts(self, plan: ExitPlan, rules: Policy) -> Facts:
-        size = inputs.size_of(plan, client=self._client) if rules.needs_size(plan.symbol) else inputs.Size()
+        size = self._snapshots.size_of(plan) if rules.needs_size(plan.symbol) else inputs.Size()
         return Facts(
             now_s=Decimal(clock.now_ms()) / 1000,
             trading_active=self._active,

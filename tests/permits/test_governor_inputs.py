@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.db import DatabaseError
 
 from permits import policies
@@ -100,10 +101,29 @@ def test_a_size_that_cannot_be_known_denies(start: Start, redis: Client, bad: st
     assert "BTCUSDT" in str(denied.context["missing"])
 
 
+def test_a_snapshot_that_is_gone_is_asked_for_and_waited_for_once(start: Start, redis: Client) -> None:
+    """A wiped Redis: the feed, woken, tells anew; the plan in hand is not lost to it."""
+    governor = start()
+    redis.delete(settings.KEYS.snapshot("BTCUSDT"), settings.KEYS.snapshot("ETHUSDT"))
+
+    def feed() -> None:
+        assert redis.blpop([settings.KEYS.feed_wake], timeout=5)
+        snapshot(redis)
+
+    woken = threading.Thread(target=feed)
+    woken.start()
+    assert governor.reason() == "approved"
+    woken.join(5)
+    started_s = clock.monotonic_s()
+    assert governor.reason(symbol="ETHUSDT") == "inputs_unavailable"
+    assert clock.monotonic_s() - started_s < 0.1, "not again within the second"
+    assert not redis.exists(settings.KEYS.feed_wake)
+
+
 def test_a_limit_that_is_not_set_needs_no_snapshot(start: Start, redis: Client) -> None:
     limit("notional_per_day_usd=none")
     governor = start()
-    redis.delete(django_settings.KEYS.snapshot("BTCUSDT"))
+    redis.delete(settings.KEYS.snapshot("BTCUSDT"))
     assert governor.reason() == "approved"
 
 
