@@ -9,6 +9,7 @@ from django.db import close_old_connections
 from apply.exits.demo import DemoFeed
 from apply.janitor import Janitor
 from apply.resolver import Resolver
+from permits import sweep
 from quantum import clock
 from quantum.exchange import connect
 from quantum.exchange.reading import ReadFailed
@@ -21,7 +22,11 @@ TURN_S = 1.0
 
 def run(watch: Watch) -> None:
     client = command_client()
-    duties = [Janitor(client=client).tick, Resolver(reader=connect.reader(), client=client).tick]
+    duties = [
+        Janitor(client=client).tick,
+        Resolver(reader=connect.reader(), client=client).tick,
+        sweep.PermitSweep().tick,
+    ]
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
     while watch.keep():

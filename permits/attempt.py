@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from permits import payloads, trading
 from permits.judge import Judge, said
 from permits.outcome import Blocked, SpentPair
+from permits.peek import fingerprint
 from permits.spending import Hint, Spending
 from permits.trading import Projection
 from quantum import clock
@@ -159,7 +160,8 @@ class Attempt:
             self._found.setdefault(gate, self._waited_ms())
             permit = self._judge(raw, gate)
             if isinstance(permit, GateReason):
-                return self._blocked(permit, seen, gate_reason=said(raw, gate))
+                blocked = self._blocked(permit, seen, gate_reason=said(raw, gate))
+                return replace(blocked, accused=gate, claimed=fingerprint(raw))
             judged[gate] = permit
         if seen.reason == "unverified" and len(judged) == 2:
             return judged[payloads.GOVERNOR], judged[payloads.P33]
