@@ -214,7 +214,9 @@ def test_two_rotations_at_once_do_not_mix_their_halves(folder: Path, monkeypatch
     assert Verifier(directory=folder).holds(signer="governor", raw=sealed(folder))
 
 
-def test_a_loop_that_rotates_is_stopped_and_goes_on_when_old_keys_have_ended(folder: Path, moved: Time) -> None:
+def test_a_loop_that_rotates_is_stopped_and_goes_on_when_old_keys_have_ended(
+    folder: Path, moved: Time
+) -> None:
     for _ in range(OLD_KEYS_MAX):
         rotate(folder)
     with pytest.raises(RotationRefused, match="may live"):
