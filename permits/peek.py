@@ -140,3 +140,13 @@ def _receipt(found: object) -> Receipt | None:
         return None
     at, governor, p33 = found
     return Receipt(at_ms=int(at), governor=governor or b"", p33=p33 or b"")
+
+
+def ttls(client: Client, permits: list[tuple[str, str]]) -> list[int]:
+    """What is left of each (plan id, gate) in ms, in one go; -2 where nothing stands."""
+    keys = settings.KEYS
+    together = client.pipeline(transaction=False)
+    for plan_id, gate in permits:
+        own = keys.governor_permit(plan_id) if gate == payloads.GOVERNOR else keys.p33_permit(plan_id)
+        together.pttl(own)
+    return [int(left) for left in together.execute()]

@@ -12,24 +12,27 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('EXISTS', KEYS[4]) == 1 then
   return {0, 'already_consumed', tonumber(redis.call('HGET', KEYS[4], 'at')) or 0, now}
 end
-local revoked_before = redis.call('HGET', KEYS[3], 'digest') == 'revoked'
-local fields = {'governor', 'p33'}
-for at = 1, 2 do
-  if ARGV[at] ~= '' then
-    local standing = redis.pcall('GET', KEYS[at])
-    if not standing then
-      if revoked_before then return {2, now} end
-      return {0, 'missing', 0, now}
-    end
-    if standing ~= ARGV[at] then return {0, 'changed', 0, now} end
-  end
+
+local function standing(key, wanted)
+  if wanted == '' then return 'as wanted' end
+  local found = redis.pcall('GET', key)
+  if not found then return 'missing' end
+  return found == wanted and 'as wanted' or 'changed'
 end
-for at = 1, 2 do
-  if ARGV[at] ~= '' then
-    redis.call('DEL', KEYS[at])
-    redis.call('HDEL', KEYS[3], fields[at], fields[at] .. '_raw')
-  end
+
+for _, found in ipairs({standing(KEYS[1], ARGV[1]), standing(KEYS[2], ARGV[2])}) do
+  if found == 'missing' and redis.call('HGET', KEYS[3], 'digest') == 'revoked' then return {2, now} end
+  if found ~= 'as wanted' then return {0, found, 0, now} end
 end
+
+local function take(key, gate, wanted)
+  if wanted == '' then return end
+  redis.call('DEL', key)
+  redis.call('HDEL', KEYS[3], gate, gate .. '_raw')
+end
+
+take(KEYS[1], 'governor', ARGV[1])
+take(KEYS[2], 'p33', ARGV[2])
 redis.call('HSET', KEYS[3], 'digest', 'revoked')
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
 return {1, now}
