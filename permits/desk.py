@@ -18,6 +18,8 @@ from quantum.redis import Client, Script
 from quantum.signing import Signer
 
 PAIR_LIFE_MS = 300_000
+REASON_MIN = 8
+"""Characters of a reason, wherever a person acts: somebody will ask for it."""
 
 _ISSUE = Script(Path(__file__).parent / "lua" / "issue-4.lua")
 _REVOKE = Script(Path(__file__).parent / "lua" / "revoke-4.lua")

@@ -9,14 +9,15 @@ from typing import Any
 
 from django.conf import settings
 
-from permits import records
+from permits import payloads, records
 from permits.models import Permit
 from permits.peek import Peek, Standing, peek
 from quantum import amounts, clock
 from quantum.models import AuditEvent
 from quantum.redis import Client, RedisError
 
-GATES = ("governor", "p33")
+GATES = (payloads.GOVERNOR, payloads.P33)
+GATE_NAMES = {payloads.GOVERNOR: "Governor", payloads.P33: "Position State Brain (P3.3)"}
 EVENTS_SHOWN = 100
 
 
@@ -131,6 +132,17 @@ def row_data(row: Permit, *, fate: str) -> dict[str, Any]:
     }
 
 
+COMPARED = (
+    "safe_close_qty",
+    "exchange_position_amt",
+    "ledger_amt",
+    "computed_qty",
+    "computed_notional",
+    "observed_at",
+)
+"""Members of a permit that were compared or decided; the rest of it is in its raw bytes."""
+
+
 def numbers(raw: str) -> list[tuple[str, str]]:
     """What was compared or decided, in its exact text. Bytes that are no permit have none."""
     try:
@@ -143,6 +155,3 @@ def numbers(raw: str) -> list[tuple[str, str]]:
     compared = {name: members[name] for name in COMPARED if name in members}
     compared |= context if isinstance(context, dict) else {}
     return [(name.replace("_", " "), str(value)) for name, value in compared.items()]
-
-
-COMPARED = ("safe_close_qty", "exchange_position_amt", "ledger_amt", "computed_qty", "computed_notional")

@@ -9,9 +9,8 @@ from typing import Any
 
 from django.conf import settings
 
+from permits.desk import REASON_MIN
 from quantum.commands import Command, Exit
-
-REASON_MIN = 8
 
 
 class ActCommand(Command):

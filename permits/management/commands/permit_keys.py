@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from permits.management.acting import REASON_MIN
+from permits.desk import REASON_MIN
 from permits.management.tables import table
 from quantum import clock, keyring
 from quantum.commands import Command as Base
