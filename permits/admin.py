@@ -40,7 +40,7 @@ class PermitList(ChangeList):
 @admin.register(Permit)
 class PermitAdmin(ReadOnlyAdmin):
     list_display = ["issued_at", "gate", "answer", "reason", "symbol", "quantity", "plan_id", "fate_now"]
-    list_filter = ["gate", "verdict", "fate", "symbol", "reason"]
+    list_filter = ["gate", "verdict", "fate", "reason"]
     search_fields = ["plan_id", "=symbol"]
     search_help_text = "Any part of a plan id, or a symbol"
     date_hierarchy = "issued_at"

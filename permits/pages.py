@@ -110,14 +110,14 @@ def _standing_card(told: Story, standing: Standing) -> Card:
     return Card(
         gate=standing.gate,
         name=GATE_NAMES[standing.gate],
-        answer=_answer(permit.verdict) if permit else facts.chip("no valid permit", tone="bad"),
+        answer=_standing_answer(standing),
         ttl_ms=standing.ttl_ms if standing.ttl_ms >= 0 else None,
         ttl_text=f"{standing.ttl_ms / 1000:.1f} s" if standing.ttl_ms >= 0 else "no end",
         reason=permit.reason if permit else standing.problem,
         numbers=story.numbers(raw),
         issuer=(permit.issuer or "by hand") if permit else "",
         signature=_signature(standing),
-        fate=_fate(line) if line else facts.chip("live", tone="good"),
+        fate=_standing_fate(standing, line),
         raw=raw,
         says="" if line else "It has no row yet.",
     )
@@ -127,7 +127,24 @@ def _answer(verdict: bool) -> SafeString:
     return facts.chip("granted", tone="good") if verdict else facts.chip("denied", tone="bad")
 
 
+def _standing_answer(standing: Standing) -> SafeString:
+    """What is not believed must not look green, whatever it says of itself."""
+    if standing.permit is None:
+        return facts.chip("no valid permit", tone="bad")
+    if standing.believed:
+        return _answer(standing.permit.verdict)
+    return facts.chip(f"says {'granted' if standing.permit.verdict else 'denied'}", tone="bad")
+
+
+def _standing_fate(standing: Standing, line: Told | None) -> SafeString:
+    if line is not None:
+        return _fate(line)
+    return fate_chip("live") if standing.believed else facts.chip("will be refused", tone="bad")
+
+
 def _signature(standing: Standing) -> SafeString:
+    if not standing.checked:
+        return facts.chip("not checked: the public keys cannot be read here", tone="warn")
     if standing.signer:
         good = facts.chip(f"ok, {standing.signer}", tone="good")
         return format_html('{} <span class="id">{}</span>', good, standing.fingerprint)

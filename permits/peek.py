@@ -29,6 +29,13 @@ class Standing:
     signer: str
     """Whose key signed it: the gate's or the operator's; empty when nobody's did."""
     fingerprint: str
+    checked: bool = True
+    """False: the public keys cannot be read here, so nothing is known of the signature."""
+
+    @property
+    def believed(self) -> bool:
+        """Whether the gate could: well formed, and signed where that is asked for."""
+        return self.permit is not None and (bool(self.signer) or settings.PERMIT_SIGNATURES != "required")
 
     @property
     def claimed(self) -> str:
@@ -123,7 +130,7 @@ def _standing(gate: str, raw: object, ttl_ms: int, verifier: Verifier | None) ->
     except payloads.Malformed as malformed:
         problem = str(malformed)
     signer, mark = signed_by(raw, gate, verifier)
-    return Standing(gate, raw, ttl_ms, permit, problem, signer, mark)
+    return Standing(gate, raw, ttl_ms, permit, problem, signer, mark, checked=verifier is not None)
 
 
 def signed_by(raw: bytes, gate: str, verifier: Verifier | None) -> tuple[str, str]:

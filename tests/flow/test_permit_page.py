@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +91,16 @@ def test_what_was_written_by_a_raw_set_has_a_page_and_a_bad_signature(web: WebCl
     assert "no valid permit" in shown and "not valid JSON" in shown
     assert "<script>alert" not in shown
     assert "It has no row yet" in shown
+    assert "says granted" in shown and shown.count("will be refused") == 2
+    assert '<span class="chip good">' not in shown, "what is not believed must not look green"
+
+
+def test_a_page_that_cannot_read_the_public_keys_says_that_nothing_was_checked(
+    web: WebClient, plan: ExitPlan, tmp_path: Path
+) -> None:
+    with override_settings(PERMIT_KEYS_DIR=tmp_path):
+        shown = text_of(web.get(page(plan.plan_id)))
+    assert shown.count("not checked") == 2 and "ok, governor" not in shown
 
 
 def test_the_history_says_by_whom_and_why_each_permit_ended(

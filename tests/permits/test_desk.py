@@ -34,7 +34,7 @@ from tests.permits.desk_by_hand import (
     kinds,
     revoke,
 )
-from tests.permits_by_hand import GOVERNOR, P33, lay_both, permit
+from tests.permits_by_hand import GOVERNOR, P33, lay, lay_both, permit
 
 pytestmark = pytest.mark.django_db
 
@@ -266,3 +266,16 @@ def test_revoking_and_consuming_at_once_is_one_or_the_other_and_both_say_so(
             assert answer.spent_at_ms == outcome.consumed_ms
     assert revoked + spent == 60
     connection.close()
+
+
+def test_a_copy_of_a_spent_permit_can_be_taken_away_and_the_row_stays_spent(
+    redis: Client, keys: None
+) -> None:
+    """Laid again by somebody when the receipt is gone: what was spent is not made unspent by a revocation."""
+    plan = House.make()
+    raw = permit(plan, GOVERNOR)
+    records.record_spent([records.row_of(raw, gate=GOVERNOR, plan_id=plan.plan_id, fate=Fate.SPENT)])
+    lay(redis, plan, governor=raw)
+    assert isinstance(revoke(redis, plan), Revoked)
+    assert fates(plan) == {GOVERNOR: "spent"}
+    assert Permit.objects.get(plan_id=plan.plan_id).fate_by == "apply"
