@@ -145,6 +145,10 @@ def test_a_death_at_any_step_of_a_rotation_refuses_no_permit_and_is_mended(
     keyring.make_missing(folder)
     assert [file.problem for file in keyring.files(folder) if file.problem] == []
     assert Verifier(directory=folder).holds(signer="governor", raw=late)
+    moved.go(OLD_KEY_LIFE_S + 5)
+    assert Verifier(directory=folder).holds(signer="governor", raw=sealed(folder)), (
+        "what is in use has no end"
+    )
     rotate(folder)
     assert Verifier(directory=folder).holds(signer="governor", raw=sealed(folder))
 
