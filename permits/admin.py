@@ -42,7 +42,6 @@ class PermitAdmin(ReadOnlyAdmin):
     list_display = ["issued_at", "gate", "answer", "reason", "symbol", "quantity", "plan_id", "fate_now"]
     list_filter = ["gate", "verdict", "fate", "reason"]
     search_fields = ["plan_id", "=symbol"]
-    search_help_text = "Any part of a plan id, or a symbol"
     date_hierarchy = "issued_at"
     page_template = "permits/plan.html"
     empty_says = (

@@ -116,7 +116,7 @@ def _too_late(before: Peek, gate: str) -> NotSigned | None:
     if before.revoked:
         return NotSigned("revoked", "a permit of this plan was revoked; propose again as a new plan")
     if before.of(gate) is not None:
-        return NotSigned("standing", f"a permit of {gate} stands already; revoke it, or let it run out")
+        return NotSigned("standing", f"a permit of {gate} stands already; it is left as it is")
     return None
 
 
@@ -152,12 +152,15 @@ def _finding(client: Client, plan: ExitPlan, wish: Wish) -> Finding | NotSigned:
         return NotSigned(
             "too_large", f"{wish.quantity} is more than the position of {amounts.plain(position)}"
         )
+    ledger = _ledger(client, plan.symbol)
+    if ledger is None:
+        why["ledger"] = "unknown"
     return Finding(
         verdict=True,
         reason=reason,
         quantity=wish.quantity,
         exchange_amt=position,
-        ledger_amt=position,
+        ledger_amt=ledger or Decimal(0),
         context=why,
     )
 
@@ -171,3 +174,9 @@ def _position(client: Client, symbol: str) -> Decimal | None:
     if Decimal(clock.now_ms()) / 1000 - told_s > settings.P33_STALE_THRESHOLD_SEC:
         return None
     return amounts.parse(amt.decode("ascii", "replace"))
+
+
+def _ledger(client: Client, symbol: str) -> Decimal | None:
+    """For the record only. A person may sign although the ledger is unknown; the permit then says so."""
+    told = client.hget(settings.KEYS.ledger(symbol), "last_known_amt")
+    return amounts.parse(told.decode("ascii", "replace")) if told else None

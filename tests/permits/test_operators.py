@@ -69,6 +69,17 @@ def test_a_grant_of_p33_needs_a_quantity_within_policy_and_position(redis: Clien
     assert peek(redis, plan.plan_id).standing == []
     done = signed(redis, plan, wish(P33, quantity="0.25"))
     assert isinstance(done, Signed) and done.row.quantity == Decimal("0.25")
+    assert b'"ledger":"unknown"' in done.raw, "what nobody looked up is not claimed"
+
+
+def test_a_grant_of_p33_carries_what_the_ledger_says(redis: Client, keys: None) -> None:
+    allow(P33, BTCUSDT="0.5")
+    plan = on_stream(redis)
+    snapshot(redis, "1")
+    redis.hset(settings.KEYS.ledger("BTCUSDT"), "last_known_amt", "0.9")
+    done = signed(redis, plan, wish(P33, quantity="0.25"))
+    assert isinstance(done, Signed)
+    assert b'"ledger_amt":0.9' in done.raw and b"unknown" not in done.raw
 
 
 def assert_not(answer: Signed | NotSigned, reason: str) -> None:
