@@ -1,4 +1,4 @@
-"""The role warden: resolver's questions, janitor, and in the demo the exit feed. It has no key that trades."""
+"""The role warden: resolver's questions, janitor, the end of halts, in the demo the exit feed. No key that trades."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from apply.exits.demo import DemoFeed
 from apply.janitor import Janitor
 from apply.resolver import Resolver
 from permits import sweep
+from permits.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
 from quantum.exchange.reading import ReadFailed
@@ -25,6 +26,7 @@ def run(watch: Watch) -> None:
     duties = [
         Janitor(client=client).tick,
         Resolver(reader=connect.reader(), client=client).tick,
+        EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
     ]
     if settings.EXIT_BRAIN == "demo":
@@ -37,4 +39,6 @@ def run(watch: Watch) -> None:
                 # The next turn tries again; nothing here is the only way a plan ends.
                 log.warning("warden could not do its round", error=type(error).__name__)
                 close_old_connections()
+            if not watch.keep():  # a round of slow duties may outlast the lease
+                return
         clock.sleep_s(TURN_S)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
 
 from django.conf import settings
 
 from permits import payloads, records
 from permits.desk import Desk, Finding, Issued
-from permits.models import Permit, PolicyVersion
+from permits.models import Hold, Permit
+from permits.operator_rules import Operators
 from permits.peek import Peek, peek
 from quantum import amounts, clock
 from quantum.plan import ExitPlan, MalformedPlan, parse
 from quantum.redis import Client
 from quantum.signing import Signer
 
-SIGNER = "operator"
 LOOKED_THROUGH = 5000
 """Entries of the plan stream. A plan lives 30 s; older ones are not worth a permit."""
 
@@ -31,6 +30,8 @@ class Wish:
     by: str
     reason: str
     quantity: Decimal | None = None
+    through_hold: bool = False
+    """Name the hold that freezes the symbol now, and no other, as the one this permit passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,17 @@ def draft(client: Client, *, plan_id: str, wish: Wish) -> Draft | NotSigned:
         return NotSigned(
             "unknown_plan", f"no plan {plan_id} stands in the stream within its life; propose it again"
         )
-    refusal = _rule_against(plan, wish)
+    refusal = _rule_against(client, plan, wish)
     if refusal is not None:
         return NotSigned("not_allowed", refusal)
+    hold_id = Hold.objects.filter(symbol=plan.symbol, lifted_at=None).values_list("pk", flat=True).first()
+    if wish.through_hold and hold_id is None:
+        return NotSigned("no_hold", f"{plan.symbol} is not frozen: there is no hold to pass")
     finding = _finding(client, plan, wish)
-    return finding if isinstance(finding, NotSigned) else Draft(plan, wish, finding, before)
+    if isinstance(finding, NotSigned):
+        return finding
+    named = hold_id if wish.through_hold and wish.verdict else None
+    return Draft(plan, wish, replace(finding, hold_id=named), before)
 
 
 def sign(client: Client, drafted: Draft) -> Signed | NotSigned:
@@ -80,8 +87,8 @@ def sign(client: Client, drafted: Draft) -> Signed | NotSigned:
     plan, wish = drafted.plan, drafted.wish
     kind = "permit_grant" if wish.verdict else "permit_denial"
     records.record_asked(plan.plan_id, [], kind=kind, by=wish.by, reason=wish.reason, symbol=plan.symbol)
-    signer = Signer(name=SIGNER, directory=settings.PERMIT_KEYS_DIR)
-    issuer = f"{SIGNER}:{wish.by}@{settings.ACCOUNT}"[:80]
+    signer = Signer(name=payloads.OPERATOR, directory=settings.PERMIT_KEYS_DIR)
+    issuer = f"{payloads.OPERATOR}:{wish.by}@{settings.ACCOUNT}"[:80]
     issued = Desk(gate=wish.gate, signer=signer, client=client, issuer=issuer).issue(plan, drafted.finding)
     if not isinstance(issued, Issued):
         return NotSigned(issued.reason, f"the desk refused: {issued.reason}")
@@ -120,22 +127,13 @@ def _too_late(before: Peek, gate: str) -> NotSigned | None:
     return None
 
 
-def _rule_against(plan: ExitPlan, wish: Wish) -> str | None:
-    """Whether policy leaves this gate and size to a person. To be asked of permits.operator_rules.
-
-    Until the policy names a gate, nobody may grant for it; to deny is always allowed.
-    """
+def _rule_against(client: Client, plan: ExitPlan, wish: Wish) -> str | None:
+    """Whether policy leaves this gate and size to a person; the gate asks the same again before it spends.
+    To deny is always allowed."""
     if not wish.verdict:
         return None
-    newest = PolicyVersion.objects.first()
-    rules: Any = newest.rules.get("operator_permits") if newest and isinstance(newest.rules, dict) else None
-    if not isinstance(rules, dict) or wish.gate not in rules.get("gates", ()):
-        return f"the policy names no permit of {wish.gate} that an operator may grant"
-    most = amounts.parse(str(rules.get("quantity_max", {}).get(plan.symbol, "")))
-    if wish.quantity is not None and (most is None or wish.quantity > most):
-        named = "nothing" if most is None else amounts.plain(most)
-        return f"the policy lets an operator grant {named} of {plan.symbol}, not {wish.quantity}"
-    return None
+    quantity = wish.quantity if wish.gate == payloads.P33 else None
+    return Operators(client=client).refusal(gates=[wish.gate], symbol=plan.symbol, quantity=quantity)
 
 
 def _finding(client: Client, plan: ExitPlan, wish: Wish) -> Finding | NotSigned:

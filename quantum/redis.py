@@ -23,6 +23,9 @@ Client: TypeAlias = Any
 RedisError = redis.RedisError
 
 COMMAND_TIMEOUT_S = 1.0
+CONNECTIONS_MAX = 512
+"""Of one client. Every waiter of apply needs one while it blocks (lanes.WAITERS_MAX is 256): with
+redis-py's default of 100 the 101st wait found the pool empty and blocked as if Redis were gone."""
 Value = bytes | str | int
 
 
@@ -31,6 +34,7 @@ def _client(*, socket_timeout_s: float) -> Client:
         settings.REDIS_URL,
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=COMMAND_TIMEOUT_S,
+        max_connections=CONNECTIONS_MAX,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
         protocol=2,

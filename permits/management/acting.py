@@ -12,6 +12,8 @@ from django.conf import settings
 from permits.desk import REASON_MIN
 from quantum.commands import Command, Exit
 
+__all__ = ["REASON_MIN", "ActCommand"]
+
 
 class ActCommand(Command):
     def add_act_arguments(self, parser: ArgumentParser) -> None:

@@ -28,8 +28,8 @@ def issue(server: Client, gate: str, raw: bytes) -> list[Any]:
     own = GOV if gate == "governor" else P33
     answer: list[Any] = ISSUE(
         server,
-        keys=(own, PAIR, RECEIPT, WAKE),
-        args=(gate, "d" * 64, raw, now_ms(server) + 60_000, 0, 300_000),
+        keys=(own, PAIR, RECEIPT, WAKE, KEYS.reserved(gate)),
+        args=(gate, "d" * 64, raw, now_ms(server) + 60_000, 0, 300_000, "", PLAN, ""),
     )
     return answer
 

@@ -247,7 +247,7 @@ def test_signing_from_the_page_obeys_policy_and_says_so(web: WebClient, redis: C
     issue(redis, plan, GOVERNOR)
     assert "Sign</button>" in text_of(web.get(page(plan.plan_id)))
     refused = text_of(act(web, plan, "grant", gate=P33, quantity="0.25"))
-    assert "the policy names no permit of p33" in refused
+    assert "the policy has no rule for operators" in refused
     allow(P33, BTCUSDT="0.5")
     snapshot(redis, "1")
     for wrong in ("-1", "NaN", "lots"):

@@ -69,7 +69,7 @@ def row(plan: ExitPlan, *, age_s: int, life_s: int = 60, **more: Any) -> Permit:
 
 
 def allow(*gates: str, **most: str) -> None:
-    rules = {"operator_permits": {"gates": list(gates), "quantity_max": most}}
+    rules = {"operator": {"gates": list(gates), "max_quantity": most or {"BTCUSDT": "1"}}}
     PolicyVersion.objects.create(version=1, rules=rules, by="tests", reason="to be tried")
 
 

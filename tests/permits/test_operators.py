@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from permits import operators
+from permits import operators, payloads
 from permits.desk import Desk, Issued
 from permits.gate import Gate
+from permits.models import Hold
 from permits.operators import Draft, NotSigned, Signed, Wish
-from permits.outcome import SpentPair
+from permits.outcome import Blocked, SpentPair
 from permits.peek import peek
 from quantum import clock
 from quantum.plan import ExitPlan
@@ -157,3 +159,35 @@ def test_permits_laid_by_hand_are_seen_like_any_other(redis: Client, keys: None)
     lay(redis, plan, governor=permit(plan, GOVERNOR, symbol="ETHUSDT"))
     [standing] = peek(redis, plan.plan_id).standing
     assert standing.permit is not None and standing.permit.symbol == "ETHUSDT"
+
+
+def test_a_grant_passes_the_hold_it_names_only_when_that_was_asked(redis: Client, keys: None) -> None:
+    allow(GOVERNOR)
+    asked = replace(wish(), through_hold=True)
+    assert_not(signed(redis, on_stream(redis), asked), "no_hold")
+    hold = Hold.objects.create(symbol="BTCUSDT", reason="drift", by="tests")
+    for wanted, named in ((wish(), None), (asked, hold.pk)):
+        done = signed(redis, on_stream(redis), wanted)
+        assert isinstance(done, Signed)
+        assert payloads.read(done.raw, gate=GOVERNOR, all_fields=True).hold_id == named
+
+
+def test_an_operators_grants_of_both_gates_are_spent_where_the_policy_says_so(
+    gate: Gate, redis: Client
+) -> None:
+    allow(GOVERNOR, P33, BTCUSDT="0.25")
+    snapshot(redis, "1")
+    plan = on_stream(redis)
+    for wanted in (wish(), wish(P33, quantity="0.25")):
+        assert isinstance(signed(redis, plan, wanted), Signed)
+    spent = outcome_of(gate, plan)
+    assert isinstance(spent, SpentPair), spent
+    assert (spent.governor.issuer, spent.safe_quantity) == ("operator:nina@main", Decimal("0.25"))
+
+
+def test_an_operators_denial_ends_the_wait_as_a_denial_of_the_gate(gate: Gate, redis: Client) -> None:
+    plan = on_stream(redis)
+    assert isinstance(signed(redis, plan, wish(verdict=False)), Signed)
+    outcome = outcome_of(gate, plan)
+    assert isinstance(outcome, Blocked)
+    assert (outcome.reason, outcome.gate_reason) == ("governor_denied", "operator_denied")

@@ -24,6 +24,11 @@ class Command(ActCommand):
         parser.add_argument("plan_id")
         parser.add_argument("--gate", required=True, choices=story.GATES)
         parser.add_argument("--quantity", default="", help="for p33: how much may be closed")
+        parser.add_argument(
+            "--through-hold",
+            action="store_true",
+            help="name the hold that freezes the symbol now, to pass it",
+        )
         parser.add_argument("--deny", action="store_true", help="sign a denial: it ends the plan's wait")
         parser.add_argument("--dry-run", action="store_true", help="show what would be signed")
         self.add_act_arguments(parser)
@@ -33,7 +38,11 @@ class Command(ActCommand):
         if options["quantity"] and (quantity is None or quantity <= 0):
             self.leave(Exit.USAGE, "--quantity is a plain number above zero")
         wish = Wish(
-            gate=options["gate"], verdict=not options["deny"], quantity=quantity, **self.who_and_why(options)
+            gate=options["gate"],
+            verdict=not options["deny"],
+            quantity=quantity,
+            through_hold=options["through_hold"],
+            **self.who_and_why(options),
         )
         try:
             self._act(options, wish)

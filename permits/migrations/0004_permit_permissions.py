@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('permits', '0002_policy_usage_approval'),
+        ('permits', '0003_state_permissions'),
     ]
 
     operations = [
