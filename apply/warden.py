@@ -11,6 +11,7 @@ from django.db import close_old_connections
 from apply.exits.demo import DemoFeed
 from apply.janitor import Janitor
 from apply.resolver import Resolver
+from permits import sweep
 from permits.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
@@ -27,6 +28,7 @@ def duties_of(client: Client) -> list[Callable[[], None]]:
         Janitor(client=client).tick,
         Resolver(reader=connect.reader(), client=client).tick,
         EndOfHalt(client=client).tick,
+        sweep.PermitSweep().tick,
     ]
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
