@@ -13,6 +13,7 @@ import re
 import secrets
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import django
 import environ
@@ -101,6 +102,7 @@ EMBEDDED_SOCKET = _embedded_socket(VAR_DIR)
 _socket_url = f"unix://{EMBEDDED_SOCKET}"
 _redis_schemes = ("redis", "rediss", "unix")
 REDIS_URL = _env.url("REDIS_URL", default=f"{_socket_url}?db=0", schemes=_redis_schemes)
+REDIS_USERS_DIR = _env.text("REDIS_USERS_DIR")
 QUEUE_URL = _env.url("QUEUE_URL", default=f"{_socket_url}?db=1", schemes=_redis_schemes)
 CACHE_URL = _env.url("CACHE_URL", default=f"{_socket_url}?db=2", schemes=_redis_schemes)
 DATABASE_URL = _env.url(
@@ -137,6 +139,8 @@ if APPLY_PERMIT_WAIT_MS >= PERMIT_TTL_SEC * 1000:
     _env.refuse("APPLY_PERMIT_WAIT_MS", "must be shorter than PERMIT_TTL_SEC")
 if APPLY_PERMIT_STEP_MS >= APPLY_PERMIT_WAIT_MS:
     _env.refuse("APPLY_PERMIT_STEP_MS", "must be shorter than APPLY_PERMIT_WAIT_MS")
+if REDIS_USERS_DIR and ("@" in urlsplit(REDIS_URL).netloc or "password=" in urlsplit(REDIS_URL).query):
+    _env.refuse("REDIS_URL", "must carry no login where REDIS_USERS_DIR gives each role its own")
 if APPLY_MODE == "live" and PERMIT_SIGNATURES != "required":
     _env.refuse("PERMIT_SIGNATURES", "must be `required` in live")
 if APPLY_MODE == "live" and LIVE_CONFIRM != ACCOUNT:
