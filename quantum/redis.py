@@ -23,6 +23,8 @@ Client: TypeAlias = Any
 RedisError = redis.RedisError
 
 COMMAND_TIMEOUT_S = 1.0
+CONNECTIONS_MAX = 1024
+"""A waiting thread holds one. With redis-py's own 100, the 101st wait got an error, paused, and tried again."""
 Value = bytes | str | int
 
 WEB = "web"
@@ -69,6 +71,7 @@ def _client(*, socket_timeout_s: float, user: str = "") -> Client:
         protocol=2,
         decode_responses=False,  # a stranger's bytes may be anything; decoding is the parser's job
         health_check_interval=0,
+        max_connections=CONNECTIONS_MAX,
     )
 
 
