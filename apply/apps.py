@@ -25,6 +25,9 @@ class ApplyConfig(AppConfig):
 
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
+        from apply.approved import Approved
+        from permits import approvals
 
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
+        approvals.register(Approved())
