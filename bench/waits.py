@@ -20,7 +20,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from multiprocessing.connection import Connection
@@ -34,7 +34,7 @@ FASTER = 20
 P50_MS = {1: 1.5, 32: 1.5, 256: 5.0}
 ROUNDS = {1: 60, 32: 8, 256: 4}
 WINDOW_S = {1: 0.2, 32: 0.6, 256: 0.6}
-WAITING_S = 0.3
+WAITING_S = {1: 0.05, 32: 0.1, 256: 0.3}
 """From `everybody is told` to `everybody waits`."""
 NARROW = 100
 BLOCK_S = 1.2
@@ -62,17 +62,21 @@ class Found:
 
 
 def rows(folder: Path, *, designs: tuple[str, ...]) -> list[Row]:
-    """In a process whose settings are this place's. The poll baseline comes first: the others are judged by it."""
-    with on_server() as client:
-        found = {}
-        for design in designs:
-            with _worker(design, folder) as worker:
-                for waits in P50_MS:
-                    say(f"bench: {design}, {waits} waits at once")
-                    found[design, waits] = _measure(client, worker, design=design, waits=waits)
-        return [
-            _row(design, waits, one, found.get(("poll", waits))) for (design, waits), one in found.items()
-        ]
+    """In a process whose settings are this place's. Round by round in turn, so that whatever else the machine
+    does at some moment meets all of them."""
+    found = {(design, waits): Found() for waits in P50_MS for design in designs}
+    with on_server() as client, ExitStack() as workers:
+        told = {design: workers.enter_context(_worker(design, folder)) for design in designs}
+        for waits in P50_MS:
+            say(f"bench: {waits} waits at once: {', '.join(designs)}")
+            for design in designs:
+                _round(
+                    client, told[design], Found(), design=design, waits=waits
+                )  # warm: connections, threads
+            for _ in range(ROUNDS[waits]):
+                for design in designs:
+                    _round(client, told[design], found[design, waits], design=design, waits=waits)
+    return [_row(design, waits, one, found.get(("poll", waits))) for (design, waits), one in found.items()]
 
 
 def _row(design: str, waits: int, found: Found, baseline: Found | None) -> Row:
@@ -130,36 +134,25 @@ class Stamping:
         return self._client.eval(*words)
 
 
-def _measure(client: Any, worker: Connection, *, design: str, waits: int) -> Found:
+def _round(client: Any, worker: Connection, found: Found, *, design: str, waits: int) -> None:
     from bench import hub
-    from permits import desk, payloads
+    from permits import desk
 
-    product = desk._ISSUE
+    product, before = desk._ISSUE, _usage(client)
     if design == "hub":
         desk._ISSUE = hub.publishing(product)
-    hand = Stamping(client)
-    governor, p33 = (_desk(gate, hand) for gate in (payloads.GOVERNOR, payloads.P33))
-    found = Found()
     try:
-        _round(governor, p33, hand, worker, waits=waits, window_s=WINDOW_S[waits])  # warm: connections
-        before = _usage(client)
-        for _ in range(ROUNDS[waits]):
-            written, answers, cpu_s = _round(
-                governor, p33, hand, worker, waits=waits, window_s=WINDOW_S[waits]
-            )
-            found.worker_cpu_s += cpu_s
-            for plan_id, (returned_ns, blocked) in answers.items():
-                if blocked:
-                    found.blocked.append(blocked)
-                else:
-                    found.took_ms.append((returned_ns - written[plan_id]) / 1e6)
-        after = _usage(client)
+        written, answers, cpu_s = _written_and_returned(Stamping(client), worker, waits=waits)
     finally:
         desk._ISSUE = product
-    _count(found, before, after, issued=2 * waits * ROUNDS[waits])
-    if found.blocked:
-        say(f"bench: {design}, {waits} waits: {len(found.blocked)} got no pair: {sorted(set(found.blocked))}")
-    return found
+    found.worker_cpu_s += cpu_s
+    for plan_id, (returned_ns, blocked) in answers.items():
+        if blocked:
+            found.blocked.append(blocked)
+            say(f"bench: {design}, {waits} waits: no pair: {blocked}")
+        else:
+            found.took_ms.append((returned_ns - written[plan_id]) / 1e6)
+    _count(found, before, _usage(client), issued=2 * waits)
 
 
 def _desk(gate: str, hand: Stamping) -> Any:
@@ -171,17 +164,20 @@ def _desk(gate: str, hand: Stamping) -> Any:
     return Desk(gate=gate, signer=Signer(name=gate, directory=settings.PERMIT_KEYS_DIR), client=hand)
 
 
-def _round(
-    governor: Any, p33: Any, hand: Stamping, worker: Connection, *, waits: int, window_s: float
+def _written_and_returned(
+    hand: Stamping, worker: Connection, *, waits: int
 ) -> tuple[dict[str, int], dict[str, tuple[int, str]], float]:
+    from permits import payloads
+
+    governor, p33 = (_desk(gate, hand) for gate in (payloads.GOVERNOR, payloads.P33))
     plans = [make_plan() for _ in range(waits)]
     for plan in plans:
         governor.issue(plan, grant())
     worker.send(plans)
     worker.recv()
-    time.sleep(WAITING_S)
+    time.sleep(WAITING_S[waits])
     began, written = time.monotonic(), {}
-    moments = sorted(random.uniform(0, window_s) for _ in plans)
+    moments = sorted(random.uniform(0, WINDOW_S[waits]) for _ in plans)
     for plan, moment in zip(plans, moments, strict=True):
         time.sleep(max(0.0, began + moment - time.monotonic()))
         p33.issue(plan, grant())
@@ -234,8 +230,8 @@ def _count(found: Found, before: Any, after: Any, *, issued: int) -> None:
     for name in ("blpop", "evalsha", "psubscribe"):
         calls = after[0].get(name, 0) - before[0].get(name, 0) - (issued if name == "evalsha" else 0)
         if calls:
-            found.commands[name] = calls
-    found.server_cpu_s = after[1] - before[1]
+            found.commands[name] = found.commands.get(name, 0) + calls
+    found.server_cpu_s += after[1] - before[1]
 
 
 # ---- the process that waits
