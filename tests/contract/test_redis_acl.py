@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
+from apply import pages
 from quantum import embedded, redis_users
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.keys import Keys
@@ -374,6 +375,9 @@ def test_a_whole_exit_runs_under_it(
         row = house.exit()
         assert (row.state, row.error) == ("filled", "")
         assert {client["user"] for client in acl_server.admin.client_list()} >= set(names)
+        assert pages.home()["running"] is not None
+        with pytest.raises(SystemExit):  # whatever it finds, it may look
+            call_command("doctor")
         refused = [entry for entry in acl_server.admin.acl_log() if entry["reason"] != "auth"]
         assert not [entry for entry in refused if "setinfo" not in entry["object"]], refused
         qcluster.terminate()
