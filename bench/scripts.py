@@ -120,7 +120,7 @@ def _spend(client: Any, plan: Any, pair: tuple[bytes, ...]) -> None:
 
     late_ms = int(time.time() * 1000) + 600_000
     Spending(commands=client, blocking=client).consume(
-        plan, token="t" * 32, pair=(pair[0], pair[1]), state=STATE, not_after_ms=late_ms
+        plan, token="t" * 32, pair=(pair[0], pair[1]), state=STATE, hold=b"", not_after_ms=late_ms
     )
 
 

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from permits.models import Approval, ApprovalVote
-from quantum import audit, clock
+from quantum import amounts, audit, clock
 from quantum.fault import fault_point
 from quantum.plan import ExitPlan
 
@@ -61,32 +61,49 @@ def register(publisher: Publisher) -> None:
 # ---- the Governor's side
 
 
-def ask(*, plan: ExitPlan, rule: str, compared: Mapping[str, Decimal | str]) -> Approval:
+def question(*, plan: ExitPlan, rule: str, compared: Mapping[str, Decimal | str]) -> Approval:
+    """The unsaved row: the Governor makes it on the path, its recorder parks it beside the denial's row."""
+    now = clock.now()
+    return Approval(
+        asked_plan_id=plan.plan_id,
+        symbol=plan.symbol,
+        fields=plan.fields(),
+        rule=rule[:60],
+        compared={
+            name: amounts.plain(value) if isinstance(value, Decimal) else value
+            for name, value in compared.items()
+        },
+        asked_at=now,
+        expires_at=now + dt.timedelta(seconds=LIFE_S),
+    )
+
+
+def park(asked: Approval) -> Approval:
     """Once per plan, whoever asks how often: an entry that is delivered again finds its question standing.
 
     A brain that repeats itself asks one question, not one every few seconds: while the same step of the
     symbol waits, that one is answered, and a yes is one exit.
     """
-    now = clock.now()
     with transaction.atomic():
-        same = Approval.objects.filter(symbol=plan.symbol, state=State.WAITING, expires_at__gt=now)
-        standing = same.filter(fields__action=plan.action.value).first()
-        if standing is not None:
-            return standing
-        approval, made = Approval.objects.get_or_create(
-            asked_plan_id=plan.plan_id,
-            defaults={
-                "symbol": plan.symbol,
-                "fields": plan.fields(),
-                "rule": rule[:60],
-                "compared": {name: str(value) for name, value in compared.items()},
-                "asked_at": now,
-                "expires_at": now + dt.timedelta(seconds=LIFE_S),
-            },
-        )
-        if made:
-            _tell(approval, kind="approval_asked", actor=ACTOR, reason=rule)
-    return approval
+        known = Approval.objects.filter(asked_plan_id=asked.asked_plan_id).first() or _same_step(asked)
+        if known is not None:
+            return known
+        try:
+            with transaction.atomic():  # two Governors at once: one insert takes, the other reads what stands
+                asked.save(force_insert=True)
+        except IntegrityError:
+            return Approval.objects.get(asked_plan_id=asked.asked_plan_id)
+        _tell(asked, kind="approval_asked", actor=ACTOR, reason=asked.rule)
+    return asked
+
+
+def _same_step(asked: Approval) -> Approval | None:
+    waiting = Approval.objects.filter(symbol=asked.symbol, state=State.WAITING, expires_at__gt=asked.asked_at)
+    return waiting.filter(fields__action=asked.fields["action"]).first()
+
+
+def ask(*, plan: ExitPlan, rule: str, compared: Mapping[str, Decimal | str]) -> Approval:
+    return park(question(plan=plan, rule=rule, compared=compared))
 
 
 def is_approved(*, plan: ExitPlan) -> bool:

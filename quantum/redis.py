@@ -23,8 +23,9 @@ Client: TypeAlias = Any
 RedisError = redis.RedisError
 
 COMMAND_TIMEOUT_S = 1.0
-CONNECTIONS_MAX = 1024
-"""A waiting thread holds one. With redis-py's own 100, the 101st wait got an error, paused, and tried again."""
+CONNECTIONS_MAX = 512
+"""Of one client. Every waiter of apply needs one while it blocks (lanes.WAITERS_MAX is 256): with
+redis-py's default of 100 the 101st wait found the pool empty and blocked as if Redis were gone."""
 Value = bytes | str | int
 
 WEB = "web"
@@ -66,12 +67,13 @@ def _client(*, socket_timeout_s: float, user: str = "") -> Client:
         **_login(user or _Process.user),
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=COMMAND_TIMEOUT_S,
+        max_connections=CONNECTIONS_MAX,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
         protocol=2,
         decode_responses=False,  # a stranger's bytes may be anything; decoding is the parser's job
         health_check_interval=0,
-        max_connections=CONNECTIONS_MAX,
+        driver_info=None,  # two commands less for each connection, and a role's user may not send them
     )
 
 

@@ -23,7 +23,9 @@ PLAN_ID = "[0-9a-f]" * 16
 ANY = "*"
 
 _ALL = "ping select info time get mget exists ttl pttl"
-_ROLE = f"{_ALL} set getex del expire pexpire eval evalsha @hash rpush xadd xinfo|groups xlen xpending"
+_ROLE = (
+    f"{_ALL} set getex del expire pexpire eval evalsha multi exec @hash rpush xadd xinfo|groups xlen xpending"
+)
 _CONSUMER = f"{_ROLE} blpop xreadgroup xack xautoclaim xgroup|create"
 _COMMANDS = {
     "governor": _CONSUMER,

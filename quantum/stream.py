@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from django.conf import settings
-from django.db import close_old_connections
-from redis.exceptions import ResponseError
+from django.db import InterfaceError, OperationalError, close_old_connections
+from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from quantum import clock, metrics
 from quantum.log import log, safe
@@ -23,6 +25,12 @@ DELIVERIES_MAX = 5
 RECLAIM_IDLE_MS = 15_000
 RECLAIM_EVERY_S = 5.0
 SAMPLE_CHARACTERS = 300
+OUTAGES = (
+    *(OperationalError, InterfaceError, RedisConnectionError, RedisTimeoutError),
+    *(OutOfMemoryError, ReadOnlyError, ClusterDownError),
+)
+SERVER_IS_ILL = ("NOREPLICAS", "MISCONF", "BUSY ", "UNBLOCKED")
+"""The first word of what has no class of its own in redis-py: the server can do nothing now."""
 RETRY_PAUSE_S = 0.2
 
 _DEAD_LETTER = Script(Path(__file__).parent / "lua" / "dead_letter-2.lua")
@@ -76,6 +84,7 @@ class Consumer:
         self._idle = idle
         self._holds = holds
         self._claim_from = "0-0"
+        self._taken_over: set[str] = set()
         self._block_ms, self._batch, self._reclaim_idle_ms = block_ms, batch, reclaim_idle_ms
         self._reader = blocking_client(block_s=block_ms / 1000)
         self._commands = command_client()
@@ -100,6 +109,7 @@ class Consumer:
         """For entries taken over by others. A lost acknowledgement means redelivery, which is harmless."""
         try:
             self._commands.xack(self.stream, self.group, *entry_ids)
+            self._taken_over.difference_update(entry_ids)
         except RedisError as error:
             log.warning(
                 "acknowledgement lost", stream=self.stream, entries=len(entry_ids), error=type(error).__name__
@@ -149,6 +159,8 @@ class Consumer:
         for entry in self._entries(claimed):
             if self._holds(entry.entry_id):
                 continue
+            if entry.entry_id in self._taken_over:
+                self._forgive(entry)  # it did not fail here: whoever took it over could not end it yet
             deliveries = self._deliveries(entry.entry_id)
             if deliveries > DELIVERIES_MAX:
                 self._park(entry, f"delivered {deliveries} times and never handled", deliveries=deliveries)
@@ -172,9 +184,11 @@ class Consumer:
             return
         close_old_connections()
         try:
+            self._taken_over.add(entry.entry_id)  # before: it may be ended elsewhere when handle returns
             if self._handle(entry):
                 self.ack(entry.entry_id)
         except Poison as poison:
+            self._taken_over.discard(entry.entry_id)
             self._park(entry, str(poison), deliveries=1)
         except Exception as error:  # noqa: BLE001  the one broad except: nothing may end the loop (I14)
             close_old_connections()
@@ -182,6 +196,22 @@ class Consumer:
             log.failure(
                 "entry failed, will be delivered again", error, group=self.group, entry=entry.entry_id
             )
+            self._taken_over.discard(entry.entry_id)
+            if _is_outage(error):
+                self._forgive(entry)
+
+    def _forgive(self, entry: Entry) -> None:
+        """This delivery does not count: a database that is down for two minutes made poison of good plans.
+
+        Kept where the count is kept, so that it outlives this process. An entry that kills its process
+        never comes here, and one that is refused for what it contains is not an outage.
+        """
+        try:
+            self._commands.xclaim(
+                self.stream, self.group, self.name, 0, [entry.entry_id], retrycount=0, justid=True
+            )
+        except RedisError as error:
+            log.warning("delivery not forgiven", entry=entry.entry_id, error=type(error).__name__)
 
     def _park(self, entry: Entry, error: str, *, deliveries: int) -> None:
         dead = settings.KEYS.dead_letters(self.stream)
@@ -215,6 +245,13 @@ class Consumer:
             return
         log.warning("stream refused", stream=self.stream, error=safe(str(error))[:SAMPLE_CHARACTERS])
         clock.sleep_s(RETRY_PAUSE_S)
+
+
+def _is_outage(error: Exception) -> bool:
+    """The database or the server cannot be used now; any other entry would have failed in the same way."""
+    return isinstance(error, OUTAGES) or (
+        isinstance(error, ResponseError) and str(error).startswith(SERVER_IS_ILL)
+    )
 
 
 def group_lag(client: Client, *, stream: str, group: str) -> int | None:

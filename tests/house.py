@@ -78,11 +78,7 @@ class House:
 
     def start(self, *names: str) -> House:
         """Without names all four; returns when they are ready to work."""
-        for name in names or ("p33", "governor", "apply", "warden"):
-            terms = Terms(name)
-            thread = threading.Thread(target=self._run, args=(terms,), name=f"role-{name}", daemon=True)
-            self._running[name] = (terms, thread)
-            thread.start()
+        self.begin(*names)
         if "apply" in self._running:
             wait_for(
                 lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
@@ -90,6 +86,18 @@ class House:
         if "p33" in self._running:
             wait_for(self._adopted, what="the positions to be adopted")
         return self
+
+    def begin(self, *names: str) -> None:
+        """Start and wait for nothing: what they need may not be there yet."""
+        for name in names or ("p33", "governor", "apply", "warden"):
+            terms = Terms(name)
+            thread = threading.Thread(target=self._run, args=(terms,), name=f"role-{name}", daemon=True)
+            self._running[name] = (terms, thread)
+            thread.start()
+
+    @property
+    def all_alive(self) -> bool:
+        return all(thread.is_alive() for _, thread in self._running.values())
 
     @staticmethod
     def _adopted() -> bool:
@@ -121,7 +129,8 @@ class House:
             marker.unlink()
         process = subprocess.Popen(
             [sys.executable, str(settings.BASE_DIR / "manage.py"), *command],
-            env=os.environ | {"DATABASE_URL": _database_url(), "QUANTUM_FAULT": fault},
+            env=os.environ
+            | {"DATABASE_URL": _database_url(), "REDIS_URL": settings.REDIS_URL, "QUANTUM_FAULT": fault},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -144,6 +153,10 @@ class House:
         return process
 
     # ---- plans
+
+    @classmethod
+    def next_number(cls) -> int:
+        return next(cls._numbers)
 
     @staticmethod
     def make(symbol: str = "BTCUSDT", action: Action = Action.PARTIAL_25, **more: Any) -> ExitPlan:

@@ -270,15 +270,26 @@ def test_without_redis_the_yes_stands_and_the_janitor_publishes_it(redis: Client
 
 
 @pytest.mark.slow
-def test_an_approved_plan_travels_the_whole_way(house: House) -> None:
+def test_an_exit_that_needs_a_person_is_asked_for_approved_and_filled(house: House) -> None:
     house.start()
-    approval = says(asked(House.make()), "ann").approval
+    words = ("approval_symbols=BTCUSDT", "--reason", "a person looks first")
+    call_command("policy_set", *words)
+    denied = wait_for(lambda: _denied(house), what="the new policy to hold")
+    waiting = approvals.waiting()[0]
+    assert Plan.objects.get(plan_id=waiting.asked_plan_id).gate_reason == denied.gate_reason
+    Approval.objects.update(asked_at=clock.now() - dt.timedelta(minutes=1))
+    approval = says(waiting, "ann").approval
     wait_for(
         lambda: Plan.objects.get(plan_id=approval.plan_id).state == "filled",
         what="the approved plan to be filled",
     )
-    [order] = house.orders()
+    [order] = [row for row in house.orders() if approval.plan_id in row["client_id"]]
     assert order["client_id"] == f"q-{approval.plan_id}-25"
+
+
+def _denied(house: House) -> Plan | None:
+    row = house.exit()
+    return row if row.gate_reason == "awaiting_approval" and approvals.waiting() else None
 
 
 # ---- the command

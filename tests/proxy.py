@@ -1,0 +1,109 @@
+"""A line to the server that may lose an answer after the server has acted."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK = 65_536
+CONNECTIONS_MAX = 400
+
+
+@dataclass
+class Loss:
+    """The next `times` requests that contain all needles are carried over; their answers are lost with the line."""
+
+    needles: tuple[bytes, ...]
+    times: int
+    lost: int = 0
+
+    def takes(self, request: bytes) -> bool:
+        if self.lost >= self.times or not all(needle in request for needle in self.needles):
+            return False
+        self.lost += 1
+        return True
+
+
+class Proxy:
+    """Unix socket to unix socket; one thread a connection, and all of them end with `close`."""
+
+    def __init__(self, *, listen: Path, server: Path) -> None:
+        self.socket = listen
+        self._server = server
+        self._loss = Loss((), 0)
+        self._lines: set[socket.socket] = set()
+        self._closed = False
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.bind(str(listen))
+        self._door.listen(CONNECTIONS_MAX)
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}?db=0"
+
+    def lose_answers(self, *needles: bytes | str, times: int = 1) -> Loss:
+        as_bytes = tuple(n.encode() if isinstance(n, str) else n for n in needles)
+        self._loss = Loss(as_bytes, times)
+        return self._loss
+
+    def cut(self) -> int:
+        """Every line at once; how many there were."""
+        lines = list(self._lines)
+        for line in lines:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+        return len(lines)
+
+    def close(self) -> None:
+        self._closed = True
+        with suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)
+        self._door.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                line, _ = self._door.accept()
+            except OSError:
+                return
+            if len(self._lines) >= CONNECTIONS_MAX:
+                line.close()
+                continue
+            threading.Thread(target=self._carry, args=(line,), daemon=True).start()
+
+    def _carry(self, line: socket.socket) -> None:
+        self._lines.add(line)
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(self._server))
+            self._until_an_end(line, server)
+        except OSError:
+            pass  # nobody behind the proxy, or somebody hung up: the line ends, as it would without us
+        finally:
+            self._lines.discard(line)
+            line.close()
+            server.close()
+
+    def _until_an_end(self, line: socket.socket, server: socket.socket) -> None:
+        request, losing = b"", False
+        while not self._closed:
+            readable, _, _ = select.select([line, server], [], [], 1)
+            if line in readable:
+                sent = line.recv(CHUNK)
+                if not sent:
+                    return
+                request += sent
+                losing = losing or self._loss.takes(request)
+                server.sendall(sent)
+            if server in readable:
+                answer = server.recv(CHUNK)
+                if not answer or losing:
+                    return  # the server has acted, and nobody hears of it
+                request = b""
+                line.sendall(answer)
