@@ -57,9 +57,11 @@ class ApplyConfig(AppConfig):
 
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
-        from permits import reservations
+        from apply.approved import Approved
+        from permits import approvals, reservations
 
         reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
+        approvals.register(Approved())
         gauges.register("exits", _gauges)

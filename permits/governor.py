@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,7 +10,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, models
 from prometheus_client import Counter
 
-from permits import inputs, payloads, policy, trading
+from permits import approvals, inputs, payloads, policy, trading
 from permits.books import Books
 from permits.desk import Desk, Finding
 from permits.gatekeeper import Gatekeeper
@@ -34,7 +33,6 @@ BLOCKED = Counter("quantum_govern_block_total", "Plans the Governor denied", ["s
 STATE_AGE_S = 1.0
 BOOKS_AGE_S = 1.0
 WARM_AGE_S = 0.5
-APPROVAL_LIFE = dt.timedelta(minutes=15)
 
 
 class Governor:
@@ -136,23 +134,15 @@ class Governor:
 def _is_approved(plan: ExitPlan) -> bool:
     """People said yes to exactly this plan: the one that was made of what they were asked."""
     try:
-        return Approval.objects.filter(
-            plan_id=plan.plan_id, plan_digest=plan.digest, state=Approval.State.APPROVED
-        ).exists()
+        return approvals.is_approved(plan=plan)
     except DatabaseError:
         close_old_connections()
         return False
 
 
 def _parked(plan: ExitPlan, verdict: Verdict) -> Approval:
-    return Approval(
-        asked_plan_id=plan.plan_id,
-        symbol=plan.symbol,
-        fields=plan.fields(),
-        rule=str(verdict.rule.get("rule", f"exits above {verdict.rule.get('limit')} USD"))[:60],
-        compared=_texts(verdict),
-        expires_at=clock.now() + APPROVAL_LIFE,
-    )
+    rule = str(verdict.rule.get("rule", f"exits above {verdict.rule.get('limit')} USD"))
+    return approvals.question(plan=plan, rule=rule, compared=verdict.rule)
 
 
 def _shadow(plan: ExitPlan, rules: Policy, facts: Facts, verdict: Verdict) -> list[models.Model]:

@@ -9,8 +9,8 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import connection, models, transaction
 
-from permits import payloads
-from permits.models import Permit
+from permits import approvals, payloads
+from permits.models import Approval, Permit
 from quantum import audit, clock
 from quantum.models import AuditEvent
 
@@ -62,6 +62,9 @@ def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) ->
         Permit.objects.bulk_create(rows, ignore_conflicts=True)
         AuditEvent.objects.bulk_create(events)
         for row in beside:
+            if isinstance(row, Approval):
+                approvals.park(row)
+                continue
             type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
 
 
