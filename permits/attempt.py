@@ -163,6 +163,10 @@ class Attempt:
             judged[gate] = permit
         if seen.reason == "unverified" and len(judged) == 2:
             return judged[payloads.GOVERNOR], judged[payloads.P33]
+        if seen.reason == "unverified":  # a key stands there and holds nothing
+            governor_is_empty = payloads.GOVERNOR not in judged
+            empty = GateReason.MALFORMED_GOVERNOR if governor_is_empty else GateReason.MALFORMED_P33
+            return self._blocked(empty, seen)
         if GateReason(seen.reason) in WORTH_WAITING_FOR:
             return None
         return self._blocked(GateReason(seen.reason), seen)
