@@ -18,7 +18,6 @@ from hypothesis import HealthCheck
 from hypothesis import settings as HypothesisSettings  # noqa: N812
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from permits import trading
 from permits.attempt import Attempt
@@ -32,6 +31,7 @@ from quantum.plan import Action, ExitPlan
 from quantum.plan import make as make_plan
 from quantum.redis import Client
 from quantum.signing import Signer, Verifier
+from tests.permits.gate_line import Line, dumped, restore
 from tests.permits.gate_model import Database, Laid, Memory, attempt_says, script_says
 from tests.permits_by_hand import GOVERNOR, P33, permit
 
@@ -51,38 +51,6 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "old": ("expired_permit", {"age_s": 61, "life_s": 3600}),
 }
 MEANWHILE = ("halt", "hold", "revoke", "spend", "loss", "older", "lapse")
-
-
-class Line:
-    """The server as one attempt sees it."""
-
-    def __init__(self, server: Client, *, meanwhile: Callable[[], None] | None, loses: bool) -> None:
-        self._server = server
-        self._meanwhile = meanwhile
-        self._loses = loses
-        self.judge: Callable[[list[Any], list[Any]], None] = lambda _args, _answer: None
-        self.expect: Callable[[list[Any]], None] = lambda _args: None
-
-    def evalsha(self, *args: Any) -> Any:
-        return self._run(self._server.evalsha, args)
-
-    def eval(self, *args: Any) -> Any:
-        return self._run(self._server.eval, args)
-
-    def _run(self, run: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        argv = list(args[2 + int(args[1]) :])
-        if not argv[1]:
-            return run(*args)  # a look
-        if self._meanwhile is not None:
-            meanwhile, self._meanwhile = self._meanwhile, None
-            meanwhile()
-        self.expect(argv)
-        answer = run(*args)
-        self.judge(argv, answer)
-        if self._loses:
-            self._loses = False
-            raise RedisConnectionError("the answer was lost")
-        return answer
 
 
 def _lays(kind: str) -> Callable[[GateMachine, int, str, bool], object]:
@@ -207,13 +175,13 @@ class GateMachine(RuleBasedStateMachine):
         self._forgot(Memory())
 
     def keep(self) -> None:
-        self.kept = self.memory.copied(), _dump(self.server)
+        self.kept = self.memory.copied(), dumped(self.server)
 
     def restart_older(self) -> None:
         """The end of the append-only file is lost: spent permits come back, receipts go."""
         if self.kept is not None:
-            memory, dumped = self.kept
-            _restore(self.server, dumped)
+            memory, older = self.kept
+            restore(self.server, older)
             self._forgot(memory.copied())
 
     def _forgot(self, memory: Memory) -> None:
@@ -381,17 +349,6 @@ def _key(plan: ExitPlan, gate: str) -> str:
 
 def _signer(gate: str) -> Signer:
     return Signer(name=gate, directory=settings.PERMIT_KEYS_DIR)
-
-
-def _dump(server: Client) -> dict[bytes, tuple[bytes, int]]:
-    found = {key: (server.dump(key), max(server.pttl(key), 0)) for key in server.keys("*")}
-    return {key: (raw, ttl) for key, (raw, ttl) in found.items() if raw is not None}
-
-
-def _restore(server: Client, dumped: dict[bytes, tuple[bytes, int]]) -> None:
-    server.flushall()
-    for key, (raw, ttl) in dumped.items():
-        server.restore(key, ttl, raw)
 
 
 def machine_on(server: Client) -> type[GateMachine]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -17,13 +18,16 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from apply import publish
+from apply.lanes import WAITERS_MAX
 from permits.desk import Desk, Finding, Issued
+from permits.gate import Gate
+from permits.outcome import Blocked
 from quantum.keys import APPLY_GROUP
 from quantum.plan import ExitPlan
 from quantum.redis import Client
 from quantum.signing import Signer
 from tests.house import House, wait_for
-from tests.permits.conftest import ACTIVE
+from tests.permits.conftest import ACTIVE, outcome_of
 from tests.permits.gate_worker import TOLD
 from tests.permits_by_hand import GOVERNOR, P33
 
@@ -112,6 +116,20 @@ def test_500_pairs_at_random_times_and_100_plans_that_lack_one_in_two_workers(
         if len(kind) < 2
     }
     check_late_permits_stay(redis, settings, desks, [plan for plan in plans if plan.plan_id in blocked])
+
+
+def test_as_many_waits_as_apply_may_have_each_see_the_server(
+    gate: Gate, redis: Client, settings: Settings
+) -> None:
+    """None of them is told that Redis is gone because the others hold all connections."""
+    settings.APPLY_PERMIT_WAIT_MS = 1500
+    with ThreadPoolExecutor(WAITERS_MAX) as waiters:
+        ended = list(
+            waiters.map(lambda plan: outcome_of(gate, plan), [House.make() for _ in range(WAITERS_MAX)])
+        )
+    assert Counter(outcome.reason for outcome in ended if isinstance(outcome, Blocked)) == {
+        "missing_both": WAITERS_MAX
+    }
 
 
 def both_read(redis: Client, settings: Settings) -> bool:
