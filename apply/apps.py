@@ -1,6 +1,15 @@
-from django.apps import AppConfig
+from __future__ import annotations
 
-from quantum import roles
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from django.apps import AppConfig
+from prometheus_client import Metric
+
+from quantum import gauges, roles
+
+if TYPE_CHECKING:
+    from permits.reservations import InFlight
 
 
 def _apply(watch: roles.Watch) -> None:
@@ -19,12 +28,38 @@ def _warden(watch: roles.Watch) -> None:
     warden.run(watch)
 
 
+def _in_flight() -> Iterable[InFlight]:
+    from apply.models import Order, Plan
+    from apply.settle import IN_FLIGHT
+    from permits.reservations import InFlight
+
+    ids = Plan.objects.filter(result_id="", state__in=IN_FLIGHT).values_list("plan_id", flat=True)
+    columns = ("plan_id", "symbol", "quantity", "governor_permit")
+    return [InFlight(*row) for row in Order.objects.filter(plan_id__in=list(ids)).values_list(*columns)]
+
+
+def _ended(plan_ids: Collection[str]) -> Collection[str]:
+    from apply.models import PENDING_STATES, Plan
+
+    known = Plan.objects.filter(plan_id__in=plan_ids)
+    return set(known.exclude(state__in=PENDING_STATES).values_list("plan_id", flat=True))
+
+
+def _gauges() -> Iterable[Metric]:
+    from apply import blocked
+
+    return blocked.read()
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
+        from permits import reservations
 
+        reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
+        gauges.register("exits", _gauges)

@@ -14,6 +14,7 @@ from apply.lanes import After, Lanes
 from apply.models import PENDING_STATES, Order, Plan
 from apply.publish import Standing
 from permits import outcome as outcomes
+from permits import policies
 from permits.gate import Gate
 from permits.outcome import Blocked, SpentPair
 from quantum import audit, clock, metrics
@@ -295,7 +296,7 @@ def _refusal(plan: ExitPlan) -> tuple[Plan.State, str] | None:
         return State.SKIPPED, ApplyReason.ACTION_UNSUPPORTED.value
     if plan.decision is not Decision.EXECUTE or plan.step is None:
         return State.SKIPPED, ApplyReason.DECISION_SKIP.value
-    if plan.symbol not in settings.APPLY_ALLOWLIST:
+    if not policies.allows(plan.symbol):
         return State.BLOCKED, ApplyReason.SYMBOL_NOT_ALLOWED.value
     now_s = clock.now_s()
     if plan.is_from_the_future(now_s=now_s):

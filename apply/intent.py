@@ -46,8 +46,8 @@ def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> O
 
 _INTEND = "UPDATE apply_plan SET state = %s, wait_ms = %s, stream_id = %s WHERE plan_id = %s AND state = %s"
 _GUARDS = """
-SELECT (SELECT state FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
-       (SELECT count(*) FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL),
+SELECT (SELECT state || ' ' || scope FROM permits_tradingstate ORDER BY version DESC LIMIT 1),
+       (SELECT id FROM permits_hold WHERE symbol = %s AND lifted_at IS NULL),
        (SELECT amount FROM positions_balance WHERE account = %s AND symbol = %s),
        (SELECT exit_ms FROM positions_balance WHERE account = %s AND symbol = %s)
 """
@@ -63,21 +63,29 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
             raise _NotIntended(ApplyReason.DUPLICATE.value)
         book = (settings.ACCOUNT, plan.symbol)
         cursor.execute(_GUARDS, (plan.symbol, *book, *book))
-        state, holds, amount, exit_ms = cursor.fetchone()
-    if state != TradingState.State.ACTIVE:
+        standing, hold_id, amount, exit_ms = cursor.fetchone()
+    if not _is_let_pass(pair, standing or ""):
         raise _NotIntended(GateReason.HALTED.value)
-    if holds:
+    if hold_id is not None and hold_id != pair.hold_id:
         raise _NotIntended(GateReason.HOLD.value)
     if _has_changed(pair, size, percent=plan.step.percent, amount=amount, exit_ms=exit_ms):
         raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
     rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
     rows.insert(order)
-    rows.insert(_event(order))
+    rows.insert(_event(order, pair, standing=standing))
     # Last: a slow database must not turn a stale consume into an order.
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
         raise _NotIntended(ApplyReason.SPENT_UNSENT.value)
     return order
+
+
+def _is_let_pass(pair: SpentPair, standing: str) -> bool:
+    """The rule of the consume again, on the row itself: a halt of automatic plans spares an operator's."""
+    state, _, scope = standing.partition(" ")
+    if state == TradingState.State.ACTIVE:
+        return True
+    return scope == TradingState.Scope.AUTOMATIC and pair.by_operator
 
 
 def _has_changed(
@@ -108,7 +116,12 @@ def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Ord
     )
 
 
-def _event(order: Order) -> AuditEvent:
+def _event(order: Order, pair: SpentPair, *, standing: str) -> AuditEvent:
+    passed = (
+        {"operator": _operators_names(pair), "state": standing, "hold_id": pair.hold_id}
+        if pair.by_operator
+        else {}
+    )
     return audit.event(
         kind="order_intended",
         actor=ACTOR,
@@ -118,5 +131,12 @@ def _event(order: Order) -> AuditEvent:
             "client_order_id": order.client_order_id,
             "quantity": amounts.plain(order.quantity),
             "side": order.side,
+            **passed,
         },
+    )
+
+
+def _operators_names(pair: SpentPair) -> str:
+    return " ".join(
+        sorted({permit.issuer or "" for permit in (pair.governor, pair.p33) if permit.by_operator})
     )

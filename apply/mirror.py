@@ -8,13 +8,16 @@ from collections.abc import Callable
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from permits import trading
+from permits import holds, operator_rules, trading
+from permits.mandate import OperatorRule
 from permits.trading import Projection
 from quantum import clock
 from quantum.log import log
 from quantum.redis import RedisError, command_client
 
 EVERY_S = 2.0
+UNREADABLE_EVERY = 15
+ACTOR = "apply"
 
 
 class StateMirror(threading.Thread):
@@ -25,21 +28,37 @@ class StateMirror(threading.Thread):
         self._stopping = stopping
         self._client = command_client()
         self._known = Projection(raw=b"", version=0, active=False)
+        self._rounds = 0
 
     def state(self, *, fresh: bool) -> Projection:
         """The copy; or, when told, the database itself, for a waiter that met other bytes."""
         if fresh:
             self._known = trading.current()
-            if threading.current_thread() is not self:
-                connection.close()  # a waiter keeps no database connection
+            self._let_go()
         return self._known
 
+    def hold(self, *, hold_id: int, symbol: str) -> bytes:
+        """For a waiter whose operator's permit names a hold."""
+        raw = holds.allowed(hold_id=hold_id, symbol=symbol)
+        self._let_go()
+        return raw
+
+    def operator_rule(self) -> OperatorRule | None:
+        """For a waiter that met an operator's permit."""
+        rule = operator_rules.current()
+        self._let_go()
+        return rule
+
     def arm(self) -> None:
-        """Holds first, then the state: after a wipe nothing may pass that should be frozen."""
+        """Two commands a round while all is well: the lease renewed, the holds compared."""
         self._known = trading.current()
-        if not trading.renew(self._client, self._known):
-            trading.project_holds(self._client)
-            trading.project(self._client, self._known)
+        if trading.renew(self._client, self._known):
+            holds.project(self._client)
+        else:
+            self._known = trading.arm(self._client, actor=ACTOR)
+        if self._rounds % UNREADABLE_EVERY == 0:
+            holds.drop_unreadable(self._client)
+        self._rounds += 1
 
     def run(self) -> None:
         while not self._stopping():
@@ -50,3 +69,7 @@ class StateMirror(threading.Thread):
                 close_old_connections()
             clock.sleep_s(EVERY_S)
         connection.close()
+
+    def _let_go(self) -> None:
+        if threading.current_thread() is not self:
+            connection.close()  # a waiter keeps no database connection

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from apply.models import Order
+from permits import policies
 from permits.outcome import SpentPair
 from quantum.exchange import connect
 from quantum.exchange.sending import Sender
@@ -16,6 +17,9 @@ from quantum.exchange.types import OrderRequest, SendOutcome, Side
 
 if TYPE_CHECKING:
     from quantum.exchange.binance import BinanceReader
+
+ALLOWLIST_AGE_S = 10.0
+"""Read for this plan when its entry came, at most a wait and an intent ago; here no database is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def _assert_bounds(pair: SpentPair, order: Order) -> None:
         settings.APPLY_MODE != "dry_run"  # it promises to send nothing
         and order.plan_id == pair.plan.plan_id
         and order.symbol == pair.plan.symbol
-        and order.symbol in settings.APPLY_ALLOWLIST
+        and policies.allows(order.symbol, age_s=ALLOWLIST_AGE_S)
         and order.side == closing
         and Decimal(0) < order.quantity <= min(pair.safe_quantity, abs(position))
     )

@@ -10,6 +10,7 @@ from django.conf import settings
 from prometheus_client import Counter, Gauge
 
 from apply.models import Order, Plan
+from permits.payloads import GOVERNOR
 from positions import ledger
 from quantum import amounts, clock, metrics
 from quantum.fault import fault_point
@@ -25,7 +26,7 @@ LAST_SUCCESS = Gauge(
     "quantum_apply_last_success_epoch", "When an exit last filled", multiprocess_mode="mostrecent"
 )
 
-_FINISH = Script(Path(__file__).parent / "lua" / "finish-4.lua")
+_FINISH = Script(Path(__file__).parent / "lua" / "finish-5.lua")
 
 
 def finish(client: Client, plan_id: str, *, token: str = "") -> str:
@@ -34,10 +35,17 @@ def finish(client: Client, plan_id: str, *, token: str = "") -> str:
     order = Order.objects.filter(plan_id=plan_id).first()
     fields = result_fields(plan, order)
     keys, executed = settings.KEYS, fields["executed"] == "True"
+    said = [part for pair in fields.items() for part in pair]
     stream_id: bytes = _FINISH(
         client,
-        keys=(keys.result_published(plan_id), keys.result_stream, keys.slot(plan.symbol), keys.feed_wake),
-        args=(token, int(executed), RESULT_ONCE_S, *[part for pair in fields.items() for part in pair]),
+        keys=(
+            keys.result_published(plan_id),
+            keys.result_stream,
+            keys.slot(plan.symbol),
+            keys.feed_wake,
+            keys.reserved(GOVERNOR),
+        ),
+        args=(token, int(executed), RESULT_ONCE_S, plan_id, *said),
     )
     fault_point("result_published")
     if Plan.objects.filter(plan_id=plan_id, result_id="").update(result_id=stream_id.decode()):

@@ -9,6 +9,7 @@ from apply.executor import Executor
 from apply.mirror import StateMirror
 from permits import trading
 from permits.gate import SLOW_STEP_MS, Gate
+from permits.operator_rules import Operators
 from quantum import clock, keys
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import SymbolRules
@@ -36,6 +37,8 @@ def run(watch: Watch) -> None:
         blocking=blocking_client(block_s=step_s),
         verifier=Verifier(directory=settings.PERMIT_KEYS_DIR),
         state=mirror.state,
+        hold=mirror.hold,
+        operators=Operators(client=client, read=mirror.operator_rule),
     )
     executor = Executor(gate=gate, desk=desk, rules=rules, client=client, stopping=lambda: watch.stopping)
     consumer = Consumer(

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apply import transitions
 from apply.models import Order, Plan
-from permits import payloads, records
+from permits import payloads, records, usage
 from permits.models import Permit
 from positions import ledger
 from positions.ledger import SeenTrade
@@ -72,6 +72,7 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
         ledger.store(seen)
         ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id)
         _record_permits(order)
+        _charge(order, proof)
         _release(order)
         Order.objects.filter(plan_id=order.plan_id).update(
             order_id=state.order_id,
@@ -98,6 +99,8 @@ def refuse(order: Order, refused: Refused, *, to: Plan.State, error: str, actor:
         if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=to, actor=actor, error=error):
             return False
         _record_permits(order)
+        if to != State.ALREADY_DONE:  # flat is what the plan wanted: no failure
+            usage.failed(plan_id=order.plan_id, symbol=order.symbol)
         _release(order)
         Order.objects.filter(plan_id=order.plan_id).update(
             status="REFUSED",
@@ -121,6 +124,7 @@ def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
         ):
             return False
         _record_permits(order)
+        usage.failed(plan_id=order.plan_id, symbol=order.symbol)
         _release(order)
         Order.objects.filter(plan_id=order.plan_id).update(
             status="NOT_FOUND",
@@ -146,6 +150,16 @@ def unknown(order: Order, *, text: str, actor: str) -> bool:
             error=ApplyReason.UNKNOWN_OUTCOME.value, error_text=text[:200], sent_at=order.sent_at
         )
     return moved
+
+
+def _charge(order: Order, proof: Proof) -> None:
+    """The Governor's limits are charged with what was traded, never with what was permitted."""
+    quantity = sum((trade.quantity for trade in proof.trades), Decimal(0))
+    if not quantity:
+        usage.failed(plan_id=order.plan_id, symbol=order.symbol)
+        return
+    notional = sum((trade.quantity * trade.price for trade in proof.trades), Decimal(0))
+    usage.executed(plan_id=order.plan_id, symbol=order.symbol, quantity=quantity, notional=notional)
 
 
 def _release(order: Order) -> None:

@@ -1,4 +1,4 @@
-"""The role warden: resolver's questions, janitor, and in the demo the exit feed. It has no key that trades."""
+"""The role warden: resolver's questions, janitor, the end of halts, in the demo the exit feed. No key that trades."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db import close_old_connections
 from apply.exits.demo import DemoFeed
 from apply.janitor import Janitor
 from apply.resolver import Resolver
+from permits.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
 from quantum.exchange.reading import ReadFailed
@@ -21,7 +22,11 @@ TURN_S = 1.0
 
 def run(watch: Watch) -> None:
     client = command_client()
-    duties = [Janitor(client=client).tick, Resolver(reader=connect.reader(), client=client).tick]
+    duties = [
+        Janitor(client=client).tick,
+        Resolver(reader=connect.reader(), client=client).tick,
+        EndOfHalt(client=client).tick,
+    ]
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
     while watch.keep():

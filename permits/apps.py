@@ -3,7 +3,7 @@ from collections.abc import Iterable
 from django.apps import AppConfig
 from prometheus_client import Metric
 
-from quantum import gauges, roles
+from quantum import doctor, gauges, roles
 
 
 def _governor(watch: roles.Watch) -> None:
@@ -20,6 +20,12 @@ def _gauges() -> Iterable[Metric]:
     return permit_gauges.read()
 
 
+def _policy_check() -> Iterable[doctor.Finding]:
+    from permits import policy_check
+
+    return policy_check.examine()
+
+
 class PermitsConfig(AppConfig):
     name = "permits"
     default_auto_field = "django.db.models.BigAutoField"
@@ -27,3 +33,4 @@ class PermitsConfig(AppConfig):
     def ready(self) -> None:
         roles.register(roles.Role(name="governor", metrics_index=1, run=_governor))
         gauges.register("permits", _gauges)
+        doctor.register("policy", _policy_check, doctor.Needs.DATABASE)

@@ -29,6 +29,15 @@ class StateSource(Protocol):
     def __call__(self, *, fresh: bool) -> Projection: ...
 
 
+class HoldSource(Protocol):
+    """The bytes of that symbol's open hold, if it is the one of that id; empty otherwise. From the database."""
+
+    def __call__(self, *, hold_id: int, symbol: str) -> bytes: ...
+
+
+Judged = dict[str, payloads.Permit | GateReason]
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """One answer of the script, taken apart."""
@@ -45,11 +54,15 @@ class Refusal:
 class Attempt:
     """One wait for one plan, with its own token."""
 
-    def __init__(self, plan: ExitPlan, *, spending: Spending, judge: Judge, state: StateSource) -> None:
+    def __init__(
+        self, plan: ExitPlan, *, spending: Spending, judge: Judge, state: StateSource, hold: HoldSource
+    ) -> None:
         self._plan = plan
         self._spending = spending
         self._judge_against = judge
         self._state_of = state
+        self._hold_of = hold
+        self._hold_allowed = (0, b"")
         self._token = secrets.token_hex(16)
         self._started_ms = clock.monotonic_ms()
         self._deadline_ms = self._started_ms + settings.APPLY_PERMIT_WAIT_MS
@@ -74,7 +87,7 @@ class Attempt:
             return self._unreachable(error)
 
     def _look(self) -> SpentPair | Blocked | None:
-        seen = self._ask(pair=(b"", b""), not_after_ms=0)
+        seen = self._ask(pair=(b"", b""), hold=self._hold_allowed[1], not_after_ms=0)
         if isinstance(seen, SpentPair):
             return seen
         self._last = seen
@@ -99,6 +112,8 @@ class Attempt:
         p33 = self._judge(hint.p33, payloads.P33)
         if isinstance(governor, GateReason) or isinstance(p33, GateReason):
             return None
+        if governor.by_operator or p33.by_operator:
+            return None  # the look asks the policy first
         for gate in (payloads.GOVERNOR, payloads.P33):
             self._found.setdefault(gate, self._waited_ms())
         spent = self._spend(hint.now_ms, governor, p33)
@@ -108,16 +123,25 @@ class Attempt:
         # Before the first call that may spend: what froze between its answer and us must count as time.
         if self._spend_boot_s is None:
             self._spend_boot_s = clock.boot_s()
+        # The look was allowed past a hold for the permits it saw then; these may be others by now.
+        hold_id, hold = self._hold_allowed
         spent = self._ask(
-            pair=(governor.raw, p33.raw), not_after_ms=self._not_after_ms(now_ms, governor, p33)
+            pair=(governor.raw, p33.raw),
+            hold=hold if payloads.named_hold(governor, p33) == hold_id else b"",
+            not_after_ms=self._not_after_ms(now_ms, governor, p33),
         )
         if isinstance(spent, Refusal):
             self._spend_boot_s = None  # nothing was spent
         return spent
 
-    def _ask(self, *, pair: tuple[bytes, bytes], not_after_ms: int) -> SpentPair | Refusal:
+    def _ask(self, *, pair: tuple[bytes, bytes], hold: bytes, not_after_ms: int) -> SpentPair | Refusal:
         answer = self._spending.consume(
-            self._plan, token=self._token, pair=pair, state=self._state.raw, not_after_ms=not_after_ms
+            self._plan,
+            token=self._token,
+            pair=pair,
+            state=self._state.raw,
+            hold=hold,
+            not_after_ms=not_after_ms,
         )
         spent, *rest = answer
         if spent == 1:
@@ -149,27 +173,49 @@ class Attempt:
         """Judge whatever bytes are there: a lone denial ends the wait. None: not enough is there yet."""
         if seen.reason == "state_differs":
             return self._state_differs(seen)
-        if not self._state.active:
+        judged = self._judged_of(seen)
+        if not self._state.lets_pass(by_operator=_by_operator(judged)):
             # The bytes there are those we know, and they forbid: equality alone must never pass a HALTED.
             return self._blocked(GateReason.HALTED, seen)
-        judged = {}
-        for gate, raw in ((payloads.GOVERNOR, seen.governor), (payloads.P33, seen.p33)):
-            if not raw:
-                continue
-            self._found.setdefault(gate, self._waited_ms())
-            permit = self._judge(raw, gate)
+        for gate, permit in judged.items():
             if isinstance(permit, GateReason):
+                raw = seen.governor if gate == payloads.GOVERNOR else seen.p33
                 return self._blocked(permit, seen, gate_reason=said(raw, gate))
-            judged[gate] = permit
-        if seen.reason == "unverified" and len(judged) == 2:
-            return judged[payloads.GOVERNOR], judged[payloads.P33]
-        if seen.reason == "unverified":  # a key stands there and holds nothing
-            governor_is_empty = payloads.GOVERNOR not in judged
-            empty = GateReason.MALFORMED_GOVERNOR if governor_is_empty else GateReason.MALFORMED_P33
-            return self._blocked(empty, seen)
+        if seen.reason == "hold":
+            return self._held(seen, judged)
+        if seen.reason == "unverified":
+            return self._pair(seen, judged)
         if GateReason(seen.reason) in WORTH_WAITING_FOR:
             return None
         return self._blocked(GateReason(seen.reason), seen)
+
+    def _judged_of(self, seen: Refusal) -> Judged:
+        judged: Judged = {}
+        for gate, raw in ((payloads.GOVERNOR, seen.governor), (payloads.P33, seen.p33)):
+            if raw:
+                self._found.setdefault(gate, self._waited_ms())
+                judged[gate] = self._judge(raw, gate)
+        return judged
+
+    def _pair(self, seen: Refusal, judged: Judged) -> tuple[payloads.Permit, payloads.Permit] | Blocked:
+        """Both are there and good one by one; an operator's is also held against what the policy gives him."""
+        governor, p33 = judged.get(payloads.GOVERNOR), judged.get(payloads.P33)
+        if not isinstance(governor, payloads.Permit) or not isinstance(p33, payloads.Permit):
+            malformed_p33 = isinstance(governor, payloads.Permit)  # a key that holds the empty text
+            reason = GateReason.MALFORMED_P33 if malformed_p33 else GateReason.MALFORMED_GOVERNOR
+            return self._blocked(reason, seen)
+        refused = self._judge_against.policy_refuses(self._plan, governor, p33)
+        return self._blocked(refused, seen) if refused else (governor, p33)
+
+    def _held(self, seen: Refusal, judged: Judged) -> Blocked | None:
+        """Frozen. An operator's permit passes the one hold it names, by the bytes the database has for it."""
+        named = payloads.named_hold(*(each for each in judged.values() if isinstance(each, payloads.Permit)))
+        already, raw = self._hold_allowed
+        if named is not None and not already:
+            raw = self._hold_of(hold_id=named, symbol=self._plan.symbol)
+            self._hold_allowed = (named, raw)
+            self._look_at_once = bool(raw)
+        return None if self._look_at_once else self._blocked(GateReason.HOLD, seen)
 
     def _judge(self, raw: bytes, gate: str) -> payloads.Permit | GateReason:
         """The same bytes are judged once; what a receipt gives back is other bytes until proved the same."""
@@ -180,13 +226,14 @@ class Attempt:
 
     def _state_differs(self, seen: Refusal) -> Blocked | None:
         """HALTED there is halted. Otherwise our copy may be old: read the database once more."""
-        if trading.is_halted(seen.state):
+        by_operator = _by_operator(self._judged_of(seen))
+        if trading.is_halted(seen.state) and not by_operator:
             return self._blocked(GateReason.HALTED, seen)
         if self._state_was_read_again:
             return self._blocked(GateReason.NOT_ARMED, seen)
         self._state_was_read_again = True
         self._state = self._state_of(fresh=True)
-        if not self._state.active:
+        if not self._state.lets_pass(by_operator=by_operator):
             return self._blocked(GateReason.HALTED, seen)
         self._look_at_once = True
         return None
@@ -202,6 +249,8 @@ class Attempt:
             return None
         if seen.reason == "state_differs":  # read anew just now, and no time left to look again
             return self._blocked(GateReason.NOT_ARMED, seen)
+        if seen.reason == "hold":  # the same
+            return self._blocked(GateReason.HOLD, seen)
         reason = GateReason(seen.reason)
         return Blocked(reason, seen.gov_ttl, seen.p33_ttl, wait_ms=self._waited_ms(), timed_out=True)
 
@@ -231,3 +280,8 @@ class Attempt:
 
     def _waited_ms(self) -> int:
         return int(clock.monotonic_ms() - self._started_ms)
+
+
+def _by_operator(judged: Judged) -> bool:
+    """By the operator's verified signature, never by what a plan says of its source."""
+    return any(isinstance(permit, payloads.Permit) and permit.by_operator for permit in judged.values())

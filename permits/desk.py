@@ -7,16 +7,19 @@ from decimal import Decimal
 from pathlib import Path
 
 from django.conf import settings
+from django.db import models
 
 from permits import payloads
+from permits.reserved import Reservation
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
 from quantum.signing import Signer
 
 PAIR_LIFE_MS = 300_000
+USAGE_CHANGED = "usage_changed"
 
-_ISSUE = Script(Path(__file__).parent / "lua" / "issue-4.lua")
+_ISSUE = Script(Path(__file__).parent / "lua" / "issue-5.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,18 @@ class Finding:
     ledger_amt: Decimal = Decimal(0)
     observed_at: Decimal | None = None
     context: dict[str, Decimal | str] | None = None
+    notional: Decimal = Decimal(0)
+    usage_version: str | None = None
+    """A grant that names it reserves its size, if no other reservation came since that version."""
+    beside: tuple[models.Model, ...] = ()
+    """Rows that are written with the permit's."""
+
+
+def _reserved(plan: ExitPlan, finding: Finding, created_at: Decimal, expires_at: Decimal) -> str:
+    if not finding.verdict or finding.usage_version is None:
+        return ""
+    life_ms = (int(created_at * 1000), int(expires_at * 1000))
+    return Reservation(plan.plan_id, plan.symbol, finding.quantity, finding.notional, *life_ms).text()
 
 
 class Desk:
@@ -63,7 +78,13 @@ class Desk:
         own = keys.governor_permit(plan_id) if self.gate == payloads.GOVERNOR else keys.p33_permit(plan_id)
         status, detail = _ISSUE(
             self._client,
-            keys=(own, keys.pair(plan_id), keys.receipt(plan_id), keys.wake(plan_id)),
+            keys=(
+                own,
+                keys.pair(plan_id),
+                keys.receipt(plan_id),
+                keys.wake(plan_id),
+                keys.reserved(self.gate),
+            ),
             args=(
                 self.gate,
                 plan.digest,
@@ -71,6 +92,9 @@ class Desk:
                 int(expires_at * 1000),
                 int(not finding.verdict),
                 PAIR_LIFE_MS,
+                _reserved(plan, finding, created_at, expires_at),
+                plan_id,
+                finding.usage_version or "",
             ),
         )
         if status == 0:
@@ -93,6 +117,7 @@ class Desk:
             created_at=created_at,
             expires_at=expires_at,
             quantity=finding.quantity,
+            notional=finding.notional,
             exchange_amt=finding.exchange_amt,
             ledger_amt=finding.ledger_amt,
             observed_at=finding.observed_at,

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from permits.attempt import Attempt, StateSource
+from permits import holds
+from permits.attempt import Attempt, HoldSource, StateSource
 from permits.judge import Judge
+from permits.operator_rules import Operators
 from permits.outcome import Blocked, SpentPair
 from permits.spending import Spending
 from quantum.log import log
@@ -26,16 +28,28 @@ SLOW_STEP_MS = 400
 class Gate:
     """One per process: threads share it."""
 
-    def __init__(self, *, commands: Client, blocking: Client, verifier: Verifier, state: StateSource) -> None:
+    def __init__(
+        self,
+        *,
+        commands: Client,
+        blocking: Client,
+        verifier: Verifier,
+        state: StateSource,
+        hold: HoldSource = holds.allowed,
+        operators: Operators | None = None,
+    ) -> None:
         self._spending = Spending(commands=commands, blocking=blocking)
-        self._judge = Judge(verifier)
+        self._judge = Judge(verifier, operators=operators or Operators(client=commands))
         self._state = state
+        self._hold = hold
         required = settings.PERMIT_SIGNATURES == "required"
         self._step_ms = SLOW_STEP_MS if required else settings.APPLY_PERMIT_STEP_MS
 
     def wait_and_consume(self, plan: ExitPlan, *, stopping: Callable[[], bool]) -> SpentPair | Blocked | None:
         """None: told to stop while waiting; permits and entry are left as they are for the next process."""
-        attempt = Attempt(plan, spending=self._spending, judge=self._judge, state=self._state)
+        attempt = Attempt(
+            plan, spending=self._spending, judge=self._judge, state=self._state, hold=self._hold
+        )
         log.info(
             "[PERMIT_WAIT] Polling for permits",
             plan=plan.plan_id,

@@ -11,22 +11,25 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, models
 
 from permits import payloads, records
-from permits.desk import Desk, Finding, Issued
+from permits.desk import USAGE_CHANGED, Desk, Finding, Issued, NotIssued
 from permits.models import Permit
 from quantum import clock
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import Decision, ExitPlan, MalformedPlan, parse
+from quantum.reasons import GovernorReason
 from quantum.stream import Entry
 
 RECORD_DELAY_S = 0.025
 BATCH_MAX = 500
 DATABASE_PAUSE_S = 0.5
+DECISIONS_MAX = 10
 
 Decide = Callable[[ExitPlan], Finding]
 Announce = Callable[[ExitPlan, Finding], None]
@@ -37,9 +40,18 @@ class RecorderEnded(Exception):
 
 
 class Gatekeeper:
-    def __init__(self, *, desk: Desk, decide: Decide, announce: Announce) -> None:
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        decide: Decide,
+        announce: Announce,
+        decide_anew: Callable[[], None] = lambda: None,
+    ) -> None:
+        """decide_anew is told before a plan is decided again because the usage changed meanwhile."""
         self._desk = desk
         self._decide = decide
+        self._decide_anew = decide_anew
         self._announce = announce
         self._recorder: Recorder | None = None
 
@@ -60,9 +72,7 @@ class Gatekeeper:
             return True  # apply parks it: one poison entry is one dead letter, not three
         if plan.step is None or plan.decision is not Decision.EXECUTE:
             return True  # closes nothing: apply skips it with its reason, and no permit may lie about for it
-        finding = self._decide(plan)
-        fault_point(f"{self._desk.gate}_decided")
-        issued = self._desk.issue(plan, finding)
+        finding, issued = self._answer(plan)
         fault_point(f"{self._desk.gate}_issued")
         if not isinstance(issued, Issued):
             log.info("permit not issued", gate=self._desk.gate, plan=plan.plan_id, reason=issued.reason)
@@ -72,9 +82,28 @@ class Gatekeeper:
         if self._recorder is None:
             raise RuntimeError("start_recording comes before the first entry")
         self._recorder.put(
-            Written(raw=issued.raw, gate=self._desk.gate, plan_id=plan.plan_id, entry_id=entry.entry_id)
+            Written(
+                raw=issued.raw,
+                gate=self._desk.gate,
+                plan_id=plan.plan_id,
+                entry_id=entry.entry_id,
+                beside=finding.beside,
+            )
         )
         return False
+
+    def _answer(self, plan: ExitPlan) -> tuple[Finding, Issued | NotIssued]:
+        """Decided again while others reserve at the same time: each round one of them gets through."""
+        for _ in range(DECISIONS_MAX):
+            finding = self._decide(plan)
+            fault_point(f"{self._desk.gate}_decided")
+            issued = self._desk.issue(plan, finding)
+            if issued != NotIssued(USAGE_CHANGED):
+                return finding, issued
+            self._decide_anew()
+        context: dict[str, Decimal | str] = {"missing": "a usage that stands still"}
+        finding = Finding(verdict=False, reason=GovernorReason.INPUTS_UNAVAILABLE.value, context=context)
+        return finding, self._desk.issue(plan, finding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +115,7 @@ class Written:
     gate: str
     plan_id: str
     entry_id: str
+    beside: tuple[models.Model, ...] = ()
 
     def row(self) -> Permit | None:
         """None: bytes of a stranger stood under our key and are no permit; there is nothing to record."""
@@ -134,7 +164,7 @@ class Recorder(threading.Thread):
         close_old_connections()
         rows = [row for row in (written.row() for written in batch) if row is not None]
         try:
-            records.record_issued(rows)
+            records.record_issued(rows, beside=[row for written in batch for row in written.beside])
         except DatabaseError as error:
             # Not acknowledged: the entries come again after the reclaim time.
             log.warning("permit rows not written", rows=len(rows), error=type(error).__name__)

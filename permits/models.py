@@ -71,6 +71,7 @@ class TradingState(models.Model):
 
     class Meta:
         ordering = ["-version"]
+        permissions = [("halt", "Can halt trading"), ("resume", "Can leave a halt")]
 
     def __str__(self) -> str:
         return f"{self.state} v{self.version}"
@@ -94,6 +95,7 @@ class Hold(models.Model):
                 fields=["symbol"], condition=models.Q(lifted_at=None), name="one_open_hold_per_symbol"
             )
         ]
+        permissions = [("place", "Can freeze a symbol"), ("lift", "Can lift a hold")]
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.reason}"

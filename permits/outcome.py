@@ -31,6 +31,15 @@ class SpentPair:
             raise ValueError("a spent pair always has a safe quantity")
         return self.p33.quantity
 
+    @property
+    def by_operator(self) -> bool:
+        """One verified operator's permit is enough: it is the signature that says a person is at the wheel."""
+        return self.governor.by_operator or self.p33.by_operator
+
+    @property
+    def hold_id(self) -> int | None:
+        return payloads.named_hold(self.governor, self.p33)
+
 
 @dataclass(frozen=True, slots=True)
 class Blocked:

@@ -14,6 +14,8 @@ DEPTH_MAX = 5
 VERSION = 1
 
 GOVERNOR, P33 = "governor", "p33"
+OPERATOR = "operator"
+"""Not a gate: a third issuer, who may sign for a gate's place where the policy says so."""
 SIGNED_FIELDS = (
     "v",
     "plan_id",
@@ -49,10 +51,13 @@ class Answer:
     created_at: Decimal
     expires_at: Decimal
     quantity: Decimal = Decimal(0)
+    notional: Decimal = Decimal(0)
     exchange_amt: Decimal = Decimal(0)
     ledger_amt: Decimal = Decimal(0)
     observed_at: Decimal | None = None
     context: dict[str, Decimal | str] | None = None
+    hold_id: int | None = None
+    """Of an operator's grant: the one hold it may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,23 @@ class Permit:
     expires_at: Decimal | None
     consumed: bool
     quantity: Decimal | None
+    notional: Decimal | None
     exchange_amt: Decimal | None
     raw: bytes
+    hold_id: int | None = None
+    by_operator: bool = False
+    """Never read from the bytes: the judge sets it, once the operator's signature has been verified."""
+
+
+def named_hold(*permits: Permit) -> int | None:
+    """The hold that an operator's permits name. Two that name different ones name none."""
+    named = {permit.hold_id for permit in permits if permit.by_operator and permit.hold_id is not None}
+    return named.pop() if len(named) == 1 else None
+
+
+def claims_operator(permit: Permit) -> bool:
+    """`operator`, `operator@account`, `operator:nina`. A claim: only the operator's key makes it true."""
+    return permit.issuer is not None and permit.issuer.partition("@")[0].partition(":")[0] == OPERATOR
 
 
 def body(answer: Answer) -> bytes:
@@ -85,7 +105,7 @@ def body(answer: Answer) -> bytes:
             "symbol": answer.symbol,
             "decision": "EXECUTE" if answer.verdict else "BLOCKED",
             "computed_qty": answer.quantity,
-            "computed_notional": Decimal(0),
+            "computed_notional": answer.notional,
             "consumed": False,
         }
     else:
@@ -100,6 +120,8 @@ def body(answer: Answer) -> bytes:
             members["observed_at"] = answer.observed_at
     if answer.context:
         members["context"] = answer.context
+    if answer.hold_id is not None:
+        members["hold_id"] = answer.hold_id
     members |= {
         "reason": answer.reason,
         "digest": answer.digest,
@@ -144,8 +166,10 @@ def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
         expires_at=_amount(members, "expires_at"),
         consumed="consumed" in members and _boolean(members, "consumed"),
         quantity=_amount(members, "computed_qty" if gate == GOVERNOR else "safe_close_qty"),
+        notional=_amount(members, "computed_notional") if gate == GOVERNOR else None,
         exchange_amt=_amount(members, "exchange_position_amt", signed=True) if gate == P33 else None,
         raw=raw,
+        hold_id=_row_id(members, "hold_id"),
     )
     if gate == P33 and verdict:
         _check_safe_quantity(permit)
@@ -218,6 +242,15 @@ def _text(members: dict[str, Any], name: str) -> str | None:
     if not isinstance(value, str) or len(value) > 400 or not texts.storable(value):
         raise Malformed(f"{name} is not a text of sane length")
     return value
+
+
+def _row_id(members: dict[str, Any], name: str) -> int | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if not isinstance(value, Decimal) or value != value.to_integral_value() or not 0 < value < 2**63:
+        raise Malformed(f"{name} is not the number of a row")
+    return int(value)
 
 
 def _amount(members: dict[str, Any], name: str, *, signed: bool = False) -> Decimal | None:

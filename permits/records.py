@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 
 from permits import payloads
 from permits.models import Permit
@@ -44,7 +45,7 @@ def _moment(seconds: Decimal) -> dt.datetime:
     return clock.from_ms(int(min(seconds, LATEST_S) * 1000))
 
 
-def record_issued(rows: list[Permit]) -> None:
+def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) -> None:
     """Rows and their audit events in one transaction. A row that the spend already wrote is left as it is."""
     events = [
         audit.event(
@@ -60,6 +61,8 @@ def record_issued(rows: list[Permit]) -> None:
     with transaction.atomic():
         Permit.objects.bulk_create(rows, ignore_conflicts=True)
         AuditEvent.objects.bulk_create(events)
+        for row in beside:
+            type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
 
 
 def record_spent(rows: list[Permit]) -> None:

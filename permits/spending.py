@@ -43,7 +43,14 @@ class Spending:
         return _hint(woken[1]) if woken else None
 
     def consume(
-        self, plan: ExitPlan, *, token: str, pair: tuple[bytes, bytes], state: bytes, not_after_ms: int
+        self,
+        plan: ExitPlan,
+        *,
+        token: str,
+        pair: tuple[bytes, bytes],
+        state: bytes,
+        hold: bytes,
+        not_after_ms: int,
     ) -> Any:
         keys = settings.KEYS
         expiry_ms = int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)
@@ -58,7 +65,7 @@ class Spending:
                 keys.slot(plan.symbol),
                 keys.wake(plan.plan_id),
             ),
-            args=(token, *pair, state, b"", expiry_ms, not_after_ms, SLOT_MS, RECEIPT_MS),
+            args=(token, *pair, state, hold, expiry_ms, not_after_ms, SLOT_MS, RECEIPT_MS),
         )
 
 

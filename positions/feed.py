@@ -27,7 +27,7 @@ from quantum.redis import RedisError, blocking_client, command_client
 RULES_LIFE_S = 3600.0
 REFRESH_GAP_S = 0.25
 UNREADABLE_PAUSE_S = 1.0
-SNAPSHOT_EVERY_S = 8.0
+SNAPSHOT_MARGIN_S = 1.0
 QUIET_MS = 250
 CLIENT_IDS_MAX = 10_000
 
@@ -112,10 +112,10 @@ class Feed(threading.Thread):
         read = self._read
         if read is None:
             return
+        self._project(read)  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
         for symbol in self._differing(read):
             self._catch_up(symbol)
-        self._project(read)
 
     def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
         self._read, self._read_boot_s = read, asked_boot_s
@@ -222,15 +222,20 @@ class Feed(threading.Thread):
     # ---- readers in Redis
 
     def _project(self, read: PositionsRead) -> None:
-        """At once where the amount changed; otherwise often enough for an age check, and no oftener."""
+        """At once where the amount changed; otherwise before the next beat would come too late for the
+        Governor's age check, and no oftener. After a wipe of Redis all of them."""
+        if self._projected and not self._commands.exists(settings.KEYS.snapshot(next(iter(self._projected)))):
+            self._projected.clear()
         pipeline = self._commands.pipeline(transaction=False)
         now_s = clock.boot_s()
+        seen_s = clock.now_s() - (now_s - self._read_boot_s)
+        old_s = float(settings.P33_STALE_THRESHOLD_SEC) - SNAPSHOT_MARGIN_S - self._beat_s
         for symbol in set(settings.APPLY_ALLOWLIST) | set(read.positions):
             amount, told_s = self._projected.get(symbol, (None, 0.0))
-            if amount == read.amount(symbol) and now_s - told_s < SNAPSHOT_EVERY_S:
+            if amount == read.amount(symbol) and now_s - told_s < old_s:
                 continue
             self._projected[symbol] = read.amount(symbol), now_s
-            fields = _snapshot(read.positions.get(symbol), read)
+            fields = {**_snapshot(read.positions.get(symbol), read), "seen_epoch": f"{seen_s:.3f}"}
             pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
         pipeline.execute()
 

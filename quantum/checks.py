@@ -50,26 +50,3 @@ def a_secret_key_that_lasts(**_: object) -> list[CheckMessage]:
             id="quantum.W001",
         )
     ]
-
-
-@register()
-def limits_that_are_not_enforced_yet(**_: object) -> list[CheckMessage]:
-    """A limit that is set and silently ignored would be worse than none."""
-    given = [
-        name
-        for name in (
-            "GOV_MAX_EXEC_PER_5MIN",
-            "GOV_MAX_EXEC_PER_HOUR",
-            "GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD",
-            "GOV_MAX_REDUCE_QTY_PER_DAY",
-        )
-        if settings.ENVIRONMENT.given(name)
-    ]
-    return [
-        Caution(
-            f"{name} is set, but this version does not enforce it yet",
-            hint="do not rely on it; the Governor's limits come with a later version",
-            id="quantum.W002",
-        )
-        for name in given
-    ]

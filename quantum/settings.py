@@ -87,13 +87,20 @@ LEDGER_SOURCES = _env.words(
 )
 
 # ---- governor: seed of the first policy version
-GOV_MAX_EXEC_PER_5MIN = _env.integer("GOV_MAX_EXEC_PER_5MIN", default=10, least=1, most=1_000_000)
-GOV_MAX_EXEC_PER_HOUR = _env.integer("GOV_MAX_EXEC_PER_HOUR", default=60, least=1, most=1_000_000)
+GOV_MAX_EXEC_PER_5MIN = _env.integer(
+    "GOV_MAX_EXEC_PER_5MIN", default=_profile.permits_per_5min, least=1, most=1_000_000
+)
+GOV_MAX_EXEC_PER_HOUR = _env.integer(
+    "GOV_MAX_EXEC_PER_HOUR", default=_profile.permits_per_hour, least=1, most=1_000_000
+)
 GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD = _env.number(
-    "GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD", default="50000", least="1", most="1000000000000"
+    "GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD",
+    default=_profile.notional_per_day_usd,
+    least="1",
+    most="1000000000000",
 )
 GOV_MAX_REDUCE_QTY_PER_DAY = _env.optional_number(
-    "GOV_MAX_REDUCE_QTY_PER_DAY", least="0", most="1000000000000"
+    "GOV_MAX_REDUCE_QTY_PER_DAY", least="0.000001", most="1000000000000"
 )
 
 # ---- places
@@ -135,6 +142,8 @@ ALLOWED_HOSTS = list(
 
 if APPLY_PERMIT_WAIT_MS >= PERMIT_TTL_SEC * 1000:
     _env.refuse("APPLY_PERMIT_WAIT_MS", "must be shorter than PERMIT_TTL_SEC")
+if GOV_MAX_EXEC_PER_HOUR < GOV_MAX_EXEC_PER_5MIN:
+    _env.refuse("GOV_MAX_EXEC_PER_HOUR", "must not be below GOV_MAX_EXEC_PER_5MIN, which it makes useless")
 if APPLY_PERMIT_STEP_MS >= APPLY_PERMIT_WAIT_MS:
     _env.refuse("APPLY_PERMIT_STEP_MS", "must be shorter than APPLY_PERMIT_WAIT_MS")
 if APPLY_MODE == "live" and PERMIT_SIGNATURES != "required":

@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
+from permits import policies
 from quantum import embedded, signing
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeProcess
@@ -44,6 +45,12 @@ def valkey() -> Iterator[None]:
     yield
     server.terminate()
     server.wait(5)
+
+
+@pytest.fixture(autouse=True)
+def no_policy_of_another_test() -> None:
+    """A process reads the policy at most once a second; between two tests the database is another."""
+    policies.forget()
 
 
 @pytest.fixture

@@ -70,6 +70,8 @@ def _start_postgres() -> None:
     os.environ["DATABASE_URL"] = server.get_uri()
 
 
+# Registered before any server: what is registered last runs first, and a server whose folder is gone cannot be
+# told to stop.
+atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)
 if TOLD["QUANTUM_TEST_DATABASE"] == "postgres" and not _only_hands_out_work():
     _start_postgres()
-atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)

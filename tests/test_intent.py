@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from django.db import IntegrityError, transaction
 
-from apply import transitions
+from apply import intent, transitions
 from apply.models import Order, Plan
 from permits.models import Hold, TradingState
 from positions.models import SymbolLock
 from quantum import clock, rows
 from quantum.models import AuditEvent
+from quantum.plan import ExitPlan
 from tests.house import House
-from tests.orders_by_hand import activate, intend, pair_for, recorded, state_of
+from tests.orders_by_hand import SIZE, activate, intend, pair_for, recorded, state_of
 
 pytestmark = pytest.mark.usefixtures("db", "keys")
 
@@ -130,3 +133,65 @@ def test_a_consume_that_is_over_two_seconds_old_gets_no_order() -> None:
     activate()
     assert intend(recorded(), consumed_s_ago=2.1) == "spent_unsent"
     nothing_was_written()
+
+
+def by_operator(plan: ExitPlan, *, hold_id: int | None = None) -> Order | str:
+    """The pair as the gate returns it once the operator's signature on one of its permits is verified."""
+    pair = pair_for(plan)
+    governor = replace(pair.governor, by_operator=True, hold_id=hold_id)
+    return intent.make(replace(pair, governor=governor), SIZE, stream_id="1-1", timestamp_ms=clock.now_ms())
+
+
+def halted(scope: str) -> None:
+    TradingState.objects.create(
+        version=2, state=TradingState.State.HALTED, scope=scope, by="op", reason="stop"
+    )
+
+
+def test_a_halt_of_automatic_plans_stops_the_intent_of_an_ordinary_pair_only() -> None:
+    activate()
+    halted("automatic")
+    plan = recorded(House.make(source="operator"))
+    assert intend(plan) == "halted"
+    nothing_was_written()
+    assert isinstance(by_operator(plan), Order)
+    told = AuditEvent.objects.get(kind="order_intended").data
+    assert (told["operator"], told["state"]) == ("test", "HALTED automatic")
+
+
+@pytest.mark.parametrize("scope", ["everything", "", "Automatic", "some old word", "ACTIVE"])
+def test_a_halt_of_any_other_scope_stops_an_operators_pair_too(scope: str) -> None:
+    activate()
+    halted(scope)
+    assert by_operator(recorded()) == "halted"
+    nothing_was_written()
+
+
+def test_without_any_state_an_operators_pair_is_halted_too() -> None:
+    assert by_operator(recorded()) == "halted"
+
+
+def test_the_intent_passes_the_one_hold_an_operators_permit_names() -> None:
+    activate()
+    hold = Hold.objects.create(symbol="BTCUSDT", reason="drift", by="op")
+    plan = recorded()
+    assert by_operator(plan) == "hold"
+    assert by_operator(plan, hold_id=hold.pk + 1) == "hold"
+    nothing_was_written()
+    assert isinstance(by_operator(plan, hold_id=hold.pk), Order)
+
+
+def test_a_hold_that_replaced_the_one_that_was_named_stops_the_intent() -> None:
+    activate()
+    first = Hold.objects.create(symbol="BTCUSDT", reason="drift", by="op", lifted_at=clock.now())
+    Hold.objects.create(symbol="BTCUSDT", reason="drift again", by="op")
+    assert by_operator(recorded(), hold_id=first.pk) == "hold"
+
+
+def test_a_hold_named_by_an_ordinary_permit_stops_the_intent() -> None:
+    activate()
+    hold = Hold.objects.create(symbol="BTCUSDT", reason="drift", by="op")
+    plan = recorded()
+    pair = pair_for(plan)
+    named = replace(pair, governor=replace(pair.governor, hold_id=hold.pk))
+    assert intent.make(named, SIZE, stream_id="1-1", timestamp_ms=clock.now_ms()) == "hold"

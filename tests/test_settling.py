@@ -9,6 +9,7 @@ import pytest
 from apply import settle
 from apply.models import Order, Plan
 from apply.settle import Proof
+from permits.models import Usage
 from positions import ledger
 from positions.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
@@ -24,6 +25,9 @@ def balance() -> Balance:
     return Balance.objects.create(
         account="main", symbol="BTCUSDT", amount=Decimal(1), moved_ms=1, trades_from_ms=1
     )
+
+
+NO = Refused(kind=RefusalKind.MARKET, code=-2019, text="no")
 
 
 def proof_of(order: Order, *, executed: str = "0.25") -> Proof:
@@ -93,3 +97,49 @@ def test_an_order_that_executed_nothing_is_rejected_and_moves_nothing(balance: B
     assert settle.settle(order, proof_of(order, executed="0"), actor="apply")
     balance.refresh_from_db()
     assert (balance.amount, Plan.objects.get().state) == (Decimal(1), "rejected")
+
+
+# ---- what the Governor's limits are charged with
+
+
+FAILED = ("failed", Decimal(0), Decimal(0))
+
+
+def used() -> tuple[str, Decimal, Decimal]:
+    row = Usage.objects.get()
+    return row.kind, row.quantity, row.notional
+
+
+def test_limits_are_charged_with_the_trades_once(balance: Balance) -> None:
+    order = intended()
+    settle.settle(order, proof_of(order, executed="0.1"), actor="apply")
+    settle.settle(order, proof_of(order, executed="0.1"), actor="resolver")
+    assert used() == ("executed", Decimal("0.1"), Decimal(5000))
+
+
+def test_an_order_that_executed_nothing_is_a_failure(balance: Balance) -> None:
+    order = intended()
+    settle.settle(order, proof_of(order, executed="0"), actor="apply")
+    assert used() == FAILED
+
+
+def test_a_refused_order_is_a_failure() -> None:
+    order = intended()
+    settle.refuse(order, NO, to=Plan.State.REJECTED, error="rejected_market", actor="apply")
+    assert used() == FAILED
+
+
+def test_an_order_the_exchange_never_had_is_a_failure() -> None:
+    settle.not_at_exchange(intended(), actor="resolver", evidence="-2013 twice")
+    assert used() == FAILED
+
+
+def test_a_position_that_was_flat_already_is_no_failure() -> None:
+    """A circuit that opened for it would stop the exits of others."""
+    settle.refuse(intended(), NO, to=Plan.State.ALREADY_DONE, error="rejected_conflict", actor="apply")
+    assert not Usage.objects.exists()
+
+
+def test_an_order_of_unknown_fate_charges_nothing_yet() -> None:
+    settle.unknown(intended(), text="timeout", actor="apply")
+    assert not Usage.objects.exists()

@@ -33,7 +33,7 @@ end
 if not state then return refuse('not_armed') end
 if state ~= ARGV[4] then return refuse('state_differs') end
 local hold, hold_wrong = held(KEYS[5])
-if hold_wrong or (hold and hold ~= ARGV[5]) then return refuse('hold') end
+if hold_wrong or (hold and (hold == '' or hold ~= ARGV[5])) then return refuse('hold') end
 if now >= tonumber(ARGV[6]) then return refuse('expired_plan') end
 if gov_wrong then return refuse('malformed_governor') end
 if p33_wrong then return refuse('malformed_p33') end

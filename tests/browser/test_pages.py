@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 
 from apply.models import Plan
-from permits import trading
+from permits import holds
 from quantum.plan import Action
 from tests.house import House
 
@@ -26,7 +26,7 @@ def lived_in(house: House) -> House:
     house.start()
     house.exit("BTCUSDT")
     house.ended(house.publish(house.make("ETHUSDT", Action.FULL_CLOSE, source=HOSTILE[:70])))
-    trading.place_hold(house.redis, symbol="SOLUSDT", by="tests", reason="to be seen on a page")
+    holds.place(house.redis, symbol="SOLUSDT", by="tests", reason="to be seen on a page")
     house.exit("SOLUSDT")
     house.stop()
     return house

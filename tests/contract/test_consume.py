@@ -141,6 +141,7 @@ BENDS = {
     "other_hold_allowed": Bend(
         3, "hold", frozenset({"hold"}), lambda s: s.set(HOLD_KEY, HOLD), {"hold": b'{"hold_id":8}'}
     ),
+    "hold_as_empty_text": Bend(3, "hold", frozenset({"hold"}), lambda s: s.set(HOLD_KEY, b"")),
     "hold_as_hash": Bend(3, "hold", frozenset({"hold"}), lambda s: as_hash(s, HOLD_KEY)),
     "plan_expired": Bend(4, "expired_plan", frozenset({"plan"}), args={"plan_expires_in_ms": 0}),
     "governor_as_hash": Bend(5.1, "malformed_governor", GOV_IS, lambda s: as_hash(s, PERMIT)),

@@ -13,6 +13,7 @@ from tests.contract.servers import contents, lua
 FINISH = lua("finish")
 KEYS = Keys()
 PLAN, SYMBOL = "67e6da21fa9fe506", "BTCUSDT"
+RESERVED = KEYS.reserved("governor")
 ONCE, RESULTS, SLOT, FEED = KEYS.result_published(PLAN), KEYS.result_stream, KEYS.slot(SYMBOL), KEYS.feed_wake
 
 
@@ -22,7 +23,9 @@ def finish(
     said = {"plan_id": PLAN, "executed": "True", **fields}
     flat = [part for pair in said.items() for part in pair]
     stream_id: bytes = FINISH(
-        server, keys=(once, RESULTS, SLOT, FEED), args=(token, int(moved), 86_400, *flat)
+        server,
+        keys=(once, RESULTS, SLOT, FEED, RESERVED),
+        args=(token, int(moved), 86_400, said["plan_id"], *flat),
     )
     return stream_id
 
@@ -87,3 +90,17 @@ def test_results_of_two_plans_are_two_entries(server: Client) -> None:
     finish(server)
     finish(server, once=KEYS.result_published("f" * 16), plan_id="f" * 16)
     assert server.xlen(RESULTS) == 2
+
+
+def test_what_the_plan_had_reserved_is_free_and_nothing_else(server: Client) -> None:
+    server.hset(RESERVED, mapping={"version": "7", PLAN: "BTCUSDT 1 1 1 2", "f" * 16: "BTCUSDT 1 1 1 2"})
+    finish(server)
+    assert server.hgetall(RESERVED) == {b"version": b"7", b"f" * 16: b"BTCUSDT 1 1 1 2"}
+
+
+def test_told_again_it_frees_what_was_reserved_since(server: Client) -> None:
+    """A late permit of a plan that had ended, or a rebuild that raced with its end."""
+    finish(server)
+    server.hset(RESERVED, PLAN, "BTCUSDT 1 1 1 2")
+    finish(server)
+    assert not server.exists(RESERVED)

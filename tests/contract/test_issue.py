@@ -15,6 +15,7 @@ ISSUE = lua("issue")
 KEYS = Keys()
 PLAN = "67e6da21fa9fe506"
 PERMIT, P33_PERMIT = KEYS.governor_permit(PLAN), KEYS.p33_permit(PLAN)
+RESERVED = KEYS.reserved("governor")
 PAIR, RECEIPT, WAKE = KEYS.pair(PLAN), KEYS.receipt(PLAN), KEYS.wake(PLAN)
 RAW = b'{"granted":true,"sig":"' + bytes(range(256)) + b'"}'
 
@@ -26,14 +27,27 @@ class Issue:
     raw: bytes = RAW
     life_ms: int = 60_000
     denial: int = 0
+    reserve: str = ""
+    version: str = ""
+    plan_id: str = PLAN
 
     def on(self, server: Client) -> list[Any]:
         own = PERMIT if self.gate == "governor" else P33_PERMIT
         expiry = now_ms(server) + self.life_ms
         answer: list[Any] = ISSUE(
             server,
-            keys=(own, PAIR, RECEIPT, WAKE),
-            args=(self.gate, self.digest, self.raw, expiry, self.denial, 300_000),
+            keys=(own, PAIR, RECEIPT, WAKE, KEYS.reserved(self.gate)),
+            args=(
+                self.gate,
+                self.digest,
+                self.raw,
+                expiry,
+                self.denial,
+                300_000,
+                self.reserve,
+                self.plan_id,
+                self.version,
+            ),
         )
         return answer
 
@@ -179,3 +193,46 @@ def test_a_hash_in_the_permits_place_is_replaced(server: Client) -> None:
     Issue(gate="p33").on(server)
     assert Issue().on(server)[0] == 1
     assert server.get(PERMIT) == RAW
+
+
+# ---- reservations
+
+
+def test_a_reservation_is_written_with_its_permit_and_moves_the_version(server: Client) -> None:
+    server.hset(RESERVED, "version", "7")
+    assert Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server)[0] == 1
+    assert server.hgetall(RESERVED) == {b"version": b"8", PLAN.encode(): b"BTCUSDT 100 0.5 1 2"}
+    assert server.get(PERMIT) == RAW
+
+
+@pytest.mark.parametrize("stands", [None, "6", "8", "07"])
+def test_a_grant_decided_by_another_usage_is_not_written(server: Client, stands: str | None) -> None:
+    """Nothing there at all is a wipe: what was reserved before it must be known again first."""
+    if stands:
+        server.hset(RESERVED, "version", stands)
+    before = contents(server)
+    assert Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server) == [0, b"usage_changed"]
+    assert contents(server) == before
+
+
+def test_what_reserves_nothing_is_asked_for_no_version(server: Client) -> None:
+    assert Issue(denial=1).on(server)[0] == 1
+    assert Issue(gate="p33").on(server)[0] == 1
+    assert not server.exists(RESERVED, KEYS.reserved("p33"))
+
+
+def test_a_kept_permit_reserves_nothing_again(server: Client) -> None:
+    server.hset(RESERVED, "version", "7")
+    Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server)
+    before = contents(server)
+    assert Issue(reserve="BTCUSDT 9 9 1 2", version="8").on(server) == [2, RAW]
+    assert contents(server) == before
+
+
+def test_of_two_who_decided_by_the_same_usage_one_gets_through(server: Client) -> None:
+    server.hset(RESERVED, "version", "7")
+    first = Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server)
+    other = Issue(reserve="BTCUSDT 100 0.5 1 2", version="7", plan_id="f" * 16)
+    server.delete(PERMIT, PAIR)
+    assert [first[0], other.on(server)] == [1, [0, b"usage_changed"]]
+    assert server.hlen(RESERVED) == 2

@@ -20,8 +20,8 @@ def written(version: int, state: str = "ACTIVE", reason: str = "said so") -> byt
     return json.dumps(members, separators=(",", ":")).encode()
 
 
-def project(server: Client, version: int, *, arm: bool = True, **said: str) -> int:
-    args = (written(version, **said), version, LEASE_MS, int(arm))
+def project(server: Client, version: int, *, arm: bool = True, instead_of: bytes = b"", **said: str) -> int:
+    args = (written(version, **said), version, LEASE_MS, int(arm), instead_of)
     return int(PROJECT(server, keys=(STATE,), args=args))
 
 
@@ -90,3 +90,31 @@ def test_a_reason_that_spells_a_version_does_not_count_as_one(server: Client) ->
     """The reason is a person's text; JSON escapes its quotes, so it can never look like the member."""
     project(server, 3, reason='"version":999')
     assert project(server, 4) == 1
+
+
+def test_bytes_the_database_denies_fall_to_any_version(server: Client) -> None:
+    """A forged version above ours would otherwise stand until its writer lets it go."""
+    server.set(STATE, written(999))
+    assert project(server, 3, instead_of=written(999)) == 1
+    assert server.get(STATE) == written(3)
+    assert server.pttl(STATE) > 0
+
+
+def test_only_the_very_bytes_that_were_denied_fall(server: Client) -> None:
+    """Between the look and now somebody who read the database after us has projected."""
+    server.set(STATE, written(4, state="HALTED"))
+    assert project(server, 3, instead_of=written(999)) == 0
+    assert server.get(STATE) == written(4, state="HALTED")
+
+
+def test_renewing_never_replaces_what_was_denied(server: Client) -> None:
+    server.set(STATE, written(999))
+    assert project(server, 3, arm=False, instead_of=written(999)) == 0
+    assert server.get(STATE) == written(999)
+
+
+def test_a_value_of_another_type_is_overwritten(server: Client) -> None:
+    server.hset(STATE, "state", "ACTIVE")
+    assert project(server, 3, arm=False) == 0
+    assert project(server, 3) == 1
+    assert server.get(STATE) == written(3)

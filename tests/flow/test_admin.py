@@ -21,7 +21,7 @@ from django.urls import reverse
 from apply import pages
 from apply.models import Order, Plan
 from apply.pages import axis
-from permits import trading
+from permits import holds, trading
 from permits.models import Permit, TradingState
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import clock
@@ -314,7 +314,7 @@ def test_every_mode_is_told_in_header_title_and_icon(web: WebClient, mode: str, 
 
 def test_home_tells_the_state_the_holds_and_the_last_results(web: WebClient, redis: Client) -> None:
     trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
-    trading.place_hold(redis, symbol="ETHUSDT", by="omar", reason="drift")
+    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
     plan = plan_row(1, state="blocked", gate_reason="no_position", ended_at=clock.now())
     redis.xadd(settings.KEYS.dead_letters(settings.KEYS.plan_stream), {"error": "x"})
     shown = text_of(web.get(reverse("admin:index")))
@@ -341,7 +341,7 @@ def test_home_opens_without_redis_and_says_so(web: WebClient) -> None:
 
 def test_home_shows_nobody_what_he_may_not_see(redis: Client, transactional_db: None) -> None:
     trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
-    trading.place_hold(redis, symbol="ETHUSDT", by="omar", reason="drift")
+    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
     plan_row(1, state="filled", ended_at=clock.now())
     shown = text_of(someone("guest").get(reverse("admin:index")))
     for hidden in ("strange prices", "omar", f"{1:016x}"):

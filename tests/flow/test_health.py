@@ -13,7 +13,7 @@ from django.conf import settings
 from django.test import Client as WebClient
 from django.test import override_settings
 
-from permits import trading
+from permits import holds, trading
 from permits.models import TradingState
 from quantum import metrics, roles
 from quantum.lease import HEARTBEAT_LIFE_MS, Lease
@@ -82,7 +82,7 @@ def crowded(redis: Client, transactional_db: None) -> Client:
     redis.xgroup_create(stream, "governor", id="0")
     redis.xreadgroup("governor", "tests", {stream: ">"}, count=2)
     redis.xadd(settings.KEYS.dead_letters(stream), {"error": "x"})
-    trading.place_hold(redis, symbol="ETHUSDT", by="omar", reason="drift")
+    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
     trading.change(state=TradingState.State.ACTIVE, by="nina", reason="all is well")
     return redis
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from permits import trading
+from permits import holds, trading
 from permits.models import Permit, TradingState
 from positions.models import Balance, SymbolLock
 from quantum.plan import Action
@@ -92,9 +92,9 @@ def test_a_halt_stops_an_exit_that_both_gates_have_allowed(house: House) -> None
 
 def test_a_hold_on_a_symbol_stops_that_symbol_only(house: House) -> None:
     house.start()
-    trading.place_hold(house.redis, symbol="BTCUSDT", by="tests", reason="looks odd")
+    holds.place(house.redis, symbol="BTCUSDT", by="tests", reason="looks odd")
     held = house.exit("BTCUSDT")
     assert held.error in ("hold", "permit_denied:p33_denied")
     assert house.exit("SOLUSDT").state == "filled"
-    trading.lift_hold(house.redis, symbol="BTCUSDT", by="tests", reason="it was fine")
+    holds.lift(house.redis, symbol="BTCUSDT", by="tests", reason="it was fine")
     assert house.exit("BTCUSDT").state == "filled"

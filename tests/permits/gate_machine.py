@@ -33,6 +33,7 @@ from quantum.redis import Client
 from quantum.signing import Signer, Verifier
 from tests.permits.gate_line import Line, dumped, restore
 from tests.permits.gate_model import Database, Laid, Memory, attempt_says, script_says
+from tests.permits.operators import no_hold, nobody
 from tests.permits_by_hand import GOVERNOR, P33, permit
 
 SYMBOLS = ("BTCUSDT", "BTCUSDT", "ETHUSDT")
@@ -76,7 +77,7 @@ UPSETS: dict[str, Callable[[GateMachine, int, str, bool], object]] = {
 
 class GateMachine(RuleBasedStateMachine):
     server: ClassVar[Client]
-    verifier: ClassVar[Verifier]
+    judge: ClassVar[Judge]
     seen: ClassVar[Counter[str]] = Counter()
 
     # ---- the start of a sequence
@@ -224,7 +225,7 @@ class GateMachine(RuleBasedStateMachine):
 
         line.expect, line.judge = expect, judge
         spending = Spending(commands=line, blocking=self.server)
-        return Attempt(plan, spending=spending, judge=Judge(self.verifier), state=self._state_of)
+        return Attempt(plan, spending=spending, judge=self.judge, state=self._state_of, hold=no_hold)
 
     def _check_spend(self, plan: ExitPlan, argv: list[Any], answer: list[Any]) -> None:
         state = self.memory.state
@@ -352,8 +353,9 @@ def _signer(gate: str) -> Signer:
 
 
 def machine_on(server: Client) -> type[GateMachine]:
-    verifier = Verifier(directory=settings.PERMIT_KEYS_DIR)
-    return type("GateMachine", (GateMachine,), {"server": server, "verifier": verifier, "seen": Counter()})
+    """A class of its own, so that two runs do not share what they saw."""
+    judge = Judge(Verifier(directory=settings.PERMIT_KEYS_DIR), operators=nobody(server))
+    return type("GateMachine", (GateMachine,), {"server": server, "judge": judge, "seen": Counter()})
 
 
 def terms(*, sequences: int, derandomize: bool) -> HypothesisSettings:

@@ -29,14 +29,15 @@ def race(plan: ExitPlan, *, client: Client, state: bytes, lanes: int, at_s: floa
     from permits.spending import Spending
     from permits.trading import Projection
     from quantum.signing import Verifier
+    from tests.permits.operators import no_hold, nobody
 
-    judge = Judge(Verifier(directory=settings.PERMIT_KEYS_DIR))
+    judge = Judge(Verifier(directory=settings.PERMIT_KEYS_DIR), operators=nobody(client))
     known = Projection(raw=state, version=1, active=True)
     told: list[dict[str, Any]] = []
 
     def lane() -> None:
         spending = Spending(commands=client, blocking=client)
-        attempt = Attempt(plan, spending=spending, judge=judge, state=lambda *, fresh: known)
+        attempt = Attempt(plan, spending=spending, judge=judge, state=lambda *, fresh: known, hold=no_hold)
         time.sleep(max(0.0, at_s - time.monotonic()))
         while (outcome := attempt.turn(STEP_MS)) is None:
             pass

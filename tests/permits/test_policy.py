@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permits.policy import Policy, Verdict, evaluate
+from permits.policy import Facts, Policy, Verdict, evaluate
 from quantum.plan import Action, make
 from quantum.reasons import GovernorReason
 
@@ -18,7 +18,7 @@ POLICY = Policy(mode="paper", allowlist=frozenset({"BTCUSDT", "ETHUSDT"}), plan_
 def judged(*, active: bool | None = True, age_s: str = "1", **plan: Any) -> Verdict:
     said = {"symbol": "BTCUSDT", "mode": "paper", "kill_score_text": "0.5", **plan}
     made = make(action=Action.PARTIAL_25, timestamp_text=str(AT), source="tests", **said)
-    return evaluate(made, POLICY, trading_active=active, now_s=AT + Decimal(age_s))
+    return evaluate(made, POLICY, Facts(now_s=AT + Decimal(age_s), trading_active=active))
 
 
 WRONG: list[tuple[GovernorReason, dict[str, Any]]] = [

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from apply import timeline
+from apply import blocked, timeline
 from apply.models import Plan
 from quantum.commands import Command as Base
 from quantum.commands import Exit
@@ -29,7 +29,7 @@ class Command(Base):
         if found is None:
             self.leave(Exit.ERROR, f"There is no plan {safe(options['plan_id'])}.")
         if options["json"]:
-            self.data(timeline.as_data(found))
+            self.data(timeline.as_data(found) | {"blocked": blocked.as_data(found.plan)})
             return
         self._print(found)
 
@@ -52,3 +52,9 @@ class Command(Base):
             )
             table.add_row(f"{found.offset_ms(mark.at):.1f}", escape(mark.what), escape(safe(details)))
         Console(file=sys.stdout).print(table)
+        exit_ = blocked.of_plan(plan)
+        if exit_ is not None:
+            until = "was" if exit_.freed_at else "is still"
+            self.say(
+                f"The exit of {safe(plan.symbol)} {until} blocked: {exit_.seconds:.1f} s so far ({exit_.cause})."
+            )

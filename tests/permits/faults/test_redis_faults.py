@@ -18,7 +18,9 @@ from redis.exceptions import OutOfMemoryError
 
 from apply import publish
 from apply.models import Plan
+from permits import trading
 from permits.desk import Desk, Finding, Issued, NotIssued
+from permits.models import TradingState
 from quantum import instance
 from quantum.doctor import State, server
 from quantum.plan import ExitPlan
@@ -243,7 +245,6 @@ WRONG_KEYS: dict[str, tuple[Callable[[ExitPlan], str], tuple[str, ...]]] = {
     "slot": (lambda plan: settings.KEYS.slot(plan.symbol), IN_VAIN),
     "wake": (lambda plan: settings.KEYS.wake(plan.plan_id), IN_VAIN),
     "hold": (lambda plan: settings.KEYS.hold(plan.symbol), ("hold",)),
-    "state": (lambda _plan: settings.KEYS.trading_state, ("not_armed",)),
     "governor_permit": (lambda plan: settings.KEYS.governor_permit(plan.plan_id), ("malformed_governor",)),
     "p33_permit": (lambda plan: settings.KEYS.p33_permit(plan.plan_id), ("malformed_p33",)),
 }
@@ -265,6 +266,26 @@ def test_a_key_of_the_wrong_type_is_a_named_refusal(muted: House, name: str) -> 
     assert muted.redis.type(key) == b"zset"
     muted.redis.delete(key)
     muted.ended(plan)
+
+
+def test_a_state_of_the_wrong_type_halts_until_a_person_resumes(muted: House) -> None:
+    """B15: nobody of ours writes anything but text there, so it is tampering and no fault that ends by itself."""
+    key = settings.KEYS.trading_state
+    muted.redis.delete(key)
+    muted.redis.geoadd(key, (1, 1, "of another type"))
+    try:
+        plan = muted.make()
+        lay_small(muted, plan)
+        muted.publish(plan)
+        assert blocked(muted, plan).error in ("not_armed", "halted")
+        wait_for(lambda: trading.current().active is False, what="the halt")
+        newest = trading.newest()
+        assert newest is not None
+        assert newest.cause == trading.TAMPERING
+        wait_for(lambda: muted.redis.type(key) == b"string", what="the halt in Redis")
+    finally:
+        trading.change(state=TradingState.State.ACTIVE, by="tests", reason="looked at and resumed")
+        wait_for(lambda: b"ACTIVE" in (muted.redis.get(key) or b""), what="the state to be armed again")
 
 
 def test_connections_that_are_cut_again_and_again_cost_no_plan(house: House, line: Proxy) -> None:

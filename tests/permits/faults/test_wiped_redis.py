@@ -17,7 +17,7 @@ from apply import intent, janitor, publish
 from apply.executor import DEDUPED
 from apply.models import Order, Plan
 from apply.sizing import Size
-from permits import trading
+from permits import holds, trading
 from permits.gate import Gate
 from permits.models import TradingState
 from permits.outcome import SpentPair
@@ -144,7 +144,7 @@ def test_a_wipe_does_not_undo_a_hold_which_stands_before_anything_is_armed(
     muted: House, own: OwnServer
 ) -> None:
     """In the server's own order of writes: the hold, then the state."""
-    trading.place_hold(muted.redis, symbol="BTCUSDT", by="tests", reason="a wipe must not undo this")
+    holds.place(muted.redis, symbol="BTCUSDT", by="tests", reason="a wipe must not undo this")
     own.client.config_set("notify-keyspace-events", "K$")
     heard = own.client.pubsub()
     heard.psubscribe("__keyspace@0__:*")
@@ -160,7 +160,7 @@ def test_a_wipe_does_not_undo_a_hold_which_stands_before_anything_is_armed(
         assert unspent(muted, plan)
     finally:
         heard.close()
-        trading.lift_hold(muted.redis, symbol="BTCUSDT", by="tests", reason="the wipe is over")
+        holds.lift(muted.redis, symbol="BTCUSDT", by="tests", reason="the wipe is over")
 
 
 def _hold() -> str:
