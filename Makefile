@@ -8,7 +8,7 @@ export PYTHON VENV
 RUNTIME := exec sh tools/with_env.sh runtime
 DEV := exec sh tools/with_env.sh dev
 
-.PHONY: help run setup test test-sqlite test-postgres lint bench mutants fresh lock audit
+.PHONY: help run setup test test-sqlite test-postgres lint bench mutants deep fresh lock audit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -36,6 +36,9 @@ bench: ## floor, poll baseline and product side by side; non-zero where a requir
 
 mutants: ## takes guards out one by one; each must turn its test red
 	@$(DEV) tools/mutants.py $(ARGS)
+
+deep: ## 10,000 random sequences of the gate against its model; goes on where it was stopped (ARGS=SEQUENCES)
+	@$(DEV) tools/deep.py $(ARGS)
 
 fresh: ## the two commands in a bare Debian made with debootstrap (root; by hand)
 	@exec bash tools/fresh.sh $(ARGS)

@@ -29,7 +29,7 @@ OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle")
 RIVALS = ("poll", "blpop", "narrow", "spread", "once", "hub")
-"""All ways to wait that decision 016 compares; a whole run measures the product's and the baseline only."""
+"""All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
 
 def main() -> int:

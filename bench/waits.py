@@ -6,7 +6,7 @@ The product's own Gate, Attempt, desk and scripts; only the way of waiting diffe
   spread as built, but the look in between comes once per wait, at a moment of its own
   once   as built, without a look in between: one BLPOP for the whole wait
   poll   the predecessor's: look every 100 ms
-  hub    the rival of decision 016: one pub/sub connection per process (bench/hub.py)
+  hub    the rival of decision 015: one pub/sub connection per process (bench/hub.py)
 A second permit is written at a random moment while all of them wait, spread over a window: what is
 measured is a wake-up, not how fast one process can sign. Time runs from the moment at which the call
 that writes is made, so its way to the server is part of it.

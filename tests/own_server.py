@@ -12,6 +12,7 @@ from pathlib import Path
 import redis
 
 from quantum import embedded
+from quantum.processes import wait_until
 from quantum.redis import Client
 
 CALM = {
@@ -104,6 +105,7 @@ class OwnServer:
             yield
         finally:
             self.client.execute_command("SCRIPT", "KILL")
+            assert wait_until(lambda: not refuses(self.client, "BUSY"), within_s=5)
             connection.disconnect()
             script.close()
 

@@ -1,0 +1,117 @@
+"""Many random sequences of the gate against its model: `make deep`, 10,000 of them unless told otherwise.
+
+Runs in rounds, each with a seed of its own, and appends one line a round to bench/results/deep.jsonl. Stopped and
+started again on the same commit, it goes on with the next seed. A round that fails prints its shortest
+sequence and ends the run with 1; the same seed on the same commit shows it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+RESULTS = ROOT / "bench" / "results" / "deep.jsonl"
+SEQUENCES, ROUND = 10_000, 250
+Play = Callable[[int, int], tuple[str, dict[str, int]]]
+"""A seed and a number of sequences; what failed ('' for nothing), and how often each answer was seen."""
+
+
+def main(words: list[str]) -> int:
+    wanted = int(words[0]) if words else SEQUENCES
+    commit = _commit()
+    done = _done(commit)
+    passed = sum(int(str(line["sequences"])) for line in done if line["result"] == "passed")
+    seed = 1 + max((int(str(line["seed"])) for line in done), default=0)
+    print(f"{commit}: {passed} of {wanted} sequences have passed", flush=True)
+    play = _prepare()
+    while passed < wanted:
+        started, sequences = time.monotonic(), min(ROUND, wanted - passed)
+        failure, seen = play(seed, sequences)
+        line = {
+            "commit": commit,
+            "seed": seed,
+            "sequences": sequences,
+            "result": "failed" if failure else "passed",
+            "spent": seen.get("spent", 0),
+            "seconds": round(time.monotonic() - started, 1),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        with RESULTS.open("a") as results:
+            results.write(json.dumps(line) + "\n")
+        if failure:
+            print(f"seed {seed} failed:\n{failure}", file=sys.stderr)
+            return 1
+        passed += ROUND if wanted - passed >= ROUND else wanted - passed
+        print(
+            f"seed {seed}: {passed} of {wanted} passed, {line['seconds']} s, {line['spent']} pairs spent",
+            flush=True,
+        )
+        seed += 1
+    return 0
+
+
+def _commit() -> str:
+    """With a mark when the tree is not what was committed: such a result proves nothing about the commit."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    return _git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+
+
+def _git(*words: str) -> str:
+    command = ["git", *words]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _done(commit: str) -> list[dict[str, object]]:
+    if not RESULTS.exists():
+        return []
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines() if line]
+    return [line for line in lines if line["commit"] == commit]
+
+
+def _prepare() -> Play:
+    """A server, keys and settings of its own, as the tests have them."""
+    import django
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "quantum.settings"
+    import tests.environment  # noqa: F401  before Django reads its settings
+
+    django.setup()
+    from django.conf import settings
+
+    from quantum import embedded, signing
+    from quantum.redis import command_client
+
+    embedded.start(directory=settings.VAR_DIR / "valkey", unix_socket=settings.EMBEDDED_SOCKET)
+    if not embedded.wait_until_ready(unix_socket=settings.EMBEDDED_SOCKET):
+        raise SystemExit("the embedded Valkey does not start")
+    signing.ensure_keys(settings.PERMIT_KEYS_DIR)
+
+    from django.test import override_settings
+    from hypothesis import seed as seeded
+    from hypothesis.stateful import run_state_machine_as_test
+
+    from tests.permits.gate_machine import WAIT_MS, machine_on, terms
+
+    def play(seed: int, sequences: int) -> tuple[str, dict[str, int]]:
+        machine = seeded(seed)(machine_on(command_client()))
+        try:
+            with override_settings(APPLY_PERMIT_WAIT_MS=WAIT_MS):
+                run_state_machine_as_test(machine, settings=terms(sequences=sequences, derandomize=False))
+        # Whatever the sequence raised is the finding, and goes into the record.
+        except Exception as failure:  # noqa: BLE001
+            notes = "\n".join(getattr(failure, "__notes__", []))
+            return f"{type(failure).__name__}: {failure}\n{notes}", dict(machine.seen)
+        return "", dict(machine.seen)
+
+    return play
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
