@@ -28,6 +28,12 @@ def _warden(watch: roles.Watch) -> None:
     warden.run(watch)
 
 
+def _gauges() -> Iterable[Metric]:
+    from apply import blocked
+
+    return blocked.read()
+
+
 def _in_flight() -> Iterable[InFlight]:
     from apply.models import Order, Plan
     from apply.settle import IN_FLIGHT
@@ -43,12 +49,6 @@ def _ended(plan_ids: Collection[str]) -> Collection[str]:
 
     known = Plan.objects.filter(plan_id__in=plan_ids)
     return set(known.exclude(state__in=PENDING_STATES).values_list("plan_id", flat=True))
-
-
-def _gauges() -> Iterable[Metric]:
-    from apply import blocked
-
-    return blocked.read()
 
 
 class ApplyConfig(AppConfig):
