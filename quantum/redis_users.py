@@ -73,6 +73,7 @@ _READERS = {
     "ledger": "web",
     "snapshot": "governor apply warden web",
     "result_stream": "web",
+    "result_published": "web",
     "dead_letters": "warden web",
     **{f"lease_{role}": "web host" for role in ROLES},
     **{f"heartbeat_{role}": "web" for role in ROLES},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -51,7 +52,7 @@ plan_stream         rw        rw   rw     rw      rw   r       -
 result_stream       -         -    rw     rw      r    r       -
 dead_letters        rw        rw   rw     r       r    r       -
 stream_published    -         -    -      rw      rw   r       -
-result_published    -         -    rw     rw      -    r       -
+result_published    -         -    rw     rw      r    r       -
 lease_governor      rw        -    -      -       r    r       r
 lease_p33           -         rw   -      -       r    r       r
 lease_apply         -         -    rw     -       r    r       r
@@ -378,6 +379,13 @@ def test_a_whole_exit_runs_under_it(
         assert pages.home()["running"] is not None
         with pytest.raises(SystemExit):  # whatever it finds, it may look
             call_command("doctor")
+        plan = house.publish()
+        call_command("permit_list")
+        call_command("permit_show", plan.plan_id)
+        call_command("hold", "ETHUSDT", reason="looked at under the users")
+        call_command("hold", "ETHUSDT", lift=True, reason="looked at under the users")
+        with contextlib.suppress(SystemExit):
+            call_command("trading_state", "halt", reason="looked at under the users")
         refused = [entry for entry in acl_server.admin.acl_log() if entry["reason"] != "auth"]
         assert not [entry for entry in refused if "setinfo" not in entry["object"]], refused
         qcluster.terminate()
