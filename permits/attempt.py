@@ -146,8 +146,8 @@ class Attempt:
         )
         spent, *rest = answer
         if spent == 1:
-            governor, p33, at_ms = rest
-            return self._spent(governor, p33, at_ms=at_ms)
+            at_ms, *of_the_receipt = rest
+            return self._spent(*(of_the_receipt or pair), at_ms=at_ms)
         reason, gov_ttl, p33_ttl, governor, p33, now_ms, state = rest
         return Refusal(reason.decode(), gov_ttl, p33_ttl, governor, p33, now_ms, state)
 

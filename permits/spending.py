@@ -11,9 +11,6 @@ from django.conf import settings
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
 
-SLOT_MS = 5000
-RECEIPT_MS = 300_000
-
 _CONSUME = Script(Path(__file__).parent / "lua" / "consume-7.lua")
 
 
@@ -65,7 +62,7 @@ class Spending:
                 keys.slot(plan.symbol),
                 keys.wake(plan.plan_id),
             ),
-            args=(token, *pair, state, hold, expiry_ms, not_after_ms, SLOT_MS, RECEIPT_MS),
+            args=(token, *pair, state, hold, expiry_ms, not_after_ms),
         )
 
 
