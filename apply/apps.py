@@ -28,6 +28,12 @@ def _warden(watch: roles.Watch) -> None:
     warden.run(watch)
 
 
+def _gauges() -> Iterable[Metric]:
+    from apply import blocked
+
+    return blocked.read()
+
+
 def _in_flight() -> Iterable[InFlight]:
     from apply.models import Order, Plan
     from apply.settle import IN_FLIGHT
@@ -45,21 +51,17 @@ def _ended(plan_ids: Collection[str]) -> Collection[str]:
     return set(known.exclude(state__in=PENDING_STATES).values_list("plan_id", flat=True))
 
 
-def _gauges() -> Iterable[Metric]:
-    from apply import blocked
-
-    return blocked.read()
-
-
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
-        from permits import reservations
+        from apply.approved import Approved
+        from permits import approvals, reservations
 
         reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
+        approvals.register(Approved())
         gauges.register("exits", _gauges)

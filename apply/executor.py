@@ -13,8 +13,8 @@ from apply import intent, orders, publish, results, settle, sizing, transitions
 from apply.lanes import After, Lanes
 from apply.models import PENDING_STATES, Order, Plan
 from apply.publish import Standing
+from permits import alarms, policies
 from permits import outcome as outcomes
-from permits import policies
 from permits.gate import Gate
 from permits.outcome import Blocked, SpentPair
 from quantum import audit, clock, metrics
@@ -152,6 +152,7 @@ class Executor:
         outcomes.tell(plan, blocked)
         if blocked.reason is GateReason.ALREADY_CONSUMED and not self._receipt_is_abandoned(plan):
             return  # another attempt spent it a moment ago and may be writing its intent: look again later
+        alarms.sound_if_forged(plan, blocked, actor=ACTOR)
         to = {GateReason.ALREADY_CONSUMED: State.SPENT_UNSENT, GateReason.EXPIRED_PLAN: State.EXPIRED}
         changes: dict[str, object] = {
             "wait_ms": blocked.wait_ms,

@@ -64,7 +64,7 @@ class StateMirror(threading.Thread):
         while not self._stopping():
             try:
                 self.arm()
-            except (RedisError, DatabaseError) as error:
+            except (RedisError, DatabaseError, trading.StateChanged) as error:
                 log.warning("trading state not renewed", error=type(error).__name__)
                 close_old_connections()
             clock.sleep_s(EVERY_S)

@@ -17,8 +17,9 @@ from django.utils.safestring import SafeString
 from apply import timeline
 from apply.models import Plan
 from apply.timeline import Mark, Timeline
-from permits import payloads, trading
+from permits import story, trading
 from permits.models import Hold, Permit, TradingState
+from permits.story import GATE_NAMES
 from positions.models import Fill, LedgerEntry
 from quantum import amounts, backlog, clock, facts, health
 from quantum.models import AuditEvent
@@ -35,16 +36,6 @@ TONES = {
     State.SKIPPED: "calm",
 }
 """Every other end is one that did not close anything."""
-GATE_NAMES = {payloads.GOVERNOR: "Governor", payloads.P33: "Position State Brain (P3.3)"}
-NUMBERS = (
-    "safe_close_qty",
-    "exchange_position_amt",
-    "ledger_amt",
-    "computed_qty",
-    "computed_notional",
-    "observed_at",
-)
-"""Members of a permit that were compared or decided; the rest of it is under `signed payload`."""
 RESULTS_SHOWN = 8
 TICKS_ABOUT = 5
 
@@ -173,22 +164,8 @@ def _permit(permit: Permit) -> dict[str, Any]:
         "row": permit,
         "gate": GATE_NAMES.get(permit.gate, permit.gate),
         "answer": facts.chip("granted", tone="good") if permit.verdict else facts.chip("denied", tone="bad"),
-        "numbers": _numbers(permit.raw),
+        "numbers": story.numbers(permit.raw),
     }
-
-
-def _numbers(raw: str) -> list[tuple[str, str]]:
-    """In their exact text. A permit by hand may be anything; then only its bytes are shown."""
-    try:
-        members = json.loads(raw, parse_float=str, parse_int=str)
-    except (ValueError, RecursionError):
-        return []
-    if not isinstance(members, dict):
-        return []
-    context = members.get("context")
-    compared = {name: members[name] for name in NUMBERS if name in members}
-    compared |= context if isinstance(context, dict) else {}
-    return [(name.replace("_", " "), str(value)) for name, value in compared.items()]
 
 
 def _missing_gates(found: Timeline) -> list[str]:

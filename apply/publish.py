@@ -52,6 +52,13 @@ def publish(client: Client, plan: ExitPlan, *, actor: str) -> Published:
     return Published(plan=plan, standing=standing, stream_id=stream_id)
 
 
+def record(plan: ExitPlan, *, actor: str) -> None:
+    """The row alone, inside the caller's transaction. publish() or the janitor puts it on the stream."""
+    row, _ = _insert(plan, actor=actor, stream_id="")
+    if row.digest != plan.digest:
+        raise ValueError(f"plan {plan.plan_id} exists with other content")
+
+
 def put_on_stream(client: Client, plan: ExitPlan) -> str:
     keys = settings.KEYS
     fields = [part for pair in plan.fields().items() for part in pair]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
@@ -9,26 +11,32 @@ from django.db import close_old_connections
 from apply.exits.demo import DemoFeed
 from apply.janitor import Janitor
 from apply.resolver import Resolver
+from permits import sweep
 from permits.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
 from quantum.exchange.reading import ReadFailed
 from quantum.log import log
-from quantum.redis import RedisError, command_client
+from quantum.redis import Client, RedisError, command_client
 from quantum.roles import Watch
 
 TURN_S = 1.0
 
 
-def run(watch: Watch) -> None:
-    client = command_client()
+def duties_of(client: Client) -> list[Callable[[], None]]:
     duties = [
         Janitor(client=client).tick,
         Resolver(reader=connect.reader(), client=client).tick,
         EndOfHalt(client=client).tick,
+        sweep.PermitSweep().tick,
     ]
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
+    return duties
+
+
+def run(watch: Watch) -> None:
+    duties = duties_of(command_client())
     while watch.keep():
         for duty in duties:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import secrets
@@ -13,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,36 @@ def product(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def apart(function: Callable[..., list[Row]], **arguments: Any) -> list[Row]:
+    """Rows of a scenario that needs settings of its own: Django reads them once per process."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe(duplex=False)
+    with place() as folder:
+        process = spawn.Process(
+            target=_apart, args=(theirs, environment(folder), folder, function, arguments)
+        )
+        process.start()
+        theirs.close()
+        try:
+            rows: list[Row] = ours.recv()
+        except EOFError:
+            raise RuntimeError(f"{function.__module__} failed; what it said stands above") from None
+        finally:
+            process.join(STOP_S)
+        return rows
+
+
+def _apart(
+    told: Connection, env: dict[str, str], folder: Path, function: Callable[..., list[Row]], arguments: Any
+) -> None:
+    os.environ.update(env)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "quantum.settings"
+    import django
+
+    django.setup()
+    told.send(function(folder, **arguments))
 
 
 def wait_until(ready: Any, *, what: str, within_s: float = READY_S) -> None:

@@ -69,22 +69,11 @@ class House:
     def exits(self, n: int, *, gap_s: float) -> list[float]:
         """Publish n plans over all symbols; milliseconds from the call to the order's arrival."""
         from apply import publish
-        from quantum import clock
-        from quantum import plan as plans
-        from quantum.plan import Action
 
         asked_us: dict[str, int] = {}
         seen = len(self._paper.log())
         for _ in range(n):
-            number = next(self._numbers)
-            plan = plans.make(
-                symbol=SYMBOLS[number % len(SYMBOLS)],
-                action=Action.PARTIAL_25,
-                kill_score_text=f"0.{number + 1}",
-                timestamp_text=f"{clock.now_s():.3f}",
-                mode=self._settings.APPLY_MODE,
-                source="bench",
-            )
+            plan = self._make_plan()
             asked_us[f"q-{plan.plan_id}-25"] = time.time_ns() // 1000
             publish.publish(self._client, plan, actor="bench")
             time.sleep(gap_s)
@@ -94,6 +83,52 @@ class House:
             parts.say(f"bench: {missing} of {n} exits never reached the exchange")
             raise RuntimeError(f"{missing} exits are missing: {self._why(asked_us.keys() - received.keys())}")
         return [(received[one] - at) / 1000 for one, at in asked_us.items()]
+
+    def _make_plan(self) -> Any:
+        from quantum import clock
+        from quantum import plan as plans
+        from quantum.plan import Action
+
+        number = next(self._numbers)
+        return plans.make(
+            symbol=SYMBOLS[number % len(SYMBOLS)],
+            action=Action.PARTIAL_25,
+            kill_score_text=f"0.{number + 1}",
+            timestamp_text=f"{clock.now_s():.3f}",
+            mode=self._settings.APPLY_MODE,
+            source="bench",
+        )
+
+    def visible(self, n: int, *, gap_s: float) -> list[float]:
+        """Milliseconds from each permit's own time (whole ones) until row and audit event can be read from here."""
+        from apply import publish
+
+        took: list[float] = []
+        for _ in range(n):
+            plan = self._make_plan()
+            publish.publish(self._client, plan, actor="bench")
+            seen: dict[str, float] = {}
+            end = time.monotonic() + 5
+            while len(seen) < 2 and time.monotonic() < end:
+                seen |= {gate: ms for gate, ms in self._rows_of(plan.plan_id) if gate not in seen}
+                time.sleep(0.002)
+            if len(seen) < 2:
+                raise RuntimeError(f"plan {plan.plan_id} has rows of {sorted(seen)} only")
+            took += seen.values()
+            time.sleep(gap_s)
+        return took
+
+    def _rows_of(self, plan_id: str) -> list[tuple[str, float]]:
+        from permits.models import Permit
+        from quantum.models import AuditEvent
+
+        told = AuditEvent.objects.filter(plan_id=plan_id, kind="permit_granted").values_list(
+            "data", flat=True
+        )
+        gates = {data["gate"] for data in told}
+        rows = list(Permit.objects.filter(plan_id=plan_id).values_list("gate", "issued_at"))
+        now_ms = time.time() * 1000
+        return [(gate, now_ms - issued.timestamp() * 1000) for gate, issued in rows if gate in gates]
 
     def _received(self, asked: dict[str, int], seen: int) -> dict[str, int]:
         end = time.monotonic() + 5

@@ -1,19 +1,49 @@
-"""Permits, the trading state and holds, to be read."""
+"""Permits with a page per plan, where they are granted and revoked; the trading state and holds, to be read."""
 
 from __future__ import annotations
 
-from django.contrib import admin
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+
+from permits import acts, pages, records
+from permits.acts import Answer
+from permits.forms import ActForm, GrantForm, RevokeForm
 from permits.models import Hold, Permit, TradingState
+from quantum import clock
 from quantum.facts import ReadOnlyAdmin, chip
+
+_PLAN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def permits_url(plan_id: str) -> str:
+    return reverse("admin:permits_permit_change", args=[plan_id])
+
+
+class PermitList(ChangeList):
+    """A permit's page is its plan's: both gates side by side."""
+
+    def url_for_result(self, result: Model) -> str:
+        if TYPE_CHECKING:
+            assert isinstance(result, Permit)
+        return permits_url(result.plan_id)
 
 
 @admin.register(Permit)
 class PermitAdmin(ReadOnlyAdmin):
-    list_display = ["issued_at", "gate", "answer", "reason", "symbol", "quantity", "plan_id", "fate"]
-    list_filter = ["gate", "verdict", "reason", "fate"]
-    search_fields = ["=plan_id", "=symbol"]
+    list_display = ["issued_at", "gate", "answer", "reason", "symbol", "quantity", "plan_id", "fate_now"]
+    list_filter = ["gate", "verdict", "fate", "reason"]
+    search_fields = ["plan_id", "=symbol"]
     date_hierarchy = "issued_at"
+    page_template = "permits/plan.html"
     empty_says = (
         "No gate has answered yet. Each published plan gets one permit of each gate, within milliseconds."
     )
@@ -21,6 +51,66 @@ class PermitAdmin(ReadOnlyAdmin):
     @admin.display(description="answer", ordering="verdict")
     def answer(self, permit: Permit) -> str:
         return chip("granted", tone="good") if permit.verdict else chip("denied", tone="bad")
+
+    @admin.display(description="fate", ordering="fate")
+    def fate_now(self, permit: Permit) -> str:
+        return pages.fate_chip(records.fate_at(permit, now=clock.now()))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return PermitList
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Permit | None:
+        """By the plan's id; the number of a row leads to the same page. A plan without any row has a page too:
+        no gate has answered, or somebody wrote into Redis himself, and that is when one looks."""
+        if not _PLAN_ID.fullmatch(object_id):
+            return Permit.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
+        return Permit.objects.filter(plan_id=object_id).first() or Permit(plan_id=object_id)
+
+    def page_context(self, row: Permit) -> dict[str, Any]:
+        return pages.plan(row.plan_id)
+
+    # ---- acts: POST only, each with a permission of its own, never on what the page did not show
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path(f"<str:plan_id>/{name}/", self.admin_site.admin_view(view), name=f"permits_permit_{name}")
+            for name, view in (("revoke", self.revoke_view), ("grant", self.grant_view))
+        ]
+        return [*own, *super().get_urls()]
+
+    def revoke_view(self, request: HttpRequest, plan_id: str) -> HttpResponse:
+        return self._act(request, plan_id, "revoke_permit", RevokeForm, acts.revoke)
+
+    def grant_view(self, request: HttpRequest, plan_id: str) -> HttpResponse:
+        return self._act(request, plan_id, "issue_permit", GrantForm, acts.grant)
+
+    def _act(
+        self,
+        request: HttpRequest,
+        plan_id: str,
+        permission: str,
+        form_class: type[ActForm],
+        act: Callable[..., Answer],
+    ) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not (request.user.has_perm(f"permits.{permission}") and self.has_view_permission(request)):
+            raise PermissionDenied
+        if not _PLAN_ID.fullmatch(plan_id):
+            raise PermissionDenied
+        form = form_class(request.POST)
+        if form.is_valid():
+            answer = act(plan_id=plan_id, by=request.user.get_username(), form=form)
+        else:
+            answer = Answer(done=False, text=f"Nothing was changed. {_problems(form)}")
+        messages.add_message(request, messages.SUCCESS if answer.done else messages.ERROR, answer.text)
+        return HttpResponseRedirect(permits_url(plan_id))
+
+
+def _problems(form: forms.Form) -> str:
+    return " ".join(f"{name}: {' '.join(map(str, errors))}" for name, errors in form.errors.items())
 
 
 @admin.register(TradingState)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from permits import payloads, trading
 from permits.judge import Judge, said
 from permits.outcome import Blocked, SpentPair
+from permits.peek import fingerprint
 from permits.spending import Hint, Spending
 from permits.trading import Projection
 from quantum import clock
@@ -180,7 +181,8 @@ class Attempt:
         for gate, permit in judged.items():
             if isinstance(permit, GateReason):
                 raw = seen.governor if gate == payloads.GOVERNOR else seen.p33
-                return self._blocked(permit, seen, gate_reason=said(raw, gate))
+                blocked = self._blocked(permit, seen, gate_reason=said(raw, gate))
+                return replace(blocked, accused=gate, claimed=fingerprint(raw))
         if seen.reason == "hold":
             return self._held(seen, judged)
         if seen.reason == "unverified":

@@ -9,17 +9,23 @@ from pathlib import Path
 from django.conf import settings
 from django.db import models
 
-from permits import payloads
+from permits import payloads, records
+from permits.models import Permit
+from permits.peek import Peek, peek
 from permits.reserved import Reservation
 from quantum import clock
+from quantum.fault import fault_point
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
 from quantum.signing import Signer
 
 PAIR_LIFE_MS = 300_000
 USAGE_CHANGED = "usage_changed"
+REASON_MIN = 8
+"""Characters of a reason, wherever a person acts: somebody will ask for it."""
 
 _ISSUE = Script(Path(__file__).parent / "lua" / "issue-5.lua")
+_REVOKE = Script(Path(__file__).parent / "lua" / "revoke-4.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class Finding:
     """A grant that names it reserves its size, if no other reservation came since that version."""
     beside: tuple[models.Model, ...] = ()
     """Rows that are written with the permit's."""
+    hold_id: int | None = None
+    """Of an operator's permit: the one hold that it passes."""
 
 
 def _reserved(plan: ExitPlan, finding: Finding, created_at: Decimal, expires_at: Decimal) -> str:
@@ -63,11 +71,11 @@ def _reserved(plan: ExitPlan, finding: Finding, created_at: Decimal, expires_at:
 class Desk:
     """One gate's counter: holds that gate's key and nothing else."""
 
-    def __init__(self, *, gate: str, signer: Signer, client: Client) -> None:
+    def __init__(self, *, gate: str, signer: Signer, client: Client, issuer: str = "") -> None:
         self.gate = gate
         self._signer = signer
         self._client = client
-        self._issuer = f"{gate}@{settings.ACCOUNT}"
+        self._issuer = issuer or f"{gate}@{settings.ACCOUNT}"
 
     def issue(self, plan: ExitPlan, finding: Finding) -> Issued | NotIssued:
         """Sign and write. Asking twice leaves the first permit standing: idempotent by its key."""
@@ -122,4 +130,85 @@ class Desk:
             ledger_amt=finding.ledger_amt,
             observed_at=finding.observed_at,
             context=finding.context,
+            hold_id=finding.hold_id,
         )
+
+
+# ---- taking back
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """These can never be spent. The plan gets no further permit of any gate: propose again."""
+
+    gates: tuple[str, ...]
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotRevoked:
+    """`already_consumed` with the time, `missing`, or `changed` since it was looked at. Nothing was done."""
+
+    reason: str
+    spent_at_ms: int = 0
+    now_ms: int = 0
+
+
+def revoke(
+    client: Client, *, plan_id: str, gates: tuple[str, ...], by: str, reason: str, seen: str = ""
+) -> Revoked | NotRevoked:
+    """Asked first in the database, done in Redis in one step, recorded after it.
+
+    A death after the question leaves it in the history with who and why; a death after the step leaves no
+    permit, and the sweep ends its row as revoked. Asking again after an answer was lost completes it.
+    `seen` is the mark of a look (Peek.seen): what has changed since is not revoked.
+    """
+    found = peek(client, plan_id)
+    if seen and found.seen != seen:
+        return NotRevoked("changed", now_ms=found.now_ms)
+    chosen = [standing for standing in found.standing if standing.gate in gates]
+    if not chosen and found.receipt is None:
+        return _revoked_before(found, gates, by=by, reason=reason)
+    raws = {standing.gate: standing.raw for standing in chosen}
+    rows = _rows(plan_id, raws)
+    records.record_asked(plan_id, rows, kind="permit_revoke", by=by, reason=reason)
+    fault_point("revoke_asked")
+    keys = settings.KEYS
+    done, *rest = _REVOKE(
+        client,
+        keys=(
+            keys.governor_permit(plan_id),
+            keys.p33_permit(plan_id),
+            keys.pair(plan_id),
+            keys.receipt(plan_id),
+        ),
+        args=(raws.get(payloads.GOVERNOR, b""), raws.get(payloads.P33, b""), PAIR_LIFE_MS),
+    )
+    fault_point("permit_revoked")
+    if done == 0:
+        why, spent_at_ms, now_ms = rest
+        records.record_not_revoked(plan_id, rows, by=by, reason=reason, why=why.decode())
+        return NotRevoked(why.decode(), spent_at_ms, now_ms)
+    records.record_revoked(plan_id, rows, by=by, reason=reason)
+    return Revoked(gates=tuple(raws), at_ms=rest[0])
+
+
+def _revoked_before(found: Peek, gates: tuple[str, ...], *, by: str, reason: str) -> Revoked | NotRevoked:
+    """Nothing stands. Either it was never there or ran out, or an answer was lost and this completes it."""
+    if not found.revoked:
+        return NotRevoked("missing", now_ms=found.now_ms)
+    rows = list(Permit.objects.filter(plan_id=found.plan_id, gate__in=gates, fate=Permit.Fate.LIVE))
+    if rows:
+        records.record_revoked(found.plan_id, rows, by=by, reason=reason)
+    return Revoked(gates=tuple(row.gate for row in rows), at_ms=found.now_ms)
+
+
+def _rows(plan_id: str, raws: dict[str, bytes]) -> list[Permit]:
+    """Bytes that are no permit have no row; that they were taken away stands in the audit."""
+    rows = []
+    for gate, raw in raws.items():
+        try:
+            rows.append(records.row_of(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.LIVE))
+        except payloads.Malformed:
+            continue
+    return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,20 +10,18 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, models
 from prometheus_client import Counter
 
-from permits import inputs, payloads, policies, policy, trading, usage
+from permits import approvals, inputs, payloads, policy, trading
+from permits.books import Books
 from permits.desk import Desk, Finding
 from permits.gatekeeper import Gatekeeper
 from permits.models import Approval
-from permits.policy import TOTAL, Facts, Policy, Verdict
-from permits.reservations import Book
+from permits.policy import Facts, Policy, Verdict
 from permits.reserved import Reservation
-from permits.rules import Nonsense
-from permits.tally import Tally
 from quantum import amounts, audit, clock, keys, metrics
 from quantum.log import log
 from quantum.plan import ExitPlan
 from quantum.reasons import GovernorReason
-from quantum.redis import Client, RedisError, command_client
+from quantum.redis import RedisError, command_client
 from quantum.roles import Watch
 from quantum.signing import Signer
 from quantum.stream import Consumer
@@ -36,76 +33,13 @@ BLOCKED = Counter("quantum_govern_block_total", "Plans the Governor denied", ["s
 STATE_AGE_S = 1.0
 BOOKS_AGE_S = 1.0
 WARM_AGE_S = 0.5
-BOOKS_STALE_S = 10.0
-APPROVAL_LIFE = dt.timedelta(minutes=15)
-
-
-class Books:
-    """The Governor's copy of policy, usage and reservations. It errs on the safe side between two readings:
-    what it reserved itself it knows at once, what was released it learns later."""
-
-    def __init__(self, *, client: Client) -> None:
-        policies.ensure_first()
-        self.policy: Policy = policies.copy(age_s=0)
-        self.version = ""
-        self._book = Book(client=client, gate=payloads.GOVERNOR)
-        self._tally, self._reader = Tally(), usage.Reader()
-        self._usage_id = 0
-        self.read_anew()
-        self._looked_s = clock.boot_s()
-
-    def look(self, *, age_s: float) -> None:
-        """The policy, and the usage where something moved. A database that fails leaves the copy to age."""
-        asked_s = clock.boot_s()
-        if asked_s - self._looked_s < age_s:
-            return
-        try:
-            self.policy = policies.copy(age_s=0)
-            if self._tally.reserved or self._reader.newest_id() != self._usage_id:
-                self.read_anew()
-            self._looked_s = asked_s
-        except (DatabaseError, Nonsense) as error:
-            log.warning("policy and usage cannot be read", error=type(error).__name__)
-            close_old_connections()
-
-    def read_anew(self) -> None:
-        """Reservations first, usage last: a plan that ends in between is seen in both, and counts as what it
-        came to. The other way round it would be seen in neither."""
-        held = self._book.read()
-        if not held.version:
-            self._book.rebuild(self._tally.reserved.values())
-            held = self._book.read()
-        freed = self._book.sweep(held)
-        self._usage_id = self._reader.newest_id()
-        for charge in self._reader.new():
-            self._tally.charge(charge)
-        self._tally.replace_reserved(
-            one for plan_id, one in held.reservations.items() if plan_id not in freed
-        )
-        self.version = held.version
-
-    @property
-    def too_old(self) -> bool:
-        return clock.boot_s() - self._looked_s > BOOKS_STALE_S
-
-    def reserved(self, reservation: Reservation) -> None:
-        """A permit of ours was written with this; the script moved the version by one."""
-        self._tally.reserve(reservation)
-        self.version = str(int(self.version) + 1)
-
-    def facts(self, plan: ExitPlan, facts: Facts) -> Facts:
-        now_ms = int(facts.now_s * 1000)
-        return replace(
-            facts,
-            of_symbol=self._tally.use(plan.symbol, now_ms=now_ms, without=plan.plan_id),
-            in_total=self._tally.use(TOTAL, now_ms=now_ms, without=plan.plan_id),
-        )
 
 
 class Governor:
     def __init__(self) -> None:
         self._client = command_client()
         self._books = Books(client=self._client)
+        self._snapshots = inputs.Snapshots(client=self._client)
         self._active: bool | None = None
         self._looked_s = 0.0
 
@@ -158,7 +92,7 @@ class Governor:
         return True
 
     def _plain_facts(self, plan: ExitPlan, rules: Policy) -> Facts:
-        size = inputs.size_of(plan, client=self._client) if rules.needs_size(plan.symbol) else inputs.Size()
+        size = self._snapshots.size_of(plan) if rules.needs_size(plan.symbol) else inputs.Size()
         return Facts(
             now_s=Decimal(clock.now_ms()) / 1000,
             trading_active=self._active,
@@ -200,23 +134,15 @@ class Governor:
 def _is_approved(plan: ExitPlan) -> bool:
     """People said yes to exactly this plan: the one that was made of what they were asked."""
     try:
-        return Approval.objects.filter(
-            plan_id=plan.plan_id, plan_digest=plan.digest, state=Approval.State.APPROVED
-        ).exists()
+        return approvals.is_approved(plan=plan)
     except DatabaseError:
         close_old_connections()
         return False
 
 
 def _parked(plan: ExitPlan, verdict: Verdict) -> Approval:
-    return Approval(
-        asked_plan_id=plan.plan_id,
-        symbol=plan.symbol,
-        fields=plan.fields(),
-        rule=str(verdict.rule.get("rule", f"exits above {verdict.rule.get('limit')} USD"))[:60],
-        compared=_texts(verdict),
-        expires_at=clock.now() + APPROVAL_LIFE,
-    )
+    rule = str(verdict.rule.get("rule", f"exits above {verdict.rule.get('limit')} USD"))
+    return approvals.question(plan=plan, rule=rule, compared=verdict.rule)
 
 
 def _shadow(plan: ExitPlan, rules: Policy, facts: Facts, verdict: Verdict) -> list[models.Model]:

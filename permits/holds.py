@@ -17,7 +17,9 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from permits import policies
 from permits.models import Hold
+from permits.rules import Nonsense
 from quantum import audit, clock
 from quantum.log import log
 from quantum.redis import Client, Script
@@ -54,7 +56,7 @@ def lift(client: Client, *, symbol: str, by: str, reason: str) -> bool:
 
 def project(client: Client) -> None:
     """Keys first, rows after: see above. One command while nothing differs."""
-    seen = _keys(client, settings.APPLY_ALLOWLIST)
+    seen = _keys(client, _listed())
     opened = {hold.symbol: _written(hold) for hold in Hold.objects.filter(lifted_at=None)}
     unlisted = sorted(opened.keys() - seen.keys())
     if unlisted:
@@ -70,11 +72,12 @@ def project(client: Client) -> None:
 
 def drop_unreadable(client: Client) -> None:
     """A value of another type freezes a symbol and looks like nothing to MGET. Asked for now and then."""
-    names = [settings.KEYS.hold(symbol) for symbol in settings.APPLY_ALLOWLIST]
+    listed = _listed()
+    names = [settings.KEYS.hold(symbol) for symbol in listed]
     readable = sum(raw is not None for raw in client.mget(names))
     if client.exists(*names) <= readable:
         return
-    for symbol in settings.APPLY_ALLOWLIST:
+    for symbol in listed:
         if _drop(client, symbol, b""):
             _tell_removed(symbol, b"")
 
@@ -83,6 +86,14 @@ def allowed(*, hold_id: int, symbol: str) -> bytes:
     """The bytes of that symbol's open hold if it is the one of that id, else none."""
     hold = Hold.objects.filter(pk=hold_id, symbol=symbol, lifted_at=None).first()
     return _written(hold) if hold else b""
+
+
+def _listed() -> list[str]:
+    """Whatever may be executed. A policy that cannot be read allows nothing more than the settings."""
+    try:
+        return sorted({*settings.APPLY_ALLOWLIST, *policies.copy().allowlist})
+    except Nonsense:
+        return sorted(settings.APPLY_ALLOWLIST)
 
 
 def _keys(client: Client, symbols: Iterable[str]) -> dict[str, bytes | None]:

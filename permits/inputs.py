@@ -12,6 +12,9 @@ from quantum.plan import ExitPlan
 from quantum.redis import Client
 
 _QUANTITY, _USD = Decimal("1E-12"), Decimal("1E-8")
+WAKE_EVERY_S, WAKE_LIFE_S = 1.0, 10
+SECOND_LOOKS_S = (0.01, 0.02, 0.05, 0.1)
+"""Once a second at most: a feed that is down must not make the Governor slow for everybody."""
 _FIELDS = ("position_amt", "mark_price", "seen_epoch", "ts_epoch")
 
 
@@ -24,9 +27,32 @@ class Size:
     missing: str = ""
 
 
-def size_of(plan: ExitPlan, *, client: Client) -> Size:
-    """One read. Old or unreadable is not a size (I12); flat is one, of zero."""
-    raw = client.hmget(settings.KEYS.snapshot(plan.symbol), _FIELDS)
+class Snapshots:
+    def __init__(self, *, client: Client) -> None:
+        self._client = client
+        self._next_wake_s = 0.0
+
+    def size_of(self, plan: ExitPlan) -> Size:
+        """One read; after a wipe the feed is asked to tell anew, and gets a moment for it."""
+        raw = self._read(plan.symbol)
+        if raw[0] is None and clock.boot_s() >= self._next_wake_s:
+            self._next_wake_s = clock.boot_s() + WAKE_EVERY_S
+            self._client.rpush(settings.KEYS.feed_wake, "1")
+            self._client.expire(settings.KEYS.feed_wake, WAKE_LIFE_S)
+            for pause_s in SECOND_LOOKS_S:
+                clock.sleep_s(pause_s)
+                raw = self._read(plan.symbol)
+                if raw[0] is not None:
+                    break
+        return _size(plan, raw)
+
+    def _read(self, symbol: str) -> list[bytes | None]:
+        found: list[bytes | None] = self._client.hmget(settings.KEYS.snapshot(symbol), _FIELDS)
+        return found
+
+
+def _size(plan: ExitPlan, raw: list[bytes | None]) -> Size:
+    """Old or unreadable is not a size (I12); flat is one, of zero."""
     amount, mark, seen, told = (
         None if one is None else amounts.parse(one.decode(errors="replace")) for one in raw
     )

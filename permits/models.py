@@ -42,6 +42,14 @@ class Permit(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["plan_id", "gate", "issued_at"], name="permit_recorded_once")
         ]
+        # The sweep and `permit_list --live` look at the few that are live, however many there have been.
+        indexes = [
+            models.Index(fields=["expires_at"], condition=models.Q(fate="live"), name="permit_live_by_expiry")
+        ]
+        permissions = [
+            ("issue_permit", "Can grant or deny a plan as an operator"),
+            ("revoke_permit", "Can revoke a permit"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.gate} {'grants' if self.verdict else 'denies'} {self.plan_id}"

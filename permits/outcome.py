@@ -51,6 +51,9 @@ class Blocked:
     wait_ms: int = 0
     gate_reason: str = ""
     timed_out: bool = False
+    accused: str = ""
+    """The gate under whose key stood what was refused, and below which bytes: for the alarm."""
+    claimed: str = ""
 
     @property
     def error(self) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import connection, models, transaction
 
-from permits import payloads
-from permits.models import Permit
+from permits import approvals, payloads
+from permits.models import Approval, Permit
 from quantum import audit, clock
 from quantum.models import AuditEvent
 
@@ -62,14 +62,109 @@ def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) ->
         Permit.objects.bulk_create(rows, ignore_conflicts=True)
         AuditEvent.objects.bulk_create(events)
         for row in beside:
+            if isinstance(row, Approval):
+                approvals.park(row)
+                continue
             type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
 
 
 def record_spent(rows: list[Permit]) -> None:
-    """Inside the caller's transaction. Whether the gate's own row came first or not, it ends as spent."""
+    """Inside the caller's transaction. Whether the gate's own row came first or not, it ends as spent; so
+    does one that the sweep, or a revocation that came too late, has marked in between."""
+    for row in rows:
+        row.fate_at, row.fate_by, row.fate_reason = clock.now(), "apply", ""
     Permit.objects.bulk_create(
         rows,
         update_conflicts=True,
         unique_fields=["plan_id", "gate", "issued_at"],
-        update_fields=["fate"],
+        update_fields=["fate", "fate_at", "fate_by", "fate_reason"],
     )
+
+
+# ---- what a person does with a permit: asked for first, so that no death hides who did it and why
+
+
+def record_asked(
+    plan_id: str, rows: list[Permit], *, kind: str, by: str, reason: str, symbol: str = ""
+) -> None:
+    """Before Redis is touched. A row that stays marked like this was asked to be revoked by somebody who
+    got no answer: the sweep ends it as revoked, unless it turns out to be spent."""
+    with transaction.atomic():
+        Permit.objects.bulk_create(rows, ignore_conflicts=True)
+        for row in rows:
+            _same(row).filter(fate=Permit.Fate.LIVE).update(
+                fate_at=clock.now(), fate_by=by[:80], fate_reason=reason[:400]
+            )
+        _record_act(f"{kind}_asked", plan_id, rows, by=by, reason=reason, symbol=symbol)
+
+
+def record_revoked(plan_id: str, rows: list[Permit], *, by: str, reason: str) -> None:
+    with transaction.atomic():
+        for row in rows:
+            _same(row).exclude(fate=Permit.Fate.SPENT).update(
+                fate=Permit.Fate.REVOKED, fate_at=clock.now(), fate_by=by[:80], fate_reason=reason[:400]
+            )
+        _record_act("permit_revoked", plan_id, rows, by=by, reason=reason)
+
+
+def record_not_revoked(plan_id: str, rows: list[Permit], *, by: str, reason: str, why: str) -> None:
+    """Nothing was taken back: the mark goes, the question and the answer stay in the audit."""
+    with transaction.atomic():
+        for row in rows:
+            _same(row).filter(fate=Permit.Fate.LIVE).update(fate_at=None, fate_by="", fate_reason="")
+        _record_act("permit_revoke_refused", plan_id, rows, by=by, reason=reason, why=why)
+
+
+def _same(row: Permit) -> models.QuerySet[Permit]:
+    return Permit.objects.filter(plan_id=row.plan_id, gate=row.gate, issued_at=row.issued_at)
+
+
+def _record_act(
+    kind: str, plan_id: str, rows: list[Permit], *, by: str, reason: str, symbol: str = "", **more: str
+) -> None:
+    data = {"gates": [row.gate for row in rows], **more}
+    symbol = symbol or (rows[0].symbol if rows else "")
+    audit.record(kind=kind, actor=by[:80], plan_id=plan_id, symbol=symbol, reason=reason, data=data)
+
+
+# ---- the fate of what was never spent
+
+SWEEP_MARGIN_S = 10
+SWEEP_BATCH = 500
+"""A backlog of hours is worked off in short transactions: an intent must not wait for one."""
+
+_SWEEP = """
+UPDATE permits_permit SET
+    fate_at = COALESCE(fate_at, expires_at),
+    fate = CASE WHEN fate_by <> '' THEN 'revoked'
+                WHEN EXISTS (SELECT 1 FROM permits_permit newer
+                             WHERE newer.plan_id = permits_permit.plan_id AND newer.gate = permits_permit.gate
+                               AND newer.issued_at > permits_permit.issued_at
+                               AND newer.issued_at < permits_permit.expires_at) THEN 'superseded'
+                ELSE 'expired' END
+WHERE id IN (SELECT id FROM permits_permit WHERE fate = 'live' AND expires_at < %s ORDER BY expires_at LIMIT %s)
+"""
+"""The word `live` stands in the text, not as a parameter: so the database may use the index of live rows."""
+
+
+def sweep() -> int:
+    """Rows whose time is over for longer than an outcome takes to be recorded. Returns how many ended.
+
+    A permit that another one of its gate replaced while it still had time is superseded; one that
+    nothing followed, or that was renewed after its end, has expired. A later record_spent wins.
+    """
+    ended_before = clock.now() - dt.timedelta(seconds=SWEEP_MARGIN_S)
+    with connection.cursor() as cursor:
+        cursor.execute(_SWEEP, (connection.ops.adapt_datetimefield_value(ended_before), SWEEP_BATCH))
+        return int(cursor.rowcount)
+
+
+def fate_at(row: Permit, *, now: dt.datetime, history: Iterable[Permit] = ()) -> Permit.Fate:
+    """What a person is told: a row says live until the sweep has come by, or until its gate is recorded."""
+    if row.fate != Permit.Fate.LIVE:
+        return Permit.Fate(row.fate)
+    if any(row.issued_at < other.issued_at < row.expires_at for other in history if other.gate == row.gate):
+        return Permit.Fate.SUPERSEDED
+    if row.expires_at > now:
+        return Permit.Fate.LIVE
+    return Permit.Fate.REVOKED if row.fate_by else Permit.Fate.EXPIRED

@@ -6,6 +6,7 @@ issuing script refuses another: of two Governors at once, one decides again. A h
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -77,21 +78,17 @@ class Book:
         return Held(version=version, reservations={one.plan_id: one for one in found})
 
     def rebuild(self, known: Iterable[Reservation]) -> None:
-        """After a loss. Permits are lost with the hash, so only what is in flight, or was spent a moment ago
-        and may be about to be, holds anything: the rest must not stand in the way of the next exit (I8)."""
+        """After a loss, and at a start, which may follow one. Permits are lost with the hash, so only what is in
+        flight, or was spent a moment ago and may be about to be, is held again: the rest must not stand in the
+        way of the next exit (I8)."""
         now_ms = clock.now_ms()
         recent = [one for one in known if one.issued_ms > now_ms - SPENDING_MS]
         held = {one.plan_id: _until(one, now_ms) for one in recent}
         held |= {one.plan_id: one for one in in_flight()}
         fields = {one.plan_id: one.text() for one in held.values()}
-        if not _version(self._client.hget(self._key, VERSION)):
-            self._client.hdel(self._key, VERSION)  # bytes of a stranger are no version
-        with self._client.pipeline() as pipeline:
-            if fields:
-                pipeline.hset(self._key, mapping=fields)
-            # A time: no version of the lost hash comes back, so an answer of before is never taken for new.
-            pipeline.hsetnx(self._key, VERSION, now_ms)
-            pipeline.execute()
+        # No version of before comes back, so that whoever decided by one decides again.
+        fields[VERSION] = str(now_ms * 1000 + secrets.randbelow(1000))
+        self._client.hset(self._key, mapping=fields)
 
     def sweep(self, held: Held) -> set[str]:
         """Frees what no end of a plan has freed: a permit that came after its plan's end, or one of a plan

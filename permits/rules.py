@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from permits import mandate
 from permits.policy import Limits, LimitSet
 from quantum import amounts
 
@@ -79,8 +80,13 @@ def read(rules: object) -> Read:
     """Raises Nonsense with every problem that was found."""
     if not isinstance(rules, dict):
         raise Nonsense("rules: must be an object")
-    problems = [f"{name}: unknown; known are {', '.join(('allowlist', *SCOPES, 'shadow'))}"
-                for name in sorted(set(rules) - {"allowlist", "shadow", *SCOPES})]  # fmt: skip
+    known = ("allowlist", *SCOPES, "shadow", mandate.RULE)
+    problems = [f"{name}: unknown; known are {', '.join(known)}" for name in sorted(set(rules) - set(known))]
+    if mandate.RULE in rules:
+        try:
+            mandate.parse(rules[mandate.RULE])
+        except mandate.RuleMalformed as malformed:
+            problems.append(f"{mandate.RULE}: {malformed}")
     allowlist = _symbols(rules.get("allowlist", []), "allowlist", problems)
     if not allowlist:
         problems.append("allowlist: must name at least one symbol; to stop every exit, halt them and say why")
@@ -187,6 +193,9 @@ def _change(place: Rules, name: str, value: str, *, symbol: str, shadow: bool) -
             {one.strip() for one in value.split(",") if one.strip() and one.strip() != "none"}
         )
         return
+    if name.startswith(f"{mandate.RULE}.") and not shadow:
+        _change_mandate(place, name.partition(".")[2], value, symbol=symbol)
+        return
     scope = "each" if name.startswith("each.") else "total"
     name = name.removeprefix("each.").removeprefix("total.")
     if symbol:
@@ -202,6 +211,18 @@ def _change(place: Rules, name: str, value: str, *, symbol: str, shadow: bool) -
     else:
         _value(name, None if value == "none" else value, symbol or scope)
         limits[name] = None if value == "none" else value
+
+
+def _change_mandate(place: Rules, name: str, value: str, *, symbol: str) -> None:
+    """`operator.gates=governor,p33`, `operator.max_notional=50000`, with a symbol `operator.max_quantity=1.5`."""
+    said = place.setdefault(mandate.RULE, {})
+    where, key = (said.setdefault(name, {}), symbol) if name == "max_quantity" else (said, name)
+    if (name == "max_quantity") != bool(symbol):
+        raise Nonsense(f"{mandate.RULE}.{name}: --symbol goes with max_quantity, and with that alone")
+    if value in ("none", "default"):
+        where.pop(key, None)
+    else:
+        where[key] = [one.strip() for one in value.split(",")] if name == "gates" else value
 
 
 def difference(before: Rules, after: Rules) -> dict[str, list[Any]]:

@@ -223,8 +223,9 @@ class Feed(threading.Thread):
 
     def _project(self, read: PositionsRead) -> None:
         """At once where the amount changed; otherwise before the next beat would come too late for the
-        Governor's age check, and no oftener. After a wipe of Redis all of them."""
-        if self._projected and not self._commands.exists(settings.KEYS.snapshot(next(iter(self._projected)))):
+        Governor's age check, and no oftener. When some are gone, all of them anew."""
+        standing = [settings.KEYS.snapshot(symbol) for symbol in self._projected]
+        if standing and self._commands.exists(*standing) != len(standing):
             self._projected.clear()
         pipeline = self._commands.pipeline(transaction=False)
         now_s = clock.boot_s()

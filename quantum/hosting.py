@@ -18,7 +18,7 @@ from django.conf import settings
 from quantum import clock, roles
 from quantum.log import log
 from quantum.processes import wait_until
-from quantum.redis import Client, RedisError, command_client
+from quantum.redis import Client, NoPassword, RedisError, command_client
 from quantum.shared import Flag, JobPipe
 
 LOOK_EVERY_S = 1.0
@@ -36,6 +36,7 @@ class Hosting:
         self._hosts_roles = hosts_roles
         self._terminated = False
         self._running: threading.Thread | None = None
+        self._told: set[str] = set()
 
     def begin(self) -> None:
         """In the worker's main thread, once, at its start."""
@@ -66,13 +67,19 @@ class Hosting:
         while not self.stopping:
             try:
                 for role in _free(client):
-                    self._try(role, client)
+                    self._try(role)
             except RedisError:
                 pass  # roles are down with it; the next turn looks again, and the role's own log says why
             clock.sleep_s(LOOK_EVERY_S)
 
-    def _try(self, role: roles.Role, client: Client) -> None:
-        lease = roles.lease_for(role, client=client)
+    def _try(self, role: roles.Role) -> None:
+        try:
+            lease = roles.lease_for(role, client=command_client(user=role.name))
+        except NoPassword as missing:
+            if role.name not in self._told:
+                self._told.add(role.name)
+                log.error("[ROLE] cannot log in to Redis", role=role.name, because=missing)
+            return
         if lease.take() is not None:
             return
         self._jobs.shut = True

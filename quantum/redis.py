@@ -28,10 +28,43 @@ CONNECTIONS_MAX = 512
 redis-py's default of 100 the 101st wait found the pool empty and blocked as if Redis were gone."""
 Value = bytes | str | int
 
+WEB = "web"
+"""The user of the pages and of every command that does not say otherwise."""
+HOST = "host"
+"""The user of `up` and of the qcluster, until a process of it becomes a role."""
 
-def _client(*, socket_timeout_s: float) -> Client:
+
+class NoPassword(RedisError):
+    """REDIS_USERS_DIR is set and this process finds no password in it. Says what to do."""
+
+
+class _Process:
+    """Which user this process is at the server, where users are used: one role, one user."""
+
+    user = WEB
+
+
+def log_in_as(user: str) -> None:
+    """For every client that is made from now on. Does nothing where REDIS_USERS_DIR is not set."""
+    _Process.user = user
+
+
+def _login(user: str) -> dict[str, str]:
+    if not settings.REDIS_USERS_DIR:
+        return {}
+    path = Path(settings.REDIS_USERS_DIR) / f"{user}.password"
+    try:
+        if path.stat().st_mode & 0o077:
+            raise NoPassword(f"{path} can be read by others; run: chmod 600 {path}")
+        return {"username": user, "password": path.read_text().strip()}
+    except OSError as error:
+        raise NoPassword(f"{path} cannot be read ({error.strerror}); manage.py redis_acl makes it") from None
+
+
+def _client(*, socket_timeout_s: float, user: str = "") -> Client:
     return redis.Redis.from_url(
         settings.REDIS_URL,
+        **_login(user or _Process.user),
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=COMMAND_TIMEOUT_S,
         max_connections=CONNECTIONS_MAX,
@@ -40,12 +73,13 @@ def _client(*, socket_timeout_s: float) -> Client:
         protocol=2,
         decode_responses=False,  # a stranger's bytes may be anything; decoding is the parser's job
         health_check_interval=0,
+        driver_info=None,  # two commands less for each connection, and a role's user may not send them
     )
 
 
-def command_client() -> Client:
+def command_client(*, user: str = "") -> Client:
     """For commands that answer at once. Shares a pool: safe in threads, not across a fork."""
-    return _client(socket_timeout_s=COMMAND_TIMEOUT_S)
+    return _client(socket_timeout_s=COMMAND_TIMEOUT_S, user=user)
 
 
 def blocking_client(*, block_s: float) -> Client:

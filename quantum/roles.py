@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 
 from quantum.lease import Lease, Watch
 from quantum.log import log, masked
-from quantum.redis import Client, RedisError
+from quantum.redis import Client, RedisError, log_in_as
 
 __all__ = ["Role", "Watch", "find", "lease_for", "register", "registered", "run"]
 
@@ -62,6 +62,7 @@ def lease_for(role: Role, *, client: Client) -> Lease:
 def run(role: Role, *, lease: Lease, told_to_stop: Callable[[], bool]) -> bool:
     """For a lease that was taken: run the role to its end and give the lease back. False if it failed."""
     watch = Watch(lease=lease, consumer=f"{role.name}-{settings.QUANTUM_HOST}", told_to_stop=told_to_stop)
+    log_in_as(role.name)
     try:
         _calm_collector()
         _announce(role, lease)

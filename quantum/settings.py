@@ -13,6 +13,7 @@ import re
 import secrets
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import django
 import environ
@@ -108,6 +109,7 @@ EMBEDDED_SOCKET = _embedded_socket(VAR_DIR)
 _socket_url = f"unix://{EMBEDDED_SOCKET}"
 _redis_schemes = ("redis", "rediss", "unix")
 REDIS_URL = _env.url("REDIS_URL", default=f"{_socket_url}?db=0", schemes=_redis_schemes)
+REDIS_USERS_DIR = _env.text("REDIS_USERS_DIR")
 QUEUE_URL = _env.url("QUEUE_URL", default=f"{_socket_url}?db=1", schemes=_redis_schemes)
 CACHE_URL = _env.url("CACHE_URL", default=f"{_socket_url}?db=2", schemes=_redis_schemes)
 DATABASE_URL = _env.url(
@@ -146,6 +148,8 @@ if GOV_MAX_EXEC_PER_HOUR < GOV_MAX_EXEC_PER_5MIN:
     _env.refuse("GOV_MAX_EXEC_PER_HOUR", "must not be below GOV_MAX_EXEC_PER_5MIN, which it makes useless")
 if APPLY_PERMIT_STEP_MS >= APPLY_PERMIT_WAIT_MS:
     _env.refuse("APPLY_PERMIT_STEP_MS", "must be shorter than APPLY_PERMIT_WAIT_MS")
+if REDIS_USERS_DIR and ("@" in urlsplit(REDIS_URL).netloc or "password=" in urlsplit(REDIS_URL).query):
+    _env.refuse("REDIS_URL", "must carry no login where REDIS_USERS_DIR gives each role its own")
 if APPLY_MODE == "live" and PERMIT_SIGNATURES != "required":
     _env.refuse("PERMIT_SIGNATURES", "must be `required` in live")
 if APPLY_MODE == "live" and LIVE_CONFIRM != ACCOUNT:

@@ -1,11 +1,18 @@
 """Ed25519 keys of the gates. A gate loads its own private key; apply loads public keys only,
-so neither gate can make the other's permit and apply can make none."""
+so neither gate can make the other's permit and apply can make none.
+
+Keys change under running processes (quantum/keyring.py): both sides look at their files at most once a
+second, when they are used. A new public half lies there longer than that before anything is signed
+with its private half, so no permit is ever met by a verifier that has not seen its key.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -19,8 +26,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from quantum import clock
+from quantum.log import log
+
 SIGNERS = ("governor", "p33", "operator")
+LOOK_EVERY_S = 1.0
+"""How long a change of the key files may go unseen."""
 _SIGNED = re.compile(rb'(\{.*),"sig":"([A-Za-z0-9_-]{86})"\}', re.DOTALL)
+_OLD = re.compile(r"(?P<name>[a-z0-9]+)\.old-(?P<fingerprint>[0-9a-f]{16})-(?P<until>[0-9]{1,12})\.pub")
 
 
 class KeyUnusable(Exception):
@@ -30,31 +43,117 @@ class KeyUnusable(Exception):
 class Signer:
     def __init__(self, *, name: str, directory: Path) -> None:
         self.name = name
-        self._key = _load_private(directory / f"{name}.key")
+        self._path = directory / f"{name}.key"
+        self._looked_s = clock.boot_s()
+        self._stamp = _stamp(self._path)
+        self._key = load_private(self._path)
 
     def seal(self, body: bytes) -> bytes:
         """Append `sig`, over exactly the bytes of the object as they stand without it."""
+        self._look()
         signature = base64.urlsafe_b64encode(self._key.sign(body)).rstrip(b"=")
         return body[:-1] + b',"sig":"' + signature + b'"}'
 
+    def _look(self) -> None:
+        """A new key that cannot be used is told once; the one in hand, good until now, stays in use."""
+        now_s = clock.boot_s()
+        if now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s, stamp = now_s, _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._key = load_private(self._path)
+        except KeyUnusable as unusable:
+            log.error("the new signing key is not used", signer=self.name, error=str(unusable))
+            return
+        log.info("signing key taken up", signer=self.name, fingerprint=fingerprint_of(self._key.public_key()))
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A public key that is believed, for good or, once it was replaced, until its permits are gone."""
+
+    key: Ed25519PublicKey
+    fingerprint: str
+    until_s: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.until_s is not None and clock.now_s() >= self.until_s
+
 
 class Verifier:
+    """Threads share it."""
+
     def __init__(self, *, directory: Path) -> None:
-        self._keys = {name: _load_public(directory / f"{name}.pub") for name in SIGNERS}
+        self._directory = directory
+        self._looked_s = clock.boot_s()
+        self._stamps = _stamps(directory)
+        self._keys = {name: trusted(name, directory) for name in SIGNERS}
 
     def holds(self, *, signer: str, raw: bytes) -> bool:
         """Whether these exact bytes, without their last member, were signed by that signer."""
+        return self.signed_by(signer=signer, raw=raw) is not None
+
+    def signed_by(self, *, signer: str, raw: bytes) -> str | None:
+        """The fingerprint of the key of that signer which signed these exact bytes."""
+        self._look()
         match = _SIGNED.fullmatch(raw)
-        if match is None or signer not in self._keys:
-            return False
+        if match is None:
+            return None
         signature = base64.urlsafe_b64decode(match.group(2) + b"==")
         if base64.urlsafe_b64encode(signature).rstrip(b"=") != match.group(2):
-            return False  # the last character has four spare bits: one signature has one spelling
-        try:
-            self._keys[signer].verify(signature, match.group(1) + b"}")
-        except InvalidSignature:
-            return False
-        return True
+            return None  # the last character has four spare bits: one signature has one spelling
+        for known in self._keys.get(signer, ()):
+            if not known.ended and _verifies(known.key, signature, match.group(1) + b"}"):
+                return known.fingerprint
+        return None
+
+    def _look(self) -> None:
+        """By time and never by what fails: a flood of forged permits costs no look more than good ones.
+
+        The time of the look is kept last: a thread that comes while another one loads must look itself,
+        or it would judge by keys that are older than a second.
+        """
+        now_s = clock.boot_s()
+        if now_s - self._looked_s < LOOK_EVERY_S:
+            return
+        stamps = _stamps(self._directory)
+        if stamps != self._stamps:
+            try:
+                self._keys = {name: trusted(name, self._directory) for name in SIGNERS}
+            except KeyUnusable as unusable:
+                log.error("changed public keys are not used", error=str(unusable))
+            self._stamps = stamps
+        self._looked_s = now_s
+
+
+def trusted(name: str, directory: Path) -> tuple[Trusted, ...]:
+    """The current key first, then one that is about to take over, then those that were replaced."""
+    current = load_public(directory / f"{name}.pub")
+    found = {fingerprint_of(current): Trusted(current, fingerprint_of(current))}
+    coming = _if_there(directory / f"{name}.next.pub")
+    if coming is not None:
+        found.setdefault(fingerprint_of(coming), Trusted(coming, fingerprint_of(coming)))
+    for path, until_s in old_keys(name, directory):
+        old = _if_there(path)
+        if old is not None:
+            found.setdefault(fingerprint_of(old), Trusted(old, fingerprint_of(old), until_s))
+    return tuple(found.values())
+
+
+def old_keys(name: str, directory: Path) -> list[tuple[Path, int]]:
+    """Replaced public keys with the end of their trust, the longest first."""
+    matches = [(path, _OLD.fullmatch(path.name)) for path in directory.glob(f"{name}.old-*.pub")]
+    found = [(path, int(match["until"])) for path, match in matches if match]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def fingerprint_of(key: Ed25519PublicKey) -> str:
+    """Short and the same on every machine: of the raw key, not of its file."""
+    return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
 
 
 def ensure_keys(directory: Path) -> list[str]:
@@ -67,9 +166,7 @@ def _make_pair(name: str, directory: Path) -> bool:
     private_path = directory / f"{name}.key"
     if private_path.exists():
         return False
-    key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    private, public = pem_pair()
     # The public half first: a death in between leaves no private key, and both are made anew.
     (directory / f"{name}.pub").write_bytes(public)
     descriptor = os.open(private_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -78,7 +175,13 @@ def _make_pair(name: str, directory: Path) -> bool:
     return True
 
 
-def _load_private(path: Path) -> Ed25519PrivateKey:
+def pem_pair() -> tuple[bytes, bytes]:
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), public
+
+
+def load_private(path: Path) -> Ed25519PrivateKey:
     try:
         if path.stat().st_mode & 0o077:
             raise KeyUnusable(f"{path} can be read by others; run: chmod 600 {path}")
@@ -92,7 +195,7 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _load_public(path: Path) -> Ed25519PublicKey:
+def load_public(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -102,3 +205,35 @@ def _load_public(path: Path) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise KeyUnusable(f"{path} is not an Ed25519 public key")
     return key
+
+
+def _if_there(path: Path) -> Ed25519PublicKey | None:
+    """A key beside the current one may go while we read; what cannot be read is not believed."""
+    try:
+        return load_public(path)
+    except KeyUnusable:
+        return None
+
+
+def _verifies(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
+    try:
+        key.verify(signature, body)
+    except InvalidSignature:
+        return False
+    return True
+
+
+Stamp = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Differs after every replacement, even within one tick of the file system's clock."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _stamps(directory: Path) -> dict[str, Stamp | None]:
+    return {path.name: _stamp(path) for path in directory.glob("*.pub")}

@@ -104,6 +104,12 @@ def test_settings_contradict_each_other_with_both_names(place: Path) -> None:
     assert "APPLY_PERMIT_WAIT_MS" in found["APPLY_PERMIT_STEP_MS"]
 
 
+def test_limits_that_make_each_other_useless_or_disarm_exits_are_refused(place: Path) -> None:
+    found = refusals(check(place, GOV_MAX_EXEC_PER_5MIN="61", GOV_MAX_REDUCE_QTY_PER_DAY="0"))
+    assert "GOV_MAX_EXEC_PER_5MIN" in found["GOV_MAX_EXEC_PER_HOUR"]
+    assert "a number from 0.000001" in found["GOV_MAX_REDUCE_QTY_PER_DAY"]
+
+
 def test_nothing_at_all_is_right(place: Path) -> None:
     done = check(place)
     assert done.returncode == 0, done.stderr

@@ -119,12 +119,14 @@ class Wire:
         return "sent"
 
 
+@pytest.mark.django_db
 def test_an_order_within_its_permits_leaves() -> None:
     wire = Wire()
     assert cast("Any", orders.send(cast("Any", wire), pair(), order())) == "sent"
     assert wire.sent[0].quantity == Decimal("0.25")
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -9,9 +9,10 @@ from typing import Any
 
 from django.conf import settings
 
+from permits.desk import REASON_MIN
 from quantum.commands import Command, Exit
 
-REASON_MIN = 8
+__all__ = ["REASON_MIN", "ActCommand"]
 
 
 class ActCommand(Command):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from pytest_django.fixtures import Settings
@@ -13,6 +13,7 @@ from permits.trading import Projection
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier
+from tests.permits.governors import AtWork, Start, arm, snapshot
 from tests.permits_by_hand import GOVERNOR, P33, permit
 
 ACTIVE = Projection(raw=b'{"state":"ACTIVE","version":1}', version=1, active=True)
@@ -70,3 +71,20 @@ def judged(gate: Gate, redis: Client, settings: Settings) -> Callable[..., str]:
         return outcome.reason.value
 
     return judge
+
+
+@pytest.fixture
+def start(redis: Client, settings: Settings) -> Iterator[Start]:
+    """Governors at work, as many as are asked for; the state is ACTIVE and every position is known."""
+    arm(redis)
+    for symbol in settings.APPLY_ALLOWLIST:
+        snapshot(redis, symbol=symbol)
+    started: list[AtWork] = []
+
+    def one() -> AtWork:
+        started.append(AtWork(redis))
+        return started[-1]
+
+    yield one
+    for governor in started:
+        governor.end()

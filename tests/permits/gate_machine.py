@@ -33,7 +33,7 @@ from quantum.redis import Client
 from quantum.signing import Signer, Verifier
 from tests.permits.gate_line import Line, dumped, restore
 from tests.permits.gate_model import Database, Laid, Memory, attempt_says, script_says
-from tests.permits.no_operators import no_hold, nobody
+from tests.permits.mandates import no_hold, nobody
 from tests.permits_by_hand import GOVERNOR, P33, permit
 
 SYMBOLS = ("BTCUSDT", "BTCUSDT", "ETHUSDT")

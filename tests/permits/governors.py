@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,3 +74,6 @@ class AtWork:
     def end(self) -> None:
         """Its rows are written; what it knew is gone."""
         self.recorder.finish()
+
+
+Start = Callable[[], AtWork]

@@ -29,7 +29,7 @@ def race(plan: ExitPlan, *, client: Client, state: bytes, lanes: int, at_s: floa
     from permits.spending import Spending
     from permits.trading import Projection
     from quantum.signing import Verifier
-    from tests.permits.no_operators import no_hold, nobody
+    from tests.permits.mandates import no_hold, nobody
 
     judge = Judge(Verifier(directory=settings.PERMIT_KEYS_DIR), operators=nobody(client))
     known = Projection(raw=state, version=1, active=True)

@@ -1,46 +1,27 @@
-"""The Governor's copy of policy, usage and reservations: never looser than the truth, and back after any loss."""
+"""The Governor's copy of usage and reservations: never looser than the truth, and back after any loss."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import DatabaseError, connection
+from django.db import connection
 
-from permits import policies, reservations, usage
-from permits.models import Approval, Permit, PolicyVersion, Usage
+from permits import reservations, usage
+from permits.models import Usage
 from permits.payloads import GOVERNOR
 from permits.reserved import Reservation
 from quantum import clock
-from quantum.models import AuditEvent
 from quantum.plan import ExitPlan
 from quantum.redis import Client
-from tests.house import House, wait_for
-from tests.permits.governors import AtWork, arm, limit, snapshot
+from tests.house import House
+from tests.permits.governors import AtWork, Start, arm, limit, snapshot
 
 pytestmark = pytest.mark.usefixtures("transactional_db", "keys")
 RESERVED = django_settings.KEYS.reserved(GOVERNOR)
-Start = Callable[[], AtWork]
-
-
-@pytest.fixture
-def start(redis: Client) -> Iterator[Start]:
-    arm(redis)
-    for symbol in django_settings.APPLY_ALLOWLIST:
-        snapshot(redis, symbol=symbol)
-    started: list[AtWork] = []
-
-    def one() -> AtWork:
-        started.append(AtWork(redis))
-        return started[-1]
-
-    yield one
-    for governor in started:
-        governor.end()
 
 
 def finish(redis: Client, plan: ExitPlan) -> None:
@@ -291,6 +272,21 @@ def test_a_plan_that_is_settled_while_the_usage_is_read_is_never_missed(
     assert reserved_plans(redis) == set()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_redis_that_lost_its_last_second_forgets_no_order_in_flight(
+    start: Start, redis: Client, in_flight: list[reservations.InFlight], restarted: bool
+) -> None:
+    limit("permits_per_5min=1")
+    governor, plan = start(), House.make()
+    before = redis.hgetall(RESERVED)
+    governor.answer(plan)
+    in_flight.append(of_the_intent(redis, plan))
+    redis.delete(RESERVED)
+    redis.hset(RESERVED, mapping=before)
+    assert (start() if restarted else governor).reason() == "burst_limit"
+    assert reserved_plans(redis) == {plan.plan_id}
+
+
 @pytest.mark.parametrize("version", [b"", b"x", "²".encode(), b"-1", b"1.5"])
 def test_a_version_that_a_stranger_wrote_is_replaced(start: Start, redis: Client, version: bytes) -> None:
     governor = start()
@@ -328,147 +324,3 @@ def test_two_governors_at_once_never_grant_more_than_the_limit(start: Start, red
     granted = [finding for governor in governors for finding in governor.findings if finding.verdict]
     assert len(granted) == len(reserved_plans(redis)) == 10
     assert len(governors[0].findings) + len(governors[1].findings) == 30
-
-
-# ---- the policy changes
-
-
-def test_a_change_is_obeyed_within_a_second(start: Start) -> None:
-    governor = start()
-    assert governor.reason() == "approved"
-    limit("permits_per_5min=1")
-    wait_for(lambda: governor.reason() == "burst_limit", what="the new limit", within_s=1.2)
-
-
-def test_a_governor_that_denies_without_a_pause_still_learns_of_a_change(start: Start) -> None:
-    """Each denial reads the usage anew; that must not pass for a look at the policy."""
-    limit("permits_per_5min=1")
-    governor = start()
-    governor.answer()
-    assert governor.reason() == "burst_limit"
-    limit("permits_per_5min=2")
-    wait_for(lambda: governor.reason() == "approved", what="the new limit", within_s=1.2)
-
-
-def test_an_idle_governor_has_read_a_change_before_the_next_plan(start: Start) -> None:
-    governor = start()
-    limit("allowlist=ETHUSDT")
-    clock.sleep_s(0.6)
-    governor.governor.look()
-    assert governor.reason() == "not_in_allowlist"
-
-
-@pytest.mark.parametrize(
-    "broken", [{"allowlist": []}, "rules", {"allowlist": ["BTCUSDT"], "total": {"x": 1}}]
-)
-def test_rules_that_cannot_be_read_are_not_guessed_at(
-    start: Start, broken: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("permits.governor.BOOKS_STALE_S", 0.1)
-    governor = start()
-    PolicyVersion.objects.create(version=99, rules=broken, by="somebody", reason="past the door")
-    clock.sleep_s(1.1)
-    assert governor.reason() == "inputs_unavailable"
-
-
-def test_a_database_that_is_gone_denies_when_the_copy_is_old(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    governor = start()
-
-    def fails(**_: object) -> None:
-        raise DatabaseError
-
-    monkeypatch.setattr(policies, "copy", fails)
-    clock.sleep_s(1.1)
-    assert governor.reason() == "approved", "a short failure stops no exit"
-    monkeypatch.setattr("permits.governor.BOOKS_STALE_S", 0.5)
-    denied = governor.answer()
-    assert denied.reason == "inputs_unavailable"
-    assert denied.context == {"missing": "policy and usage"}
-
-
-# ---- inputs
-
-
-BAD_SNAPSHOTS: dict[str, dict[str, Any]] = {
-    "old": {"age_s": 10.5},
-    "from the future": {"age_s": -10.5},
-    "no time": {"seen_epoch": "never"},
-    "unreadable position": {"position_amt": "NaN"},
-    "no mark price": {"mark_price": ""},
-    "mark price of zero": {"mark_price": "0"},
-}
-
-
-@pytest.mark.parametrize("bad", BAD_SNAPSHOTS)
-def test_a_size_that_cannot_be_known_denies(start: Start, redis: Client, bad: str) -> None:
-    governor = start()
-    snapshot(redis, **BAD_SNAPSHOTS[bad])
-    denied = governor.answer()
-    assert denied.reason == "inputs_unavailable"
-    assert denied.context is not None
-    assert "BTCUSDT" in str(denied.context["missing"])
-
-
-def test_a_limit_that_is_not_set_needs_no_snapshot(start: Start, redis: Client) -> None:
-    limit("notional_per_day_usd=none")
-    governor = start()
-    redis.delete(django_settings.KEYS.snapshot("BTCUSDT"))
-    assert governor.reason() == "approved"
-
-
-def test_a_short_position_has_a_size_too_and_a_flat_one_is_zero(start: Start, redis: Client) -> None:
-    governor = start()
-    snapshot(redis, position_amt="-8")
-    assert governor.answer().quantity == 2
-    snapshot(redis, position_amt="0", mark_price="")
-    flat = governor.answer()
-    assert flat.verdict
-    assert flat.notional == 0
-
-
-# ---- approvals and shadow rules
-
-
-def test_an_exit_that_people_must_see_is_kept_with_its_plan(start: Start) -> None:
-    limit("approval_above_usd=10000")
-    governor, plan = start(), House.make()
-    assert governor.reason(plan) == "awaiting_approval"
-    governor.end()
-    parked = Approval.objects.get()
-    assert (parked.asked_plan_id, parked.symbol, parked.state) == (plan.plan_id, "BTCUSDT", "waiting")
-    assert parked.fields == plan.fields()
-    assert parked.compared["asked"] == "12500"
-
-
-def test_a_yes_lets_exactly_that_plan_pass(start: Start) -> None:
-    limit("approval_symbols=BTCUSDT")
-    said_yes, other = House.make(), House.make()
-    for plan, digest in ((said_yes, said_yes.digest), (other, "f" * 64)):
-        Approval.objects.create(
-            asked_plan_id=House.make().plan_id,
-            symbol="BTCUSDT",
-            fields={},
-            rule="tests",
-            state=Approval.State.APPROVED,
-            expires_at=clock.now(),
-            plan_id=plan.plan_id,
-            plan_digest=digest,
-        )
-    governor = start()
-    assert governor.reason(said_yes) == "approved"
-    assert governor.reason(other) == "awaiting_approval", "another content under that id"
-    assert governor.reason() == "awaiting_approval"
-    assert governor.reason(symbol="ETHUSDT") == "approved"
-
-
-def test_a_shadow_rule_is_recorded_and_blocks_nothing(start: Start) -> None:
-    limit("permits_per_5min=1", shadow=True)
-    governor, second = start(), House.make()
-    assert [governor.reason(), governor.reason(second)] == ["approved", "approved"]
-    governor.end()
-    event = AuditEvent.objects.get(kind="governor_shadow")
-    assert (event.plan_id, event.reason) == (second.plan_id, "burst_limit")
-    assert (event.data["limit"], event.data["used"]) == ("1", "1")
-    assert Permit.objects.filter(verdict=True).count() == 2

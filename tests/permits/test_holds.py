@@ -9,8 +9,8 @@ from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from apply.mirror import StateMirror
-from permits import holds, trading
-from permits.models import Hold
+from permits import holds, policies, trading
+from permits.models import Hold, PolicyVersion
 from quantum.models import AuditEvent
 from quantum.redis import Client
 
@@ -194,3 +194,22 @@ def test_the_mirror_finds_a_value_of_another_type_now_and_then(redis: Client) ->
     for _ in range(15):
         mirror.arm()
     assert not redis.exists(settings.KEYS.hold(SYMBOL))
+
+
+def test_symbols_that_only_the_policy_lists_are_looked_after_too(redis: Client) -> None:
+    version, rules = policies.newest()
+    policies.change(
+        rules=rules | {"allowlist": ["DOGEUSDT"]}, by="nina", reason="another coin", expected_version=version
+    )
+    redis.set(settings.KEYS.hold("DOGEUSDT"), b"x")
+    holds.project(redis)
+    assert key(redis, "DOGEUSDT") is None
+
+
+def test_a_policy_nobody_can_read_stops_no_projection(redis: Client) -> None:
+    PolicyVersion.objects.create(version=7, rules={}, by="mallory", reason="past the command")
+    policies.forget()
+    place(redis)
+    redis.flushall()
+    holds.project(redis)
+    assert key(redis) is not None

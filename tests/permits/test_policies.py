@@ -18,6 +18,7 @@ from permits.models import PolicyVersion
 from quantum.commands import Exit
 from quantum.doctor import State
 from quantum.models import AuditEvent
+from quantum.profiles import PROFILES
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 WHY = "because the tests say so"
@@ -43,7 +44,14 @@ def test_before_anybody_wrote_the_settings_hold(settings: Settings) -> None:
     assert policy.allowlist == set(settings.APPLY_ALLOWLIST)
 
 
-def test_every_profile_makes_a_seed_that_can_be_read() -> None:
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_makes_a_seed_that_can_be_read(settings: Settings, name: str) -> None:
+    profile = PROFILES[name]
+    settings.APPLY_ALLOWLIST = profile.allowlist
+    settings.P33_COOLDOWN_SEC = Decimal(profile.cooldown_s)
+    settings.GOV_MAX_EXEC_PER_5MIN = profile.permits_per_5min
+    settings.GOV_MAX_EXEC_PER_HOUR = profile.permits_per_hour
+    settings.GOV_MAX_REDUCE_NOTIONAL_PER_DAY_USD = Decimal(profile.notional_per_day_usd)
     rules.read(policies.seed())
 
 

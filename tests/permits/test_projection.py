@@ -16,7 +16,7 @@ from permits import holds, trading
 from permits.models import TradingState
 from permits.trading import State
 from quantum.models import AuditEvent
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -241,3 +241,26 @@ def test_a_round_of_the_mirror_costs_two_commands(redis: Client, mirror: StateMi
     mirror.arm()
     # EVALSHA, the two calls inside it, MGET, and the INFO that counts.
     assert redis.info("stats")["total_commands_processed"] - before <= 5
+
+
+@pytest.mark.parametrize("fails", [DatabaseError, trading.StateChanged, RedisError])
+def test_the_mirror_goes_on_after_a_round_that_failed(
+    redis: Client, transactional_db: None, monkeypatch: pytest.MonkeyPatch, fails: type[Exception]
+) -> None:
+    """A mirror that ended would leave the instance unarmed for as long as its process lives."""
+    activate()
+    rounds: list[int] = []
+    mirror = StateMirror(stopping=lambda: len(rounds) == 2)
+    monkeypatch.setattr("apply.mirror.EVERY_S", 0.0)
+    arm = mirror.arm
+
+    def fails_first() -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise fails
+        arm()
+
+    monkeypatch.setattr(mirror, "arm", fails_first)
+    mirror.start()
+    mirror.join(5)
+    assert in_redis(redis) == of_the_row(1)

@@ -135,3 +135,38 @@ def test_the_allow_list_is_given_whole() -> None:
 def test_words_that_make_nonsense_are_refused(words: list[str], more: dict[str, Any]) -> None:
     with pytest.raises(Nonsense):
         rules.changed(GOOD, words, **more)
+
+
+# ---- what is left to operators
+
+
+def test_what_is_left_to_operators_is_said_word_by_word_and_taken_back() -> None:
+    after = rules.changed(GOOD, ["operator.gates=governor, p33", "operator.max_notional=50000"])
+    after = rules.changed(after, ["operator.max_quantity=1.5"], symbol="BTCUSDT")
+    assert after["operator"] == {
+        "gates": ["governor", "p33"],
+        "max_notional": "50000",
+        "max_quantity": {"BTCUSDT": "1.5"},
+    }
+    after = rules.changed(after, ["operator.gates=none", "operator.max_notional=none"])
+    assert after["operator"] == {"max_quantity": {"BTCUSDT": "1.5"}}
+
+
+@pytest.mark.parametrize(
+    ("word", "symbol"),
+    [
+        ("operator.gates=apply", ""),
+        ("operator.max_notional=-1", ""),
+        ("operator.max_notional=5", "BTCUSDT"),
+        ("operator.max_quantity=5", ""),
+        ("operator.max_quantity=lots", "BTCUSDT"),
+        ("operator.everything=1", ""),
+    ],
+)
+def test_nonsense_about_operators_is_refused(word: str, symbol: str) -> None:
+    with pytest.raises(Nonsense, match="operator"):
+        rules.changed(GOOD, [word], symbol=symbol)
+
+
+def test_the_governor_reads_rules_that_leave_something_to_operators() -> None:
+    assert rules.read({**GOOD, "operator": {"gates": ["p33"]}}).allowlist == {"BTCUSDT", "ETHUSDT"}

@@ -9,6 +9,7 @@ import pytest
 from permits.policy import TOTAL, Use
 from permits.reserved import Reservation
 from permits.tally import DAY_MS, FIVE_MIN_MS, HOUR_MS, Charge, Tally
+from tests.properties import given, st
 
 NOW = 1_764_000_000_000
 
@@ -131,3 +132,58 @@ def test_a_reservation_is_read_back_as_it_was_written() -> None:
 )
 def test_what_nobody_of_us_wrote_is_no_reservation(text: str) -> None:
     assert Reservation.read("a", text) is None
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["reserve", "release", "fill", "fail"]),
+        st.integers(0, 5),
+        st.integers(1, 40_000_000),
+        st.decimals("0.001", "100", places=3),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_running_sums_are_the_sums_of_what_is_there(steps: list[tuple[str, int, int, Decimal]]) -> None:
+    """Any order of reservations, releases, fills and failures, over days: as if all were added up anew."""
+    tally, now_ms = Tally(), NOW
+    held: dict[str, Reservation] = {}
+    charged: dict[str, Charge] = {}
+    for act, number, wait_ms, amount in steps:
+        plan_id, symbol, now_ms = str(number), ("BTCUSDT", "ETHUSDT")[number % 2], now_ms + wait_ms
+        tally.use(TOTAL, now_ms=now_ms)
+        charged = {name: one for name, one in charged.items() if one.at_ms > now_ms - DAY_MS}
+        if act == "release":
+            tally.release(plan_id)
+            held.pop(plan_id, None)
+        elif act == "reserve":
+            made = Reservation(plan_id, symbol, amount, amount * 7, now_ms, now_ms)
+            tally.reserve(made)
+            if plan_id not in charged:
+                held[plan_id] = made
+        elif plan_id not in charged:
+            failed = act == "fail"
+            charged[plan_id] = Charge(
+                plan_id,
+                symbol,
+                now_ms,
+                Decimal(0) if failed else amount,
+                Decimal(0) if failed else amount * 7,
+                failed,
+            )
+            tally.charge(charged[plan_id])
+            held.pop(plan_id, None)
+    for scope in ("BTCUSDT", "ETHUSDT", TOTAL):
+        found = tally.use(scope, now_ms=now_ms)
+        inside = [one for one in held.values() if scope in (TOTAL, one.symbol)]
+        done = [one for one in charged.values() if scope in (TOTAL, one.symbol) and not one.failed]
+        hour = [one for one in done if one.at_ms > now_ms - HOUR_MS]
+        assert found.in_flight == len(inside)
+        assert found.permits_hour == len(inside) + len(hour)
+        sizes = [(one.quantity, one.notional) for one in inside] + [
+            (one.quantity, one.notional) for one in done
+        ]
+        assert found.quantity_day == sum((quantity for quantity, _ in sizes), Decimal(0))
+        assert found.notional_day == sum((notional for _, notional in sizes), Decimal(0))

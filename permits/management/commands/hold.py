@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from permits import holds
+from permits import holds, policies
 from permits.management.acting import REASON_MIN, ActCommand
 from permits.models import Hold
 from quantum.commands import Exit
@@ -70,8 +70,10 @@ class Command(ActCommand):
         symbol, who = self._symbol(options), self.who_and_why(options)
         before = _open(symbol)
         self._announce(symbol, before=before, after="frozen")
-        if symbol not in settings.APPLY_ALLOWLIST:
-            self.say(f"{safe(symbol)} is not in APPLY_ALLOWLIST: nothing of it is executed in any case.")
+        if symbol not in policies.newest()[1].get("allowlist", ()):
+            self.say(
+                f"{safe(symbol)} is not on the policy's allow-list: nothing of it is executed in any case."
+            )
         if options["dry_run"]:
             return self._tell(options, before, projected=None)
         try:

@@ -14,7 +14,7 @@ from quantum import clock, roles
 from quantum.hosting import DRAIN_S, LOOK_EVERY_S, leave
 from quantum.lease import Lease
 from quantum.log import log
-from quantum.redis import RedisError, command_client
+from quantum.redis import RedisError, command_client, log_in_as
 
 
 class Command(BaseCommand):
@@ -42,9 +42,11 @@ class Command(BaseCommand):
 
     def _wait_for_lease(self, role: roles.Role) -> Lease | None:
         said = ""
-        client = command_client()
+        log_in_as(role.name)
+        client = None
         while not self._stop.is_set():
             try:
+                client = client or command_client()
                 lease = roles.lease_for(role, client=client)
                 holder = lease.take()
                 if holder is None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from quantum.redis import HOST, log_in_as
+
 PRELOAD = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "django.contrib.auth.models",
@@ -31,6 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("-n", "--name", dest="cluster_name", help="Another cluster (and queue) name.")
 
     def handle(self, *_: Any, run_once: bool, cluster_name: str | None, **__: Any) -> None:
+        log_in_as(HOST)
         if cluster_name:
             os.environ["Q_CLUSTER_NAME"] = cluster_name
         for module in PRELOAD:

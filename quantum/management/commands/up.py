@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from quantum import up
+from quantum.redis import HOST, log_in_as
 
 
 class Command(BaseCommand):
@@ -16,6 +17,7 @@ class Command(BaseCommand):
     requires_system_checks = ()  # run by `up` itself, once the settings it writes are there
 
     def handle(self, *_: Any, **__: Any) -> None:
+        log_in_as(HOST)
         stop = up.Stop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, stop)

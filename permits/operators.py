@@ -1,0 +1,180 @@
+"""An operator as issuer: grants or denies for a gate that policy leaves to people, signed with the operator key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from django.conf import settings
+
+from permits import payloads, records
+from permits.desk import Desk, Finding, Issued
+from permits.models import Hold, Permit
+from permits.operator_rules import Operators
+from permits.peek import Peek, peek
+from quantum import amounts, clock
+from quantum.plan import ExitPlan, MalformedPlan, parse
+from quantum.redis import Client
+from quantum.signing import Signer
+
+LOOKED_THROUGH = 5000
+"""Entries of the plan stream. A plan lives 30 s; older ones are not worth a permit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person wants to sign, and as whom."""
+
+    gate: str
+    verdict: bool
+    by: str
+    reason: str
+    quantity: Decimal | None = None
+    through_hold: bool = False
+    """Name the hold that freezes the symbol now, and no other, as the one this permit passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSigned:
+    """Nothing was written. `text` is for the person who asked."""
+
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    raw: bytes
+    row: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What would be signed."""
+
+    plan: ExitPlan
+    wish: Wish
+    finding: Finding
+    before: Peek
+
+
+def draft(client: Client, *, plan_id: str, wish: Wish) -> Draft | NotSigned:
+    """Every reason why not, before anything is written. A yes here is asked again by the issuing script."""
+    before = peek(client, plan_id)
+    late = _too_late(before, wish.gate)
+    if late is not None:
+        return late
+    plan = find_plan(client, plan_id)
+    if plan is None:
+        return NotSigned(
+            "unknown_plan", f"no plan {plan_id} stands in the stream within its life; propose it again"
+        )
+    refusal = _rule_against(client, plan, wish)
+    if refusal is not None:
+        return NotSigned("not_allowed", refusal)
+    hold_id = Hold.objects.filter(symbol=plan.symbol, lifted_at=None).values_list("pk", flat=True).first()
+    if wish.through_hold and hold_id is None:
+        return NotSigned("no_hold", f"{plan.symbol} is not frozen: there is no hold to pass")
+    finding = _finding(client, plan, wish)
+    if isinstance(finding, NotSigned):
+        return finding
+    named = hold_id if wish.through_hold and wish.verdict else None
+    return Draft(plan, wish, replace(finding, hold_id=named), before)
+
+
+def sign(client: Client, drafted: Draft) -> Signed | NotSigned:
+    """Asked in the database, issued through the desk, recorded. A death in between leaves who asked and why."""
+    plan, wish = drafted.plan, drafted.wish
+    kind = "permit_grant" if wish.verdict else "permit_denial"
+    records.record_asked(plan.plan_id, [], kind=kind, by=wish.by, reason=wish.reason, symbol=plan.symbol)
+    signer = Signer(name=payloads.OPERATOR, directory=settings.PERMIT_KEYS_DIR)
+    issuer = f"{payloads.OPERATOR}:{wish.by}@{settings.ACCOUNT}"[:80]
+    issued = Desk(gate=wish.gate, signer=signer, client=client, issuer=issuer).issue(plan, drafted.finding)
+    if not isinstance(issued, Issued):
+        return NotSigned(issued.reason, f"the desk refused: {issued.reason}")
+    if not issued.fresh:
+        return NotSigned("standing", f"a permit of {wish.gate} stands already; it was left as it is")
+    row = records.row_of(issued.raw, gate=wish.gate, plan_id=plan.plan_id, fate=Permit.Fate.LIVE)
+    records.record_issued([row])
+    return Signed(raw=issued.raw, row=row)
+
+
+def find_plan(client: Client, plan_id: str) -> ExitPlan | None:
+    """The plan as it was published first: what comes later under the same id is a conflict, never executed."""
+    oldest_ms = clock.now_ms() - int(settings.APPLY_PLAN_TTL_SEC * 1000) - 5000
+    entries = client.xrange(settings.KEYS.plan_stream, min=str(oldest_ms), count=LOOKED_THROUGH)
+    for _, fields in entries:
+        if fields.get(b"plan_id") != plan_id.encode():
+            continue
+        try:
+            plan = parse(fields)
+        except MalformedPlan:
+            continue
+        alive = Decimal(clock.now_ms()) / 1000 < plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC)
+        return plan if alive else None
+    return None
+
+
+def _too_late(before: Peek, gate: str) -> NotSigned | None:
+    if before.receipt is not None:
+        return NotSigned("already_consumed", "the permits of this plan were spent; it gets no other")
+    if before.ended:
+        return NotSigned("plan_ended", "this plan has its result; a permit would never be looked at")
+    if before.revoked:
+        return NotSigned("revoked", "a permit of this plan was revoked; propose again as a new plan")
+    if before.of(gate) is not None:
+        return NotSigned("standing", f"a permit of {gate} stands already; it is left as it is")
+    return None
+
+
+def _rule_against(client: Client, plan: ExitPlan, wish: Wish) -> str | None:
+    """Whether policy leaves this gate and size to a person; the gate asks the same again before it spends.
+    To deny is always allowed."""
+    if not wish.verdict:
+        return None
+    quantity = wish.quantity if wish.gate == payloads.P33 else None
+    return Operators(client=client).refusal(gates=[wish.gate], symbol=plan.symbol, quantity=quantity)
+
+
+def _finding(client: Client, plan: ExitPlan, wish: Wish) -> Finding | NotSigned:
+    reason = "operator_granted" if wish.verdict else "operator_denied"
+    why: dict[str, Decimal | str] = {"by": wish.by, "why": wish.reason}
+    if wish.gate == payloads.GOVERNOR or not wish.verdict:
+        return Finding(verdict=wish.verdict, reason=reason, context=why)
+    if wish.quantity is None or wish.quantity <= 0:
+        return NotSigned("usage", "a permit of p33 says how much may be closed: give a quantity above zero")
+    position = _position(client, plan.symbol)
+    if position is None:
+        return NotSigned("position_unknown", f"no fresh snapshot of {plan.symbol}: its position is unknown")
+    if wish.quantity > abs(position):
+        return NotSigned(
+            "too_large", f"{wish.quantity} is more than the position of {amounts.plain(position)}"
+        )
+    ledger = _ledger(client, plan.symbol)
+    if ledger is None:
+        why["ledger"] = "unknown"
+    return Finding(
+        verdict=True,
+        reason=reason,
+        quantity=wish.quantity,
+        exchange_amt=position,
+        ledger_amt=ledger or Decimal(0),
+        context=why,
+    )
+
+
+def _position(client: Client, symbol: str) -> Decimal | None:
+    """As the feed last told it. Too old, or unreadable, is unknown and not zero (I12)."""
+    amt, at = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "ts_epoch")
+    told_s = amounts.parse(at.decode("ascii", "replace")) if at else None
+    if amt is None or told_s is None:
+        return None
+    if Decimal(clock.now_ms()) / 1000 - told_s > settings.P33_STALE_THRESHOLD_SEC:
+        return None
+    return amounts.parse(amt.decode("ascii", "replace"))
+
+
+def _ledger(client: Client, symbol: str) -> Decimal | None:
+    """For the record only. A person may sign although the ledger is unknown; the permit then says so."""
+    told = client.hget(settings.KEYS.ledger(symbol), "last_known_amt")
+    return amounts.parse(told.decode("ascii", "replace")) if told else None

@@ -1,0 +1,183 @@
+"""What a decision rests on: the policy of this second, a size that is known, people who said yes."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import DatabaseError
+
+from permits import policies
+from permits.models import Approval, Permit, PolicyVersion
+from quantum import clock
+from quantum.models import AuditEvent
+from quantum.redis import Client
+from tests.house import House, wait_for
+from tests.permits.governors import Start, limit, snapshot
+
+pytestmark = pytest.mark.usefixtures("transactional_db", "keys")
+
+
+# ---- the policy changes
+
+
+def test_a_change_is_obeyed_within_a_second(start: Start) -> None:
+    governor = start()
+    assert governor.reason() == "approved"
+    limit("permits_per_5min=1")
+    wait_for(lambda: governor.reason() == "burst_limit", what="the new limit", within_s=1.2)
+
+
+def test_a_governor_that_denies_without_a_pause_still_learns_of_a_change(start: Start) -> None:
+    """Each denial reads the usage anew; that must not pass for a look at the policy."""
+    limit("permits_per_5min=1")
+    governor = start()
+    governor.answer()
+    assert governor.reason() == "burst_limit"
+    limit("permits_per_5min=2")
+    wait_for(lambda: governor.reason() == "approved", what="the new limit", within_s=1.2)
+
+
+def test_an_idle_governor_has_read_a_change_before_the_next_plan(start: Start) -> None:
+    governor = start()
+    limit("allowlist=ETHUSDT")
+    clock.sleep_s(0.6)
+    governor.governor.look()
+    assert governor.reason() == "not_in_allowlist"
+
+
+@pytest.mark.parametrize(
+    "broken", [{"allowlist": []}, "rules", {"allowlist": ["BTCUSDT"], "total": {"x": 1}}]
+)
+def test_rules_that_cannot_be_read_are_not_guessed_at(
+    start: Start, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("permits.books.BOOKS_STALE_S", 0.1)
+    governor = start()
+    PolicyVersion.objects.create(version=99, rules=broken, by="somebody", reason="past the door")
+    clock.sleep_s(1.1)
+    assert governor.reason() == "inputs_unavailable"
+
+
+def test_a_database_that_is_gone_denies_when_the_copy_is_old(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = start()
+
+    def fails(**_: object) -> None:
+        raise DatabaseError
+
+    monkeypatch.setattr(policies, "copy", fails)
+    clock.sleep_s(1.1)
+    assert governor.reason() == "approved", "a short failure stops no exit"
+    monkeypatch.setattr("permits.books.BOOKS_STALE_S", 0.5)
+    denied = governor.answer()
+    assert denied.reason == "inputs_unavailable"
+    assert denied.context == {"missing": "policy and usage"}
+
+
+# ---- inputs
+
+
+BAD_SNAPSHOTS: dict[str, dict[str, Any]] = {
+    "old": {"age_s": 10.5},
+    "from the future": {"age_s": -10.5},
+    "no time": {"seen_epoch": "never"},
+    "unreadable position": {"position_amt": "NaN"},
+    "no mark price": {"mark_price": ""},
+    "mark price of zero": {"mark_price": "0"},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SNAPSHOTS)
+def test_a_size_that_cannot_be_known_denies(start: Start, redis: Client, bad: str) -> None:
+    governor = start()
+    snapshot(redis, **BAD_SNAPSHOTS[bad])
+    denied = governor.answer()
+    assert denied.reason == "inputs_unavailable"
+    assert denied.context is not None
+    assert "BTCUSDT" in str(denied.context["missing"])
+
+
+def test_a_snapshot_that_is_gone_is_asked_for_and_waited_for_once(start: Start, redis: Client) -> None:
+    """A wiped Redis: the feed, woken, tells anew; the plan in hand is not lost to it."""
+    governor = start()
+    redis.delete(settings.KEYS.snapshot("BTCUSDT"), settings.KEYS.snapshot("ETHUSDT"))
+
+    def feed() -> None:
+        assert redis.blpop([settings.KEYS.feed_wake], timeout=5)
+        snapshot(redis)
+
+    woken = threading.Thread(target=feed)
+    woken.start()
+    assert governor.reason() == "approved"
+    woken.join(5)
+    started_s = clock.monotonic_s()
+    assert governor.reason(symbol="ETHUSDT") == "inputs_unavailable"
+    assert clock.monotonic_s() - started_s < 0.1, "not again within the second"
+    assert not redis.exists(settings.KEYS.feed_wake)
+
+
+def test_a_limit_that_is_not_set_needs_no_snapshot(start: Start, redis: Client) -> None:
+    limit("notional_per_day_usd=none")
+    governor = start()
+    redis.delete(settings.KEYS.snapshot("BTCUSDT"))
+    assert governor.reason() == "approved"
+
+
+def test_a_short_position_has_a_size_too_and_a_flat_one_is_zero(start: Start, redis: Client) -> None:
+    governor = start()
+    snapshot(redis, position_amt="-8")
+    assert governor.answer().quantity == 2
+    snapshot(redis, position_amt="0", mark_price="")
+    flat = governor.answer()
+    assert flat.verdict
+    assert flat.notional == 0
+
+
+# ---- approvals and shadow rules
+
+
+def test_an_exit_that_people_must_see_is_kept_with_its_plan(start: Start) -> None:
+    limit("approval_above_usd=10000")
+    governor, plan = start(), House.make()
+    assert governor.reason(plan) == "awaiting_approval"
+    governor.end()
+    parked = Approval.objects.get()
+    assert (parked.asked_plan_id, parked.symbol, parked.state) == (plan.plan_id, "BTCUSDT", "waiting")
+    assert parked.fields == plan.fields()
+    assert parked.compared["asked"] == "12500"
+
+
+def test_a_yes_lets_exactly_that_plan_pass(start: Start) -> None:
+    limit("approval_symbols=BTCUSDT")
+    said_yes, other = House.make(), House.make()
+    for plan, digest in ((said_yes, said_yes.digest), (other, "f" * 64)):
+        Approval.objects.create(
+            asked_plan_id=House.make().plan_id,
+            symbol="BTCUSDT",
+            fields={},
+            rule="tests",
+            state=Approval.State.APPROVED,
+            expires_at=clock.now(),
+            plan_id=plan.plan_id,
+            plan_digest=digest,
+        )
+    governor = start()
+    assert governor.reason(said_yes) == "approved"
+    assert governor.reason(other) == "awaiting_approval", "another content under that id"
+    assert governor.reason() == "awaiting_approval"
+    assert governor.reason(symbol="ETHUSDT") == "approved"
+
+
+def test_a_shadow_rule_is_recorded_and_blocks_nothing(start: Start) -> None:
+    limit("permits_per_5min=1", shadow=True)
+    governor, second = start(), House.make()
+    assert [governor.reason(), governor.reason(second)] == ["approved", "approved"]
+    governor.end()
+    event = AuditEvent.objects.get(kind="governor_shadow")
+    assert (event.plan_id, event.reason) == (second.plan_id, "burst_limit")
+    assert (event.data["limit"], event.data["used"]) == ("1", "1")
+    assert Permit.objects.filter(verdict=True).count() == 2
