@@ -25,7 +25,7 @@ RedisError = redis.RedisError
 COMMAND_TIMEOUT_S = 1.0
 CONNECTIONS_MAX = 512
 """Of one client. Every waiter of apply needs one while it blocks (lanes.WAITERS_MAX is 256): with
-redis-py's default of 100 the 101st wait found the pool empty and blocked as if Redis were gone."""
+redis-py's default of 100 the 101st wait found the pool empty and heard no wake-up until a line was free."""
 Value = bytes | str | int
 
 WEB = "web"

@@ -103,6 +103,7 @@ class Consumer:
                 log.warning(
                     "stream unreachable, trying again", stream=self.stream, error=type(error).__name__
                 )
+                self._own_pending_from = "0"  # a lost answer may have carried entries: ours now, and unseen
                 clock.sleep_s(RETRY_PAUSE_S)
 
     def ack(self, *entry_ids: str) -> None:
@@ -140,7 +141,8 @@ class Consumer:
         found = self._read(start, block_ms=None)
         self._own_pending_from = found[-1].entry_id if found else None
         for entry in found:
-            self._hand_over(entry)
+            if not self._holds(entry.entry_id):
+                self._hand_over(entry)
 
     def _reclaim(self) -> None:
         """Entries left by any consumer, ours after a failure included; too often delivered: poison."""

@@ -302,6 +302,15 @@ def test_connections_that_are_cut_again_and_again_cost_no_plan(house: House, lin
         assert house.ended(plan).state in ("filled", "blocked", "spent_unsent")
 
 
+def test_a_plan_whose_reading_was_lost_is_read_again_at_once(house: House, line: Proxy) -> None:
+    """B16: the server has handed it out, apply never got it; it must not wait for the reclaim of 15 s."""
+    loss = line.lose_answers("XREADGROUP", "apply-test", b"$1\r\n>\r\n")
+    wait_for(lambda: loss.lost, what="apply to read where the answer will be lost")
+    plan = house.publish()
+    assert house.ended(plan, within_s=6).state == "filled"
+    assert len(house.orders(plan)) == 1
+
+
 # ---- what the start sees
 
 
