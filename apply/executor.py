@@ -150,17 +150,21 @@ class Executor:
 
     def _blocked(self, plan: ExitPlan, entry: Entry, blocked: Blocked) -> None:
         outcomes.tell(plan, blocked)
-        if blocked.reason is GateReason.ALREADY_CONSUMED and not self._receipt_is_abandoned(plan):
+        spent = (
+            blocked.reason is GateReason.ALREADY_CONSUMED and not blocked.accused
+        )  # else a permit says so itself
+        if spent and not self._receipt_is_abandoned(plan):
             return  # another attempt spent it a moment ago and may be writing its intent: look again later
         alarms.sound_if_forged(plan, blocked, actor=ACTOR)
-        to = {GateReason.ALREADY_CONSUMED: State.SPENT_UNSENT, GateReason.EXPIRED_PLAN: State.EXPIRED}
         changes: dict[str, object] = {
             "wait_ms": blocked.wait_ms,
             "gov_ttl": blocked.gov_ttl,
             "p33_ttl": blocked.p33_ttl,
             "gate_reason": blocked.gate_reason[:120],
         }
-        end = to.get(blocked.reason, State.BLOCKED)
+        end = State.SPENT_UNSENT if spent else State.BLOCKED
+        if blocked.reason is GateReason.EXPIRED_PLAN:
+            end = State.EXPIRED
         self._end_unsent(plan, entry, to=end, error=blocked.error, changes=changes)
         self.ack(entry.entry_id)
 

@@ -28,7 +28,7 @@ ONE_WAY_MS = 50.0
 OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle")
-RIVALS = ("poll", "blpop", "narrow", "spread", "once", "hub")
+RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
 

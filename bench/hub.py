@@ -8,7 +8,6 @@ registered. PollSpending: the predecessor's, a look every step.
 from __future__ import annotations
 
 import queue
-import random
 import re
 import tempfile
 import threading
@@ -18,7 +17,6 @@ from typing import Any
 
 from django.conf import settings
 
-from permits.gate import Gate
 from permits.spending import Hint, Spending, _hint
 from quantum.plan import ExitPlan
 from quantum.redis import Script
@@ -77,15 +75,3 @@ class PollSpending(Spending):
     def wake(self, _plan: ExitPlan, *, within_ms: float) -> Hint | None:
         time.sleep(within_ms / 1000)
         return None
-
-
-class SpreadGate(Gate):
-    """The product's gate with its safety look at a random moment: 256 waits then do not all look at once."""
-
-    @property
-    def _step_ms(self) -> int:
-        return random.randint(600, 1000)
-
-    @_step_ms.setter
-    def _step_ms(self, given_ms: int) -> None:
-        """What the gate would use is not used here."""

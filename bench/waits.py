@@ -2,8 +2,8 @@
 
 The product's own Gate, Attempt, desk and scripts; only the way of waiting differs:
   blpop  as built: one BLPOP on the plan's own list, a connection per waiting thread
-  narrow the same with a pool of 100 connections, redis-py's default: what is over waits in steps of 20 ms
-  spread as built, but the look in between comes once per wait, at a moment of its own
+  narrow fixed, and with a pool of 100 connections, redis-py's default: what is over waits in steps of 20 ms
+  fixed  with the look in between every 400 ms, for all waits at the same moment
   once   as built, without a look in between: one BLPOP for the whole wait
   poll   the predecessor's: look every 100 ms
   hub    the rival of decision 015: one pub/sub connection per process (bench/hub.py)
@@ -30,6 +30,7 @@ from typing import Any
 from bench.parts import Row, say, spread
 
 POLL_MS = 100
+FIXED_MS = 400
 FASTER = 20
 P50_MS = {1: 1.5, 32: 1.5, 256: 5.0}
 ROUNDS = {1: 60, 32: 8, 256: 4}
@@ -301,11 +302,12 @@ def _gate(design: str) -> Any:
     if design == "hub":
         gate._spending = hub.HubSpending(commands=commands, blocking=blocking)
     elif design == "once":
-        gate._step_ms = settings.APPLY_PERMIT_WAIT_MS
-    elif design == "spread":
-        gate = hub.SpreadGate(
-            commands=commands, blocking=blocking, verifier=verifier, state=lambda **_: state
-        )
+        gate._steps_ms = (settings.APPLY_PERMIT_WAIT_MS,) * 2
+    elif design == "fixed":
+        gate._steps_ms = (FIXED_MS,) * 2
     elif design == "poll":
-        gate._spending, gate._step_ms = hub.PollSpending(commands=commands, blocking=blocking), POLL_MS
+        gate._spending, gate._steps_ms = (
+            hub.PollSpending(commands=commands, blocking=blocking),
+            (POLL_MS,) * 2,
+        )
     return gate

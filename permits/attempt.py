@@ -22,6 +22,9 @@ from quantum.reasons import WORTH_WAITING_FOR, GateReason
 from quantum.redis import RedisError
 
 LIFE_CAP_MS = 60_000
+LAST_MOMENT_MS = 5
+BUSY_STEP_MS = 50
+"""Nobody wakes us when the symbol's slot is free: its owner is another process."""
 
 
 class StateSource(Protocol):
@@ -70,6 +73,8 @@ class Attempt:
         self._state = state(fresh=False)
         self._state_was_read_again = False
         self._look_at_once = False
+        self._busy = False
+        self._trouble: GateReason | None = None
         self._spend_boot_s: float | None = None
         self._judged: dict[tuple[str, bytes], payloads.Permit | GateReason] = {}
         self._found: dict[str, int] = {}
@@ -77,10 +82,10 @@ class Attempt:
 
     def turn(self, step_ms: float) -> SpentPair | Blocked | None:
         """Wait for a wake-up at most one step, then look once. None: go on waiting."""
-        left_ms = self._deadline_ms - clock.monotonic_ms()
-        hint = None
+        left_ms, hint = self._left_ms(), None
         try:
             if left_ms > 0 and not self._look_at_once:
+                step_ms = BUSY_STEP_MS if self._busy else step_ms
                 hint = self._spending.wake(self._plan, within_ms=min(step_ms, left_ms))
             self._look_at_once = False
             return self._spent_as_hinted(hint) or self._look()
@@ -244,6 +249,11 @@ class Attempt:
         if refusal.reason == "state_differs":
             return self._state_differs(refusal) or self._timed_out(refusal)
         reason = GateReason(refusal.reason)
+        self._busy = reason is GateReason.SYMBOL_BUSY
+        if reason is GateReason.EXPIRED_PERMIT and self._trouble and self._left_ms() < LAST_MOMENT_MS:
+            reason = (
+                self._trouble
+            )  # it was the wait that ended, and the server that had refused us until then
         return self._timed_out(refusal) if reason in WORTH_WAITING_FOR else self._blocked(reason, refusal)
 
     def _timed_out(self, seen: Refusal) -> Blocked | None:
@@ -258,12 +268,12 @@ class Attempt:
 
     def _unreachable(self, error: RedisError) -> Blocked | None:
         """Same token again until the deadline: if the first call did spend, its receipt answers."""
+        unreachable = isinstance(error, (RedisConnectionError, RedisTimeoutError))
+        self._trouble = GateReason.REDIS_UNAVAILABLE if unreachable else GateReason.REDIS_REFUSED
         if clock.monotonic_ms() < self._deadline_ms:
             clock.sleep_s(0.02)
             return None
-        unreachable = isinstance(error, (RedisConnectionError, RedisTimeoutError))
-        reason = GateReason.REDIS_UNAVAILABLE if unreachable else GateReason.REDIS_REFUSED
-        return self._blocked(reason, self._last)
+        return self._blocked(self._trouble, self._last)
 
     def _blocked(self, reason: GateReason, seen: Refusal, *, gate_reason: str = "") -> Blocked:
         return Blocked(reason, seen.gov_ttl, seen.p33_ttl, wait_ms=self._waited_ms(), gate_reason=gate_reason)
@@ -271,7 +281,7 @@ class Attempt:
     def _not_after_ms(self, now_ms: int, governor: payloads.Permit, p33: payloads.Permit) -> int:
         """In Redis' time, as learnt from the look or the wake-up: no permit lives longer than it says or than 60 s,
         and a script that runs late on the server finds this attempt's own deadline passed."""
-        left_ms = max(self._deadline_ms - clock.monotonic_ms(), 1)
+        left_ms = max(self._left_ms(), 1)
         ends = [now_ms + int(left_ms)]
         for permit in (governor, p33):
             if permit.expires_at is not None:
@@ -279,6 +289,9 @@ class Attempt:
             if permit.created_at is not None:
                 ends.append(int(permit.created_at * 1000) + LIFE_CAP_MS)
         return min(ends)
+
+    def _left_ms(self) -> float:
+        return self._deadline_ms - clock.monotonic_ms()
 
     def _waited_ms(self) -> int:
         return int(clock.monotonic_ms() - self._started_ms)

@@ -1,8 +1,8 @@
-"""A duty of the warden: rows of permits whose time is over get their fate. Beside every path."""
+"""A duty of the warden: permits whose time is over get their fate, questions nobody answered end. Beside every path."""
 
 from __future__ import annotations
 
-from permits import records
+from permits import approvals, records
 from quantum import clock
 
 EVERY_S = 10.0
@@ -13,8 +13,9 @@ class PermitSweep:
         self._next_boot_s = 0.0
 
     def tick(self) -> None:
-        """One statement; again at the next turn while there is a backlog."""
+        """Two statements; again at the next turn while there is a backlog."""
         if clock.boot_s() < self._next_boot_s:
             return
+        approvals.expire_overdue()
         ended = records.sweep()
         self._next_boot_s = clock.boot_s() + (0.0 if ended >= records.SWEEP_BATCH else EVERY_S)

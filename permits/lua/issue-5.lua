@@ -4,7 +4,7 @@
 -- ARGV 1 gate  2 digest  3 permit bytes  4 expiry ms (epoch)  5 '1' for a denial  6 pair and wake life ms
 -- ARGV 7 what the grant reserves ('': nothing)  8 plan id  9 version of the reservations that was decided by
 -- Returns {1, ttl ms} issued; {2, bytes} a live permit of this gate stands and is kept;
---      or {0, reason}: already_consumed, digest_mismatch, expired_permit, usage_changed.
+--      or {0, reason}: already_consumed, revoked, digest_mismatch, expired_permit, usage_changed.
 -- The reservation is written in the same step as the permit, and only by who has seen all those before it.
 -- It never takes the other gate's permit key: the companion hash tells whether that one lives, and
 -- keeps the bytes of a lone grant, so that the wake-up can carry both ('<now ms> <length> <gov><p33>').
@@ -13,6 +13,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('EXISTS', KEYS[3]) == 1 then return {0, 'already_consumed'} end
 local digest = redis.call('HGET', KEYS[2], 'digest')
+if digest == 'revoked' then return {0, 'revoked'} end
 if digest and digest ~= ARGV[2] then return {0, 'digest_mismatch'} end
 local life = tonumber(ARGV[4]) - now
 if life <= 0 then return {0, 'expired_permit'} end

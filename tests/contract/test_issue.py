@@ -146,6 +146,7 @@ def test_one_gate_never_keeps_or_writes_the_others_permit(server: Client) -> Non
 
 REFUSALS = {
     "already_consumed": lambda server: server.hset(RECEIPT, "token", "other"),
+    "revoked": lambda server: server.hset(PAIR, "digest", "revoked"),
     "digest_mismatch": lambda server: server.hset(PAIR, "digest", "e" * 64),
 }
 
