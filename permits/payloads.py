@@ -225,7 +225,8 @@ def _depth(value: object, *, seen: int = 0) -> int:
     if seen > DEPTH_MAX or not isinstance(value, (dict, list)):
         return seen
     items = value.values() if isinstance(value, dict) else value
-    return max((_depth(item, seen=seen + 1) for item in items), default=seen + 1)
+    inner = [item for item in items if isinstance(item, (dict, list))]
+    return max((_depth(item, seen=seen + 1) for item in inner), default=seen + 1)
 
 
 def _boolean(members: dict[str, Any], name: str) -> bool:

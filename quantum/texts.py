@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
 
 def storable(text: str) -> bool:
     """Whether every database can keep it: PostgreSQL refuses NUL, and a lone surrogate is no character."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return _UNSTORABLE.search(text) is None
