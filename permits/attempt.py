@@ -71,6 +71,7 @@ class Attempt:
         self._state_was_read_again = False
         self._look_at_once = False
         self._spend_boot_s: float | None = None
+        self._answer_was_lost = False
         self._judged: dict[tuple[str, bytes], payloads.Permit | GateReason] = {}
         self._found: dict[str, int] = {}
         self._last = Refusal("missing_both", -2, -2, b"", b"", 0, b"")
@@ -131,8 +132,10 @@ class Attempt:
             hold=hold if payloads.named_hold(governor, p33) == hold_id else b"",
             not_after_ms=self._not_after_ms(now_ms, governor, p33),
         )
-        if isinstance(spent, Refusal):
-            self._spend_boot_s = None  # nothing was spent
+        if isinstance(spent, Refusal) and not self._answer_was_lost:
+            self._spend_boot_s = (
+                None  # nothing was spent, and no call of ours is on its way that may still spend
+            )
         return spent
 
     def _ask(self, *, pair: tuple[bytes, bytes], hold: bytes, not_after_ms: int) -> SpentPair | Refusal:
@@ -258,6 +261,7 @@ class Attempt:
 
     def _unreachable(self, error: RedisError) -> Blocked | None:
         """Same token again until the deadline: if the first call did spend, its receipt answers."""
+        self._answer_was_lost |= self._spend_boot_s is not None
         if clock.monotonic_ms() < self._deadline_ms:
             clock.sleep_s(0.02)
             return None
