@@ -68,7 +68,12 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         raise _NotIntended(GateReason.HALTED.value)
     if hold_id is not None and hold_id != pair.hold_id:
         raise _NotIntended(GateReason.HOLD.value)
-    if _has_changed(pair, size, percent=plan.step.percent, amount=amount, exit_ms=exit_ms):
+    changed = (
+        _has_exited(pair, exit_ms)
+        if _is_signed_past_the_ledger(pair, hold_id)
+        else _has_changed(pair, size, percent=plan.step.percent, amount=amount, exit_ms=exit_ms)
+    )
+    if changed:
         raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
     rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
@@ -98,6 +103,19 @@ def _has_changed(
     if now * (pair.p33.exchange_amt or 0) <= 0 or size.quantity > abs(now) * percent / 100:
         return True
     return exit_ms is not None and created is not None and exit_ms >= created * 1000
+
+
+def _is_signed_past_the_ledger(pair: SpentPair, hold_id: int | None) -> bool:
+    """A symbol is frozen where the ledger is wrong, and the operator signed past this very hold by what the
+    exchange says: to hold that against the ledger again would close the way out for which it is there (I17)."""
+    return hold_id is not None and pair.p33.by_operator and pair.p33.hold_id == hold_id
+
+
+def _has_exited(pair: SpentPair, exit_ms: int | None) -> bool:
+    """Since the oldest snapshot that the operator may have signed by."""
+    if pair.p33.created_at is None:
+        return True
+    return exit_ms is not None and exit_ms >= (pair.p33.created_at - settings.P33_STALE_THRESHOLD_SEC) * 1000
 
 
 def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Order:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
@@ -20,6 +21,10 @@ UNREADABLE_EVERY = 15
 ACTOR = "apply"
 
 
+class MirrorEnded(Exception):
+    """The mirror's thread ended although nobody told it to: nothing would be armed again until the role starts anew."""
+
+
 class StateMirror(threading.Thread):
     """Renews every other second. When the database cannot be read the lease lapses, and that is HALTED (I13)."""
 
@@ -33,21 +38,19 @@ class StateMirror(threading.Thread):
     def state(self, *, fresh: bool) -> Projection:
         """The copy; or, when told, the database itself, for a waiter that met other bytes."""
         if fresh:
-            self._known = trading.current()
-            self._let_go()
+            with self._letting_go():
+                self._known = trading.current()
         return self._known
 
     def hold(self, *, hold_id: int, symbol: str) -> bytes:
         """For a waiter whose operator's permit names a hold."""
-        raw = holds.allowed(hold_id=hold_id, symbol=symbol)
-        self._let_go()
-        return raw
+        with self._letting_go():
+            return holds.allowed(hold_id=hold_id, symbol=symbol)
 
     def operator_rule(self) -> OperatorRule | None:
         """For a waiter that met an operator's permit."""
-        rule = operator_rules.current()
-        self._let_go()
-        return rule
+        with self._letting_go():
+            return operator_rules.current()
 
     def arm(self) -> None:
         """Two commands a round while all is well: the lease renewed, the holds compared."""
@@ -60,6 +63,11 @@ class StateMirror(threading.Thread):
             holds.drop_unreadable(self._client)
         self._rounds += 1
 
+    def check(self) -> None:
+        """For the consumer's idle turn."""
+        if not self.is_alive() and not self._stopping():
+            raise MirrorEnded
+
     def run(self) -> None:
         while not self._stopping():
             try:
@@ -70,6 +78,11 @@ class StateMirror(threading.Thread):
             clock.sleep_s(EVERY_S)
         connection.close()
 
-    def _let_go(self) -> None:
-        if threading.current_thread() is not self:
-            connection.close()  # a waiter keeps no database connection
+    @contextlib.contextmanager
+    def _letting_go(self) -> Iterator[None]:
+        """A waiter keeps no database connection; least of all one that broke: its thread would meet that again."""
+        try:
+            yield
+        finally:
+            if threading.current_thread() is not self:
+                connection.close()

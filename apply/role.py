@@ -47,6 +47,7 @@ def run(watch: Watch) -> None:
         group=keys.APPLY_GROUP,
         handle=executor.handle,
         holds=executor.holds,
+        idle=mirror.check,
     )
     executor.ack = consumer.ack
     try:

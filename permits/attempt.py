@@ -76,6 +76,7 @@ class Attempt:
         self._busy = False
         self._trouble: GateReason | None = None
         self._spend_boot_s: float | None = None
+        self._answer_was_lost = False
         self._judged: dict[tuple[str, bytes], payloads.Permit | GateReason] = {}
         self._found: dict[str, int] = {}
         self._last = Refusal("missing_both", -2, -2, b"", b"", 0, b"")
@@ -136,8 +137,10 @@ class Attempt:
             hold=hold if payloads.named_hold(governor, p33) == hold_id else b"",
             not_after_ms=self._not_after_ms(now_ms, governor, p33),
         )
-        if isinstance(spent, Refusal):
-            self._spend_boot_s = None  # nothing was spent
+        if isinstance(spent, Refusal) and not self._answer_was_lost:
+            self._spend_boot_s = (
+                None  # nothing was spent, and no call of ours is on its way that may still spend
+            )
         return spent
 
     def _ask(self, *, pair: tuple[bytes, bytes], hold: bytes, not_after_ms: int) -> SpentPair | Refusal:
@@ -270,6 +273,7 @@ class Attempt:
         """Same token again until the deadline: if the first call did spend, its receipt answers."""
         unreachable = isinstance(error, (RedisConnectionError, RedisTimeoutError))
         self._trouble = GateReason.REDIS_UNAVAILABLE if unreachable else GateReason.REDIS_REFUSED
+        self._answer_was_lost |= self._spend_boot_s is not None
         if clock.monotonic_ms() < self._deadline_ms:
             clock.sleep_s(0.02)
             return None

@@ -53,12 +53,16 @@ def confirm(*, by: str, reason: str, account: str) -> TradingState | Refused:
     asked = next((each for each in _requests(row) if _may_confirm(each, by)), None)
     if asked is None:
         return Refused(_what_is_missing())
-    if AuditEvent.objects.filter(at__gte=asked.at, kind="halt_repeated", data__version=row.version).exists():
-        return Refused("another cause to halt came since this was asked for: look at it, then ask again")
+    told_again = AuditEvent.objects.filter(at__gte=asked.at, kind="halt_repeated", data__version=row.version)
     try:
-        return trading.change(
-            state=TradingState.State.ACTIVE, by=by, reason=reason, cause=trading.PERSON, on=row.version
-        )
+        with trading.alone_on(row):
+            if told_again.exists():
+                return Refused(
+                    "another cause to halt came since this was asked for: look at it, then ask again"
+                )
+            return trading.change(
+                state=TradingState.State.ACTIVE, by=by, reason=reason, cause=trading.PERSON, on=row.version
+            )
     except StateChanged:
         return Refused("the trading state was changed meanwhile: look at it, then ask again")
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from redis.exceptions import ResponseError
 
+from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
+
+UNHEARD_STEP_MS = 100
 
 _CONSUME = Script(Path(__file__).parent / "lua" / "consume-7.lua")
 
@@ -36,7 +40,12 @@ class Spending:
 
     def wake(self, plan: ExitPlan, *, within_ms: float) -> Hint | None:
         """Returns at the wake-up or when the time is over; what there is to see is looked at either way."""
-        woken = self._blocking.blpop([settings.KEYS.wake(plan.plan_id)], timeout=max(within_ms, 1) / 1000)
+        try:
+            woken = self._blocking.blpop([settings.KEYS.wake(plan.plan_id)], timeout=max(within_ms, 1) / 1000)
+        except ResponseError:
+            # A stranger's value of another type: it wakes nobody, and the look needs no wake-up. The spend removes it.
+            clock.sleep_s(min(within_ms, UNHEARD_STEP_MS) / 1000)
+            return None
         return _hint(woken[1]) if woken else None
 
     def consume(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,10 +178,20 @@ def _told_again(row: TradingState, *, cause: str, by: str, reason: str) -> bool:
     """Whether that halt still stands. A person's word is always recorded, a machine's once an hour and cause."""
     since = max(row.since, clock.now() - dt.timedelta(seconds=REPEATED_AGAIN_S))
     known = AuditEvent.objects.filter(at__gte=since, kind="halt_repeated", data__cause=cause)
-    if cause == PERSON or (row.cause != cause and not known.exists()):
-        data = {"version": row.version, "cause": cause}
-        audit.record(kind="halt_repeated", actor=by, reason=reason, data=data)
-    return TradingState.objects.filter(version__gt=row.version).first() is None
+    with alone_on(row):
+        if cause == PERSON or (row.cause != cause and not known.exists()):
+            data = {"version": row.version, "cause": cause}
+            audit.record(kind="halt_repeated", actor=by, reason=reason, data=data)
+        return TradingState.objects.filter(version__gt=row.version).first() is None
+
+
+@contextlib.contextmanager
+def alone_on(row: TradingState) -> Iterator[None]:
+    """One transaction, and nobody else in one about this version: a halt that is only told again and a resume
+    that looks whether one was must come one after the other, or each finds the other not there yet."""
+    with transaction.atomic():  # on SQLite the write lock is taken here, and select_for_update says nothing
+        TradingState.objects.select_for_update().filter(version=row.version).first()
+        yield
 
 
 def ensure_first_state() -> None:

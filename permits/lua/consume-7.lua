@@ -42,8 +42,13 @@ if not gov then return refuse('missing_governor') end
 if not p33 then return refuse('missing_p33') end
 if gov ~= ARGV[2] or p33 ~= ARGV[3] then return refuse('unverified') end
 if now >= tonumber(ARGV[7]) then return refuse('expired_permit') end
-if not redis.call('SET', KEYS[6], ARGV[1], 'NX', 'PX', SLOT_MS) and redis.call('GET', KEYS[6]) ~= ARGV[1] then
-  return refuse('symbol_busy')
+if not redis.call('SET', KEYS[6], ARGV[1], 'NX', 'PX', SLOT_MS) then
+  -- Ours are always given an end: one without was made by a stranger, and would keep its symbol busy for good.
+  if redis.call('PTTL', KEYS[6]) == -1 then
+    redis.call('SET', KEYS[6], ARGV[1], 'PX', SLOT_MS)
+  elseif redis.call('GET', KEYS[6]) ~= ARGV[1] then
+    return refuse('symbol_busy')
+  end
 end
 
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[7])

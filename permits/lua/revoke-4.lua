@@ -20,10 +20,19 @@ local function standing(key, wanted)
   return found == wanted and 'as wanted' or 'changed'
 end
 
-for _, found in ipairs({standing(KEYS[1], ARGV[1]), standing(KEYS[2], ARGV[2])}) do
-  if found == 'missing' and redis.call('HGET', KEYS[3], 'digest') == 'revoked' then return {2, now} end
-  if found ~= 'as wanted' then return {0, found, 0, now} end
+-- Of two that revoke at once the second finds one gone, and still takes the other.
+local before = redis.call('HGET', KEYS[3], 'digest') == 'revoked'
+local gone, wanted = 0, 0
+for gate = 1, 2 do
+  local found = standing(KEYS[gate], ARGV[gate])
+  if ARGV[gate] ~= '' then wanted = wanted + 1 end
+  if found == 'missing' and before then
+    gone = gone + 1
+  elseif found ~= 'as wanted' then
+    return {0, found, 0, now}
+  end
 end
+if gone > 0 and gone == wanted then return {2, now} end
 
 local function take(key, gate, wanted)
   if wanted == '' then return end

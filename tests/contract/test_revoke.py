@@ -102,3 +102,20 @@ def test_two_people_at_once_revoke_once(real_server: Client) -> None:
     for thread in threads:
         thread.join(5)
     assert sorted(answers) == [1, 2, 2, 2, 2, 2, 2, 2]
+
+
+def test_who_finds_one_revoked_by_another_still_takes_the_other(server: Client) -> None:
+    """Two people looked at both; the first took one back. The second is told both are gone, so both must be."""
+    issue(server, "governor", RAW)
+    issue(server, "p33", OTHER)
+    assert revoke(server, governor=RAW)[0] == 1
+    assert revoke(server, governor=RAW, p33=OTHER)[0] == 1
+    assert not server.exists(GOV, P33)
+
+
+def test_who_finds_one_revoked_and_the_other_changed_takes_nothing(server: Client) -> None:
+    issue(server, "governor", RAW)
+    issue(server, "p33", OTHER)
+    revoke(server, governor=RAW)
+    assert revoke(server, governor=RAW, p33=RAW)[:2] == [0, b"changed"]
+    assert server.get(P33) == OTHER

@@ -243,7 +243,6 @@ def test_when_the_servers_clock_jumps_a_permit_lives_no_longer_than_its_cap(
 WRONG_KEYS: dict[str, tuple[Callable[[ExitPlan], str], tuple[str, ...]]] = {
     "receipt": (lambda plan: settings.KEYS.receipt(plan.plan_id), IN_VAIN),
     "slot": (lambda plan: settings.KEYS.slot(plan.symbol), IN_VAIN),
-    "wake": (lambda plan: settings.KEYS.wake(plan.plan_id), IN_VAIN),
     "hold": (lambda plan: settings.KEYS.hold(plan.symbol), ("hold",)),
     "governor_permit": (lambda plan: settings.KEYS.governor_permit(plan.plan_id), ("malformed_governor",)),
     "p33_permit": (lambda plan: settings.KEYS.p33_permit(plan.plan_id), ("malformed_p33",)),
@@ -252,7 +251,7 @@ WRONG_KEYS: dict[str, tuple[Callable[[ExitPlan], str], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", WRONG_KEYS)
 def test_a_key_of_the_wrong_type_is_a_named_refusal(muted: House, name: str) -> None:
-    """B15, for every key that the consume touches. Nothing is spent, and the line goes on."""
+    """B15, for every key that the consume reads. Nothing is spent, and the line goes on."""
     key_of, reasons = WRONG_KEYS[name]
     plan = muted.make()
     key, keys = key_of(plan), settings.KEYS
