@@ -80,8 +80,9 @@ class Tally:
         own = self._reserved.get(without)
         found = self._scopes.setdefault(scope, _Scope())
         own = own if own and scope in (TOTAL, own.symbol) else None
-        late = [one for plan_id in self.unproven if (one := self._reserved.get(plan_id)) not in (None, own)]
-        return found.use(now_ms, own, unproven=sum(scope in (TOTAL, one.symbol) for one in late if one))
+        held = (self._reserved.get(plan_id) for plan_id in self.unproven)
+        late = [one for one in held if one is not None and one is not own and scope in (TOTAL, one.symbol)]
+        return found.use(now_ms, own, unproven=len(late))
 
     def _of(self, symbol: str) -> tuple[_Scope, _Scope]:
         return self._scopes.setdefault(symbol, _Scope()), self._scopes.setdefault(TOTAL, _Scope())
