@@ -128,6 +128,8 @@ class Executor:
         token: str = "",
     ) -> bool:
         """Final without an order. Zero rows: another process moved it on, and its entry is done here too."""
+        if to == State.SPENT_UNSENT:
+            settle.record_unsent(self._client, plan.plan_id)
         fields = {"stream_id": entry.entry_id, **(changes or {})}
         transitions.move(
             plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error, changes=fields

@@ -63,6 +63,8 @@ class Janitor:
             if spent
             else (State.EXPIRED, ApplyReason.STALE_PLAN)
         )
+        if spent:
+            settle.record_unsent(self._client, plan.plan_id)
         if transitions.move(plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error.value):
             log.warning(f"{plan.symbol}: plan ended by the janitor", plan=plan.plan_id, reason=error.value)
             results.finish(self._client, plan.plan_id)

@@ -19,6 +19,7 @@ from quantum import clock
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, Refused, Trade
 from quantum.reasons import ApplyReason
+from quantum.redis import Client
 
 State = Plan.State
 IN_FLIGHT = (State.INTENDED, State.UNKNOWN)
@@ -146,6 +147,8 @@ def unknown(order: Order, *, text: str, actor: str) -> bool:
             actor=actor,
             error=ApplyReason.UNKNOWN_OUTCOME.value,
         )
+        if moved:  # it may stay so for hours, and the sweep must not call the pair expired
+            _record_permits(order)
         Order.objects.filter(plan_id=order.plan_id, settled_at=None).update(
             error=ApplyReason.UNKNOWN_OUTCOME.value, error_text=text[:200], sent_at=order.sent_at
         )
@@ -166,12 +169,25 @@ def _release(order: Order) -> None:
     SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=order.symbol, plan_id=order.plan_id).delete()
 
 
+def record_unsent(client: Client, plan_id: str) -> None:
+    """A pair that was spent and came to no order: only the receipt has it, for minutes. Without this its rows
+    would end as expired, and nothing would show who spent them."""
+    governor, p33 = client.hmget(settings.KEYS.receipt(plan_id), "governor", "p33")
+    if governor is None or p33 is None:
+        return
+    try:
+        _record_pair(plan_id, governor, p33)
+    except payloads.Malformed:
+        return  # a receipt that somebody bent; what was spent is not known
+
+
 def _record_permits(order: Order) -> None:
     """Both permits stand in the order in full; here their own rows learn that they are spent."""
-    pair = ((payloads.GOVERNOR, order.governor_permit), (payloads.P33, order.p33_permit))
+    _record_pair(order.plan_id, order.governor_permit.encode(), order.p33_permit.encode())
+
+
+def _record_pair(plan_id: str, governor: bytes, p33: bytes) -> None:
+    pair = ((payloads.GOVERNOR, governor), (payloads.P33, p33))
     records.record_spent(
-        [
-            records.row_of(raw.encode(), gate=gate, plan_id=order.plan_id, fate=Permit.Fate.SPENT)
-            for gate, raw in pair
-        ]
+        [records.row_of(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.SPENT) for gate, raw in pair]
     )

@@ -65,6 +65,7 @@ class Books:
         self._tally.replace_reserved(
             one for plan_id, one in held.reservations.items() if plan_id not in freed
         )
+        self._tally.unproven = self._book.unproven
         self.version = held.version
 
     def _is_lost(self, held: Held) -> bool:
@@ -81,7 +82,7 @@ class Books:
         self.version = str(int(self.version) + 1)
 
     def facts(self, plan: ExitPlan, facts: Facts) -> Facts:
-        now_ms = int(facts.now_s * 1000)
+        now_ms = int(clock.boot_s() * 1000)  # the clock of usage.Reader
         return replace(
             facts,
             of_symbol=self._tally.use(plan.symbol, now_ms=now_ms, without=plan.plan_id),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection, models
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, models
 
 from permits import payloads, records
 from permits.desk import USAGE_CHANGED, Desk, Finding, Issued, NotIssued
@@ -87,10 +87,19 @@ class Gatekeeper:
                 gate=self._desk.gate,
                 plan_id=plan.plan_id,
                 entry_id=entry.entry_id,
-                beside=finding.beside,
+                beside=finding.beside if issued.fresh or self._says(issued.raw, finding) else (),
             )
         )
         return False
+
+    def _says(self, raw: bytes, finding: Finding) -> bool:
+        """Whether the permit that was kept says the same: else what belongs to a decision that was never signed
+        would be recorded, such as a question to people about a plan that had its grant."""
+        try:
+            kept = payloads.read(raw, gate=self._desk.gate, all_fields=False)
+        except payloads.Malformed:
+            return False
+        return (kept.verdict, kept.reason) == (finding.verdict, finding.reason)
 
     def _answer(self, plan: ExitPlan) -> tuple[Finding, Issued | NotIssued]:
         """Decided again while others reserve at the same time: each round one of them gets through."""
@@ -162,13 +171,18 @@ class Recorder(threading.Thread):
 
     def _write(self, batch: list[Written]) -> None:
         close_old_connections()
+        batch = list({written.raw: written for written in batch}.values())  # claimed again while it waited
         rows = [row for row in (written.row() for written in batch) if row is not None]
         try:
             records.record_issued(rows, beside=[row for written in batch for row in written.beside])
         except DatabaseError as error:
-            # Not acknowledged: the entries come again after the reclaim time.
+            # Not acknowledged: the entries come again after the reclaim time. But after a minute no permit stands
+            # any more that could be recorded then, so a database that is only gone is asked again from here.
             log.warning("permit rows not written", rows=len(rows), error=type(error).__name__)
             close_old_connections()
             clock.sleep_s(DATABASE_PAUSE_S)
+            if isinstance(error, OperationalError | InterfaceError):
+                for written in batch:
+                    self._waiting.put(written)
             return
         self._ack(*(written.entry_id for written in batch))

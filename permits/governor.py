@@ -61,8 +61,12 @@ class Governor:
         if verdict.reason in policy.OF_USE and self._read_anew():
             facts = self._books.facts(plan, facts)
             verdict = policy.evaluate(plan, rules, facts)
-        if verdict.reason is GovernorReason.AWAITING_APPROVAL and _is_approved(plan):
-            facts = replace(facts, approved=True)
+        if verdict.reason is GovernorReason.AWAITING_APPROVAL:
+            approved = _is_approved(plan)
+            if approved is None:  # not a second question about what may have its yes
+                unknown = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "approvals"})
+                return self._finding(plan, facts, unknown)
+            facts = replace(facts, approved=approved)
             verdict = policy.evaluate(plan, rules, facts)
         return self._finding(plan, facts, verdict)
 
@@ -131,13 +135,13 @@ class Governor:
         self._looked_s = now_s
 
 
-def _is_approved(plan: ExitPlan) -> bool:
-    """People said yes to exactly this plan: the one that was made of what they were asked."""
+def _is_approved(plan: ExitPlan) -> bool | None:
+    """People said yes to exactly this plan: the one that was made of what they were asked. None: cannot tell."""
     try:
         return approvals.is_approved(plan=plan)
     except DatabaseError:
         close_old_connections()
-        return False
+        return None
 
 
 def _parked(plan: ExitPlan, verdict: Verdict) -> Approval:

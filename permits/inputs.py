@@ -51,6 +51,13 @@ class Snapshots:
         return found
 
 
+def age_of(seen_s: Decimal | None, told_s: Decimal | None) -> Decimal | None:
+    """By our own clock where the feed says it (`seen_epoch`), else by the exchange's (`ts_epoch`). Both ways: a
+    time that lies ahead would stay fresh for ever."""
+    at_s = seen_s if seen_s is not None else told_s
+    return None if at_s is None else abs(Decimal(clock.now_ms()) / 1000 - at_s)
+
+
 def _size(plan: ExitPlan, raw: list[bytes | None]) -> Size:
     """Old or unreadable is not a size (I12); flat is one, of zero."""
     amount, mark, seen, told = (
@@ -58,9 +65,7 @@ def _size(plan: ExitPlan, raw: list[bytes | None]) -> Size:
     )
     if amount is None:
         return Size(missing=f"no snapshot of {plan.symbol}")
-    at_s = seen if seen is not None else told
-    # Both ways: a time that lies ahead would stay fresh for ever.
-    age_s = None if at_s is None else abs(Decimal(clock.now_ms()) / 1000 - at_s)
+    age_s = age_of(seen, told)
     if age_s is None or age_s > settings.P33_STALE_THRESHOLD_SEC:
         limit_s = settings.P33_STALE_THRESHOLD_SEC
         return Size(missing=f"snapshot of {plan.symbol} is {age_s} s old, the limit is {limit_s} s")

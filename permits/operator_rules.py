@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
+from permits import inputs
 from permits.mandate import RULE, OperatorRule, RuleMalformed, parse
 from permits.models import PolicyVersion
 from quantum import amounts, clock
@@ -31,11 +32,11 @@ def current() -> OperatorRule | None:
 
 def price_of(client: Client, symbol: str) -> Decimal | None:
     """The mark price of p33's snapshot, where that is fresh."""
-    mark, read_at = client.hmget(settings.KEYS.snapshot(symbol), "mark_price", "ts_epoch")
-    price, read_s = (amounts.parse((text or b"").decode(errors="replace")) for text in (mark, read_at))
-    if price is None or read_s is None or price <= 0:
+    said = client.hmget(settings.KEYS.snapshot(symbol), "mark_price", "seen_epoch", "ts_epoch")
+    price, seen_s, told_s = (amounts.parse((text or b"").decode(errors="replace")) for text in said)
+    age_s = inputs.age_of(seen_s, told_s)
+    if price is None or age_s is None or price <= 0:
         return None
-    age_s = Decimal(clock.now_ms()) / 1000 - read_s
     return price if age_s <= settings.P33_STALE_THRESHOLD_SEC else None
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from permits import payloads, records
+from permits import inputs, payloads, records
 from permits.desk import Desk, Finding, Issued
 from permits.models import Hold, Permit
 from permits.operator_rules import Operators
@@ -165,13 +165,10 @@ def _finding(client: Client, plan: ExitPlan, wish: Wish) -> Finding | NotSigned:
 
 def _position(client: Client, symbol: str) -> Decimal | None:
     """As the feed last told it. Too old, or unreadable, is unknown and not zero (I12)."""
-    amt, at = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "ts_epoch")
-    told_s = amounts.parse(at.decode("ascii", "replace")) if at else None
-    if amt is None or told_s is None:
-        return None
-    if Decimal(clock.now_ms()) / 1000 - told_s > settings.P33_STALE_THRESHOLD_SEC:
-        return None
-    return amounts.parse(amt.decode("ascii", "replace"))
+    said = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "seen_epoch", "ts_epoch")
+    position, seen_s, told_s = (amounts.parse((text or b"").decode("ascii", "replace")) for text in said)
+    age_s = inputs.age_of(seen_s, told_s)
+    return position if age_s is not None and age_s <= settings.P33_STALE_THRESHOLD_SEC else None
 
 
 def _ledger(client: Client, symbol: str) -> Decimal | None:

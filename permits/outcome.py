@@ -29,7 +29,9 @@ class SpentPair:
     def safe_quantity(self) -> Decimal:
         if self.p33.quantity is None:
             raise ValueError("a spent pair always has a safe quantity")
-        return self.p33.quantity
+        # What the Governor held of its limits, where it had to know the size: a position that has grown
+        # since its look must not be closed beyond them. One without a size (0) limits nothing.
+        return min(self.p33.quantity, self.governor.quantity or self.p33.quantity)
 
     @property
     def by_operator(self) -> bool:

@@ -19,6 +19,7 @@ from quantum import clock
 from quantum.redis import Client
 
 VERSION = "version"
+VERSION_DIGITS_MAX = 18
 YOUNG_MS = 1000
 SPENDING_MS = 5000
 """After its permit is over or lost, so long may a pair that was spent before still become an intent."""
@@ -67,6 +68,8 @@ class Book:
         self._client = client
         self._key = settings.KEYS.reserved(gate)
         self._parsed: dict[tuple[bytes, bytes], Reservation | None] = {}
+        self.unproven: frozenset[str] = frozenset()
+        """In flight for longer than any exit takes, found by the last sweep: their outcome is unknown."""
 
     def read(self) -> Held:
         fields: dict[bytes, bytes] = self._client.hgetall(self._key)
@@ -94,12 +97,15 @@ class Book:
         """Frees what no end of a plan has freed: a permit that came after its plan's end, or one of a plan
         that apply has never seen, when it is long over."""
         now_ms = clock.now_ms()
-        old = {one.plan_id for one in held.reservations.values() if one.issued_ms < now_ms - YOUNG_MS}
+        # Both ways: after a clock that went back it lies ahead, and must not wait until that comes again.
+        old = {one.plan_id for one in held.reservations.values() if abs(now_ms - one.issued_ms) > YOUNG_MS}
+        self.unproven = frozenset()
         if not old:
             return set()
         over = {one for one in old if held.reservations[one].expires_ms < now_ms - SPENDING_MS}
         if over:
-            over -= {one.plan_id for one in in_flight()}
+            self.unproven = frozenset(over.intersection(one.plan_id for one in in_flight()))
+            over -= self.unproven
         free = over.union(*(plans.ended(old) for plans in _plans))
         if free:
             self._client.hdel(self._key, *free)
@@ -111,7 +117,8 @@ def _parsed(plan_id: bytes, text: bytes) -> Reservation | None:
 
 
 def _version(raw: bytes | None) -> str:
-    return raw.decode() if raw and raw.isdigit() else ""
+    """One too long to be counted on is lost too: else the issuing script would fail on it for ever."""
+    return raw.decode() if raw and raw.isdigit() and len(raw) <= VERSION_DIGITS_MAX else ""
 
 
 def in_flight() -> list[Reservation]:

@@ -33,6 +33,9 @@ class Tally:
         self._reserved: dict[str, Reservation] = {}
         self._charged: dict[str, None] = {}
         self._day: deque[Charge] = deque()
+        self.unproven: frozenset[str] = frozenset()
+        """Reserved plans of unknown outcome: they hold their size until there is proof, but an exit of hours ago
+        is neither one of this moment nor a probe. Its own symbol is locked anyway (I5), others must go on (I8)."""
 
     @property
     def reserved(self) -> dict[str, Reservation]:
@@ -76,7 +79,10 @@ class Tally:
         self._forget(now_ms)
         own = self._reserved.get(without)
         found = self._scopes.setdefault(scope, _Scope())
-        return found.use(now_ms, own if own and scope in (TOTAL, own.symbol) else None)
+        own = own if own and scope in (TOTAL, own.symbol) else None
+        held = (self._reserved.get(plan_id) for plan_id in self.unproven)
+        late = [one for one in held if one is not None and one is not own and scope in (TOTAL, one.symbol)]
+        return found.use(now_ms, own, unproven=len(late))
 
     def _of(self, symbol: str) -> tuple[_Scope, _Scope]:
         return self._scopes.setdefault(symbol, _Scope()), self._scopes.setdefault(TOTAL, _Scope())
@@ -133,7 +139,7 @@ class _Scope:
         self.held_quantity += sign * reservation.quantity
         self.held_notional += sign * reservation.notional
 
-    def use(self, now_ms: int, own: Reservation | None) -> Use:
+    def use(self, now_ms: int, own: Reservation | None, *, unproven: int) -> Use:
         held = self.held - (own is not None)
         self.day.count(now_ms)
         return Use(
@@ -144,7 +150,7 @@ class _Scope:
             since_exit_s=_since_s(now_ms, self.exit_ms),
             failures_in_a_row=self.failures,
             since_failure_s=_since_s(now_ms, self.failed_ms),
-            in_flight=held,
+            in_flight=held - unproven,
         )
 
 

@@ -29,8 +29,14 @@ def _write(kind: Usage.Kind, plan_id: str, symbol: str, quantity: Decimal, notio
     rows.insert(row, skip_conflicts=True)
 
 
+def _by_boot(at_ms: int, *, asked_ms: int) -> int:
+    """Kept by a clock that nobody sets: one that jumps ahead would empty the windows, one that goes back would
+    leave an exit in the future, and each cooldown and window would wait until then."""
+    return int(clock.boot_s() * 1000) - max(0, asked_ms - at_ms)
+
+
 class Reader:
-    """Every Usage row of the last day once, then what has been added."""
+    """Every Usage row of the last day once, then what has been added. Times count by clock.boot_s."""
 
     def __init__(self) -> None:
         self._seen_id = 0
@@ -52,7 +58,7 @@ class Reader:
             Usage.objects.filter(fresh).order_by("id").values_list(*columns)
         ):
             self._seen_id = max(self._seen_id, number)
-            at_ms = int(at.timestamp() * 1000)
+            at_ms = _by_boot(int(at.timestamp() * 1000), asked_ms=int(asked.timestamp() * 1000))
             charges.append(Charge(plan_id, symbol, at_ms, quantity, notional, kind == Usage.Kind.FAILED))
         if self._seen_id:
             self._since = asked - dt.timedelta(seconds=LATE_COMMIT_S)

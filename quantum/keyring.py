@@ -18,9 +18,8 @@ from pathlib import Path
 from quantum import audit, clock, signing
 from quantum.signing import SIGNERS, KeyUnusable
 
-OLD_KEY_LIFE_S = 90
-"""A permit lives 60 s at most; the rest is for a gate that has not looked at its key file yet."""
 SETTLE_S = signing.LOOK_EVERY_S * 1.5
+OLD_KEY_LIFE_S = signing.OLD_KEY_LIFE_S
 OLD_KEYS_MAX = 4
 """Each one is tried on a forged permit: a loop that rotates must not make forgeries expensive for us."""
 

@@ -53,7 +53,7 @@ _WRITERS = {
     "hold": "apply web",
     "ledger": "p33 apply warden",
     "snapshot": "p33",
-    "feed_wake": "p33 apply warden web",
+    "feed_wake": "governor p33 apply warden web",
     "plan_stream": "governor p33 apply warden web",
     "result_stream": "apply warden",
     "dead_letters": "governor p33 apply",

@@ -30,6 +30,9 @@ from quantum import clock
 from quantum.log import log
 
 SIGNERS = ("governor", "p33", "operator")
+OLD_KEY_LIFE_S = 90
+"""A permit lives 60 s at most; the rest is for a gate that has not looked at its key file yet."""
+CLOCK_SLACK_S = 10
 LOOK_EVERY_S = 1.0
 """How long a change of the key files may go unseen."""
 _SIGNED = re.compile(rb'(\{.*),"sig":"([A-Za-z0-9_-]{86})"\}', re.DOTALL)
@@ -81,7 +84,11 @@ class Trusted:
 
     @property
     def ended(self) -> bool:
-        return self.until_s is not None and clock.now_s() >= self.until_s
+        """Also when its end lies farther ahead than any rotation sets: forged, or the clock went back."""
+        return (
+            self.until_s is not None
+            and not 0 < self.until_s - clock.now_s() <= OLD_KEY_LIFE_S + CLOCK_SLACK_S
+        )
 
 
 class Verifier:
@@ -139,7 +146,7 @@ def trusted(name: str, directory: Path) -> tuple[Trusted, ...]:
         found.setdefault(fingerprint_of(coming), Trusted(coming, fingerprint_of(coming)))
     for path, until_s in old_keys(name, directory):
         old = _if_there(path)
-        if old is not None:
+        if old is not None and f".old-{fingerprint_of(old)}-" in path.name:
             found.setdefault(fingerprint_of(old), Trusted(old, fingerprint_of(old), until_s))
     return tuple(found.values())
 
@@ -197,6 +204,8 @@ def load_private(path: Path) -> Ed25519PrivateKey:
 
 def load_public(path: Path) -> Ed25519PublicKey:
     try:
+        if path.stat().st_mode & 0o002:
+            raise KeyUnusable(f"{path} can be written by everybody; run: chmod 644 {path}")
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
         raise KeyUnusable(
@@ -223,16 +232,17 @@ def _verifies(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
     return True
 
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """Differs after every replacement, even within one tick of the file system's clock."""
+    """Differs after every replacement, even within one tick of the file system's clock, and after a chmod: that
+    is what makes a key usable that was refused for its mode."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
 
 
 def _stamps(directory: Path) -> dict[str, Stamp | None]:

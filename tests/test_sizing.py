@@ -98,11 +98,18 @@ PLAN = make(
 )
 
 
-def pair(*, position: str = "1", safe: str = "0.25") -> SpentPair:
+def pair(*, position: str = "1", safe: str = "0.25", governor: str = '{"granted":true}') -> SpentPair:
     raw = f'{{"allow":true,"safe_close_qty":{safe},"exchange_position_amt":{position}}}'.encode()
     p33 = payloads.read(raw, gate=payloads.P33, all_fields=False)
-    governor = payloads.read(b'{"granted":true}', gate=payloads.GOVERNOR, all_fields=False)
-    return SpentPair(PLAN, "t", governor, p33, 0, 0.0, 0, {})
+    other = payloads.read(governor.encode(), gate=payloads.GOVERNOR, all_fields=False)
+    return SpentPair(PLAN, "t", other, p33, 0, 0.0, 0, {})
+
+
+@pytest.mark.parametrize(("computed", "safe"), [("0.1", "0.1"), ("7", "0.25"), ("0", "0.25")])
+def test_no_more_is_closed_than_the_governor_held_of_its_limits(computed: str, safe: str) -> None:
+    """The position grew between the Governor's snapshot and the Brain's look; zero says it held no size."""
+    said = f'{{"granted":true,"computed_qty":{computed}}}'
+    assert pair(governor=said).safe_quantity == Decimal(safe)
 
 
 def order(**more: Any) -> Order:

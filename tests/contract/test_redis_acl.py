@@ -22,6 +22,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from redis.retry import Retry
 
 from apply import pages
+from permits import inputs
 from quantum import embedded, redis_users
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.keys import Keys
@@ -46,7 +47,7 @@ trading_state       r         r    rw     r       rw   r       -
 hold                r         r    rw     r       rw   r       -
 ledger              -         rw   rw     rw      r    r       -
 snapshot            r         rw   r      r       r    r       -
-feed_wake           -         rw   rw     rw      rw   r       -
+feed_wake           rw        rw   rw     rw      rw   r       -
 plan_stream         rw        rw   rw     rw      rw   r       -
 result_stream       -         -    rw     rw      r    r       -
 dead_letters        rw        rw   rw     r       r    r       -
@@ -244,6 +245,15 @@ def test_a_gate_never_reaches_the_other_gates_permit_by_a_longer_name(server: Se
         (p33, keys.p33_permit("")),
     ):
         assert not may(lambda: client.set(key, "forged")), key
+
+
+def test_a_governor_without_a_snapshot_may_wake_the_feed(server: Server, settings: Settings) -> None:
+    """After a wipe: else each plan ends in an error of Redis instead of an answer, for as long as none comes."""
+    settings.KEYS = server.keys
+    server.admin.delete(server.keys.snapshot("BTCUSDT"), server.keys.feed_wake)
+    found = inputs.Snapshots(client=server.client("governor")).size_of(House.make())
+    assert found.missing == "no snapshot of BTCUSDT"
+    assert server.admin.llen(server.keys.feed_wake) == 1
 
 
 @pytest.mark.parametrize("user", USERS)

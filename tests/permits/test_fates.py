@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from typing import Any, cast
+
 import pytest
 from django.db import connection
 
+from apply import publish, settle
+from apply.executor import Executor
+from apply.janitor import Janitor
+from apply.models import Plan
 from permits import records
 from permits.desk import Issued, NotIssued
 from permits.gate import Gate
@@ -12,8 +19,11 @@ from permits.models import Permit
 from permits.outcome import SpentPair
 from permits.sweep import PermitSweep
 from quantum import clock
+from quantum.plan import ExitPlan
 from quantum.redis import Client
+from quantum.stream import Entry
 from tests.house import House
+from tests.orders_by_hand import intended
 from tests.permits.conftest import outcome_of
 from tests.permits.desk_by_hand import (
     BOTH,
@@ -118,3 +128,38 @@ def test_a_backlog_is_worked_off_turn_by_turn(
     row(House.make(), age_s=100)
     duty.tick()
     assert Permit.objects.filter(fate="live").count() == 1, "it looks every ten seconds, not every turn"
+
+
+def spent_long_ago(redis: Client, gate: Gate) -> ExitPlan:
+    """Spent by an attempt that ended there, and recorded by nobody: swept, it would be called expired."""
+    plan = issued_both(redis)
+    publish.ensure_row(plan, actor="tests", stream_id="1-1")
+    assert isinstance(outcome_of(gate, plan), SpentPair)
+    over = clock.now() - dt.timedelta(seconds=60)
+    Permit.objects.update(expires_at=over)
+    Plan.objects.update(expires_at=over, created_at=over)
+    assert records.sweep() == 2
+    return plan
+
+
+def test_a_pair_that_was_spent_for_nothing_ends_as_spent(gate: Gate, redis: Client) -> None:
+    plan = spent_long_ago(redis, gate)
+    Janitor(client=redis).tick()
+    assert Plan.objects.get().state == "spent_unsent"
+    assert fates(plan) == dict.fromkeys(BOTH, Fate.SPENT)
+
+
+def test_apply_that_finds_a_pair_spent_for_nothing_records_it(gate: Gate, redis: Client) -> None:
+    plan = spent_long_ago(redis, gate)
+    executor = Executor(gate=gate, desk=cast("Any", None), rules={}, client=redis, stopping=lambda: True)
+    entry = Entry(entry_id="1-1", fields={})
+    executor._end_unsent(plan, entry, to=Plan.State.SPENT_UNSENT, error="spent_unsent")
+    assert fates(plan) == dict.fromkeys(BOTH, Fate.SPENT)
+
+
+def test_the_pair_of_an_order_of_unknown_fate_is_spent(keys: None) -> None:
+    order = intended()
+    assert settle.unknown(order, text="no answer", actor="tests")
+    Permit.objects.update(expires_at=clock.now() - dt.timedelta(seconds=60))
+    assert records.sweep() == 0
+    assert set(Permit.objects.values_list("fate", flat=True)) == {Fate.SPENT}

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from django.db import InterfaceError, OperationalError
 
-from permits.gatekeeper import Gatekeeper, RecorderEnded, Written
+from permits import records
+from permits.gatekeeper import Gatekeeper, Recorder, RecorderEnded, Written
+from permits.models import Approval, Permit
+from quantum.models import AuditEvent
 from quantum.plan import Action
+from quantum.redis import Client
 from quantum.stream import Entry
-from tests.house import House
+from tests.house import House, wait_for
+from tests.permits.governors import AtWork, arm, limit, snapshot
+from tests.permits_by_hand import GOVERNOR, permit
 
 
 def keeper() -> Gatekeeper:
@@ -34,3 +41,56 @@ def test_a_gate_whose_recorder_has_ended_ends_too() -> None:
 
 def test_bytes_of_a_stranger_under_our_key_leave_no_row_and_end_nothing() -> None:
     assert Written(raw=b"\xff\xfe", gate="p33", plan_id="0" * 16, entry_id="1-0").row() is None
+
+
+def test_a_grant_is_recorded_although_the_database_was_gone_for_longer_than_it_lives(
+    transactional_db: None, keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it stands in Redis by then, so an entry that comes again could not bring it back."""
+    plan, acked = House.make(), list[str]()
+    monkeypatch.setattr("permits.gatekeeper.DATABASE_PAUSE_S", 0.05)
+    write, failures = records.record_issued, [OperationalError("gone"), InterfaceError("gone")]
+
+    def gone_at_first(rows: list[Permit], **more: Any) -> None:
+        if failures:
+            raise failures.pop()
+        write(rows, **more)
+
+    monkeypatch.setattr(records, "record_issued", gone_at_first)
+    recorder = Recorder(ack=lambda *ids: acked.extend(ids))
+    recorder.start()
+    raw = permit(plan, GOVERNOR)
+    for _ in range(2):
+        recorder.put(Written(raw=raw, gate=GOVERNOR, plan_id=plan.plan_id, entry_id="1-0"))
+    wait_for(lambda: acked == ["1-0"], what="the row of the grant")
+    recorder.finish()
+    assert Permit.objects.get().plan_id == plan.plan_id
+    assert AuditEvent.objects.filter(kind="permit_granted").count() == 1
+
+
+def test_a_plan_that_has_its_grant_is_not_asked_about_when_it_comes_again(
+    transactional_db: None, redis: Client, keys: None
+) -> None:
+    """The Governor died before the record, and by now an exit of that size needs a yes: there would be two."""
+    arm(redis)
+    snapshot(redis)
+    plan, first = House.make(), AtWork(redis)
+    assert first.answer(plan).verdict
+    first.end()
+    Permit.objects.all().delete()
+    limit("approval_above_usd=100")
+    second = AtWork(redis)
+    fields = {name.encode(): value.encode() for name, value in plan.fields().items()}
+    assert not second.keeper.handle(Entry(entry_id="1-0", fields=fields))
+    second.end()
+    assert Permit.objects.get().verdict
+    assert not Approval.objects.exists()
+    asked = House.make()
+    third, fourth = AtWork(redis), AtWork(redis)
+    assert third.reason(asked) == "awaiting_approval"
+    third.end()
+    Approval.objects.all().delete()
+    fields = {name.encode(): value.encode() for name, value in asked.fields().items()}
+    assert not fourth.keeper.handle(Entry(entry_id="2-0", fields=fields))
+    fourth.end()
+    assert Approval.objects.get().asked_plan_id == asked.plan_id

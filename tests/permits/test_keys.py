@@ -305,3 +305,39 @@ def test_every_signer_has_a_pair(folder: Path) -> None:
     assert keyring.make_missing(folder) == []
     (folder / "operator.key").unlink()
     assert keyring.make_missing(folder) == ["operator"]
+
+
+def test_a_new_key_that_was_refused_for_its_mode_is_used_once_that_is_mended(
+    folder: Path, moved: Time
+) -> None:
+    """The log says `chmod 600`: whoever does that must not have to restart the gate too."""
+    signer, verifier = Signer(name="governor", directory=folder), Verifier(directory=folder)
+    private, public = signing.pem_pair()
+    (folder / "governor.key").chmod(0o644)
+    (folder / "governor.key").write_bytes(private)
+    (folder / "governor.pub").write_bytes(public)
+    moved.go(1.1)
+    assert not verifier.holds(signer="governor", raw=signer.seal(BODY)), "still the key in hand"
+    (folder / "governor.key").chmod(0o600)
+    moved.go(1.1)
+    assert verifier.holds(signer="governor", raw=signer.seal(BODY))
+
+
+def test_an_old_key_is_believed_only_as_a_rotation_would_have_left_it(folder: Path, moved: Time) -> None:
+    """A file laid by hand: of another key than its name says, or believed for longer than any permit lives."""
+    _, public = signing.pem_pair()
+    (folder / "stranger.pub").write_bytes(public)
+    mark = signing.fingerprint_of(signing.load_public(folder / "stranger.pub"))
+    soon, late = int(clock.now_s()) + 60, int(clock.now_s()) + 10 * OLD_KEY_LIFE_S
+    (folder / f"governor.old-{mark}-{soon}.pub").write_bytes(public)
+    assert len(signing.trusted("governor", folder)) == 2, "as a rotation leaves it"
+    (folder / f"governor.old-{mark}-{soon}.pub").rename(folder / f"governor.old-{mark}-{late}.pub")
+    assert [one.ended for one in signing.trusted("governor", folder)] == [False, True]
+    (folder / f"governor.old-{mark}-{late}.pub").rename(folder / f"governor.old-{'0' * 16}-{soon}.pub")
+    assert len(signing.trusted("governor", folder)) == 1
+
+
+def test_a_public_key_that_everybody_may_replace_is_believed_by_nobody(folder: Path, moved: Time) -> None:
+    (folder / "governor.pub").chmod(0o666)
+    with pytest.raises(KeyUnusable, match="chmod 644"):
+        Verifier(directory=folder)

@@ -79,8 +79,9 @@ def test_a_symbol_without_any_size_in_the_rule_is_not_an_operators(
         ("50000", 3600, "operator_refused"),
         ("", 0, "operator_refused"),
         (None, 0, "operator_refused"),
+        ("50000", -3600, "operator_refused"),
     ],
-    ids=["at the limit", "above it", "an old price", "no price", "no snapshot"],
+    ids=["at the limit", "above it", "an old price", "no price", "no snapshot", "a price from the future"],
 )
 def test_a_notional_limit_needs_a_fresh_price(
     gate: Gate, redis: Client, settings: Settings, policy: Policy, mark: str | None, age_s: int, end: str
