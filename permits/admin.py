@@ -1,4 +1,5 @@
-"""Permits with a page per plan, where they are granted and revoked; the trading state and holds, to be read."""
+"""Permits with a page per plan, where they are granted and revoked; the trading state, holds, the policy with what
+is charged to it, and approvals, to be read."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
-from permits import acts, pages, records
+from permits import acts, pages, policy_pages, records
 from permits.acts import Answer
 from permits.forms import ActForm, GrantForm, RevokeForm
-from permits.models import Hold, Permit, TradingState
+from permits.models import Approval, Hold, Permit, PolicyVersion, TradingState, Usage
 from quantum import clock
-from quantum.facts import ReadOnlyAdmin, chip
+from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_link
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -135,3 +136,53 @@ class HoldAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def standing(self, hold: Hold) -> str:
         return chip("lifted", tone="calm") if hold.lifted_at else chip("frozen", tone="bad")
+
+
+@admin.register(PolicyVersion)
+class PolicyVersionAdmin(ReadOnlyAdmin):
+    list_display = ["version", "at", "by", "reason"]
+    search_fields = ["by", "reason"]
+    page_template = "permits/policy.html"
+    empty_says = (
+        "No version yet: the limits of the settings hold. The first start writes version 1; "
+        "to change a limit: python manage.py policy_set permits_per_5min=20 --reason '...'"
+    )
+
+    def page_context(self, row: PolicyVersion) -> dict[str, Any]:
+        return policy_pages.version(row)
+
+
+@admin.register(Usage)
+class UsageAdmin(ReadOnlyAdmin):
+    list_display = ["at", "symbol", "came_to", "quantity", "notional", "plan_id"]
+    list_filter = ["kind", "symbol"]
+    search_fields = ["=plan_id", "=symbol"]
+    date_hierarchy = "at"
+    empty_says = "Nothing was charged to a limit yet. Each exit whose permits were spent makes one row here."
+
+    @admin.display(description="came to", ordering="kind")
+    def came_to(self, row: Usage) -> str:
+        return chip(row.kind, tone="calm" if row.kind == Usage.Kind.EXECUTED else "warn")
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ReadOnlyAdmin):
+    list_display = ["id", "asked_at", "symbol", "standing", "rule", "asked_plan", "plan_id", "expires_at"]
+    list_filter = ["state", "symbol"]
+    search_fields = ["=asked_plan_id", "=plan_id", "=symbol"]
+    page_template = "permits/approval.html"
+    empty_says = (
+        "No exit ever waited for a person, which is normal: a question is asked only for the symbols and sizes "
+        "that policy names (approval_symbols, approval_above_usd)."
+    )
+
+    @admin.display(description="state", ordering="state")
+    def standing(self, row: Approval) -> str:
+        return policy_pages.standing(row)
+
+    @admin.display(description="asked for")
+    def asked_plan(self, row: Approval) -> str:
+        return plan_link(row.asked_plan_id) if row.asked_plan_id else NOTHING
+
+    def page_context(self, row: Approval) -> dict[str, Any]:
+        return policy_pages.approval(row)

@@ -14,7 +14,7 @@ from permits.forms import GrantForm, RevokeForm
 from permits.models import Permit
 from permits.peek import Peek, Standing
 from permits.story import GATE_NAMES, Story, Told
-from quantum import clock, facts
+from quantum import advice, clock, facts
 from quantum.models import AuditEvent
 from quantum.redis import command_client
 
@@ -38,6 +38,8 @@ class Card:
     fate: SafeString | None
     raw: str
     says: str
+    advice: advice.Advice | None = None
+    """Of a denial: what its reason means, and what to do next."""
 
 
 def plan(plan_id: str) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def _card(told: Story, gate: str) -> Card:
         fate=_fate(last),
         raw=last.row.raw,
         says=says or "No permit of this gate stands in Redis; this is the last one it signed.",
+        advice=None if last.row.verdict else advice.of(last.row.reason, gate=gate),
     )
 
 
@@ -120,7 +123,13 @@ def _standing_card(told: Story, standing: Standing) -> Card:
         fate=_standing_fate(standing, line),
         raw=raw,
         says="" if line else "It has no row yet.",
+        advice=_advice_on(standing),
     )
+
+
+def _advice_on(standing: Standing) -> advice.Advice | None:
+    permit = standing.permit
+    return advice.of(permit.reason, gate=standing.gate) if permit and not permit.verdict else None
 
 
 def _answer(verdict: bool) -> SafeString:
