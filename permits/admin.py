@@ -20,7 +20,7 @@ from permits.acts import Answer
 from permits.forms import ActForm, GrantForm, RevokeForm
 from permits.models import Approval, Hold, Permit, PolicyVersion, TradingState, Usage
 from quantum import clock
-from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_link
+from quantum.facts import ReadOnlyAdmin, chip, plan_link
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -167,7 +167,7 @@ class UsageAdmin(ReadOnlyAdmin):
 
 @admin.register(Approval)
 class ApprovalAdmin(ReadOnlyAdmin):
-    list_display = ["id", "asked_at", "symbol", "standing", "rule", "asked_plan", "plan_id", "expires_at"]
+    list_display = ["id", "asked_at", "symbol", "standing", "rule", "new_plan", "left"]
     list_filter = ["state", "symbol"]
     search_fields = ["=asked_plan_id", "=plan_id", "=symbol"]
     page_template = "permits/approval.html"
@@ -180,9 +180,13 @@ class ApprovalAdmin(ReadOnlyAdmin):
     def standing(self, row: Approval) -> str:
         return policy_pages.standing(row)
 
-    @admin.display(description="asked for")
-    def asked_plan(self, row: Approval) -> str:
-        return plan_link(row.asked_plan_id) if row.asked_plan_id else NOTHING
+    @admin.display(description="new plan")
+    def new_plan(self, row: Approval) -> str:
+        return plan_link(row.plan_id)
+
+    @admin.display(description="left")
+    def left(self, row: Approval) -> str:
+        return policy_pages.left(row)
 
     def page_context(self, row: Approval) -> dict[str, Any]:
         return policy_pages.approval(row)

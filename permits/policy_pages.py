@@ -20,7 +20,7 @@ def version(row: PolicyVersion) -> dict[str, Any]:
     newest = not PolicyVersion.objects.filter(version__gt=row.version).exists()
     changes = rules.difference(before.rules, row.rules) if before else {}
     return {
-        "rows": facts.rows(row, skip=("rules",)),
+        "at": facts.moment(row.at),
         "standing": facts.chip("holds now", tone="good") if newest else facts.chip("replaced", tone="calm"),
         "before": before,
         "changes": [
@@ -40,16 +40,22 @@ def standing(row: Approval) -> SafeString:
     return facts.chip(state.value, tone=TONES[state])
 
 
+def left(row: Approval) -> str:
+    left_s = (row.expires_at - clock.now()).total_seconds()
+    return f"{left_s / 60:.0f} min" if row.state == State.WAITING and left_s > 0 else facts.NOTHING
+
+
 def approval(row: Approval) -> dict[str, Any]:
     waits = row.state == State.WAITING and row.expires_at > clock.now()
     return {
         "standing": standing(row),
         "asked": facts.plan_link(row.asked_plan_id),
         "made": facts.plan_link(row.plan_id),
-        "compared": [(name.replace("_", " "), str(value)) for name, value in row.compared.items()],
-        "rows": facts.rows(
-            row, skip=("asked_plan_id", "plan_id", "fields", "compared", "state", "plan_digest")
-        ),
+        "asked_at": facts.moment(row.asked_at),
+        "ends_at": facts.moment(row.decided_at or row.expires_at),
+        "compared": [
+            (name.replace("_", " "), str(value)) for name, value in row.compared.items() if name != "rule"
+        ],
         "plan_rows": [(name, str(value)) for name, value in row.fields.items()],
         "votes": [{"row": vote, "at": facts.moment(vote.at)} for vote in row.votes.all()],
         "needed": settings.APPROVERS_REQUIRED,
