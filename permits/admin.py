@@ -11,7 +11,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
@@ -20,7 +20,7 @@ from permits.acts import Answer
 from permits.forms import ActForm, GrantForm, RevokeForm
 from permits.models import Approval, Hold, Permit, PolicyVersion, TradingState, Usage
 from quantum import clock
-from quantum.facts import ReadOnlyAdmin, chip, plan_link
+from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_link
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -116,7 +116,7 @@ def _problems(form: forms.Form) -> str:
 
 @admin.register(TradingState)
 class TradingStateAdmin(ReadOnlyAdmin):
-    list_display = ["since", "version", "standing", "scope", "by", "reason", "until"]
+    list_display = ["since", "version", "standing", "stops", "cause", "by", "reason", "until"]
     list_filter = ["state", "scope"]
     search_fields = ["by", "reason"]
     empty_says = "No state was ever set, which is HALTED. The first start writes one."
@@ -125,11 +125,28 @@ class TradingStateAdmin(ReadOnlyAdmin):
     def standing(self, row: TradingState) -> str:
         return chip(row.state, tone="good" if row.state == TradingState.State.ACTIVE else "bad")
 
+    @admin.display(description="stops")
+    def stops(self, row: TradingState) -> str:
+        """ACTIVE has a scope too, and it means nothing there."""
+        return row.get_scope_display() if row.state == TradingState.State.HALTED else NOTHING
+
+
+class OpenFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("frozen", "frozen"), ("lifted", "lifted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Hold]) -> QuerySet[Hold]:
+        chosen = {"frozen": True, "lifted": False}.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(lifted_at__isnull=chosen)
+
 
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
-    list_display = ["since", "symbol", "standing", "by", "reason", "lifted_at", "lifted_by"]
-    list_filter = [("lifted_at", admin.EmptyFieldListFilter), "symbol"]
+    list_display = ["symbol", "standing", "since", "by", "reason", "lifted_at", "lifted_by"]
+    list_filter = [OpenFilter, "symbol"]
     search_fields = ["=symbol", "reason"]
     empty_says = "No symbol was ever frozen, which is normal."
 

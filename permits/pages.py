@@ -46,6 +46,7 @@ def plan(plan_id: str) -> dict[str, Any]:
     told = story.tell(command_client(), plan_id)
     standing = [found.gate for found in told.peek.standing] if told.peek else []
     seen = told.peek.seen if told.peek else ""
+    ended = told.peek is not None and told.peek.ended
     symbol = told.history[-1].row.symbol if told.history else ""
     return {
         "title": f"Permits of {plan_id}",
@@ -58,7 +59,7 @@ def plan(plan_id: str) -> dict[str, Any]:
         "cards": [_card(told, gate) for gate in story.GATES],
         "history": [_line(line) for line in reversed(told.history)],
         "events": [_event(event) for event in told.events],
-        "revoke": RevokeForm(standing=standing, initial={"seen": seen}) if standing else None,
+        "revoke": RevokeForm(standing=standing, initial={"seen": seen}) if standing and not ended else None,
         "grant": _grant_form(told, standing, seen),
         "wait_ms": settings.APPLY_PERMIT_WAIT_MS,
     }

@@ -218,38 +218,6 @@ def test_amounts_and_times_are_shown_exactly(web: WebClient) -> None:
     assert "2023-11-14 <b>22:13:20.007</b> UTC" in shown
 
 
-def test_a_policy_version_says_what_it_changed_and_whether_it_holds(web: WebClient) -> None:
-    for number, limit in ((1, "100"), (2, None)):
-        PolicyVersion.objects.create(
-            version=number, rules={"total": {"notional_per_day_usd": limit}}, by="nina", reason="a calm week"
-        )
-    newest = text_of(web.get(url(PolicyVersion, "change", 2)))
-    row = '<td>total.notional_per_day_usd</td><td class="num quiet">100</td><td class="num">no limit</td>'
-    assert row in newest
-    assert "holds now" in newest
-    assert "replaced" in text_of(web.get(url(PolicyVersion, "change", 1)))
-
-
-def test_a_question_shows_both_numbers_the_answers_and_how_to_answer(web: WebClient) -> None:
-    lived_in(1)
-    approval = Approval.objects.get()
-    shown = text_of(web.get(url(Approval, "change", approval.pk)))
-    for told in (
-        ">9000<",
-        ">5000<",
-        "I looked at it",
-        f"manage.py approve {approval.pk} ",
-        "--confirm BTCUSDT",
-    ):
-        assert told in shown, told
-    assert "1 waiting" in text_of(web.get(reverse("admin:index")))
-    Approval.objects.update(expires_at=clock.now())
-    shown = text_of(web.get(url(Approval, "change", approval.pk)))
-    assert "</span> expired</span>" in shown
-    assert "manage.py approve" not in shown
-    assert "1 waiting" not in text_of(web.get(reverse("admin:index")))
-
-
 # ---- one plan
 
 
