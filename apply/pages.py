@@ -18,10 +18,10 @@ from apply import timeline
 from apply.models import Plan
 from apply.timeline import Mark, Timeline
 from permits import story, trading
-from permits.models import Hold, Permit, TradingState
+from permits.models import Approval, Hold, Permit, TradingState
 from permits.story import GATE_NAMES
 from positions.models import Fill, LedgerEntry
-from quantum import amounts, backlog, clock, facts, health
+from quantum import advice, amounts, backlog, clock, facts, health
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client
 
@@ -165,6 +165,7 @@ def _permit(permit: Permit) -> dict[str, Any]:
         "gate": GATE_NAMES.get(permit.gate, permit.gate),
         "answer": facts.chip("granted", tone="good") if permit.verdict else facts.chip("denied", tone="bad"),
         "numbers": story.numbers(permit.raw),
+        "advice": None if permit.verdict else advice.of(permit.reason, gate=permit.gate),
     }
 
 
@@ -233,6 +234,7 @@ def home() -> dict[str, Any]:
         "state_age": facts.age(row.since) if row else "",
         "active": state.active,
         "holds": list(Hold.objects.filter(lifted_at=None)),
+        "waiting": Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=clock.now()).count(),
         "running": running(state),
         "last_hour": _last_hour(),
         "results": [

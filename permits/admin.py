@@ -1,4 +1,5 @@
-"""Permits with a page per plan, where they are granted and revoked; the trading state and holds, to be read."""
+"""Permits with a page per plan, where they are granted and revoked; the trading state, holds, the policy with what
+is charged to it, and approvals, to be read."""
 
 from __future__ import annotations
 
@@ -10,16 +11,16 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
-from permits import acts, pages, records
+from permits import acts, pages, policy_pages, records
 from permits.acts import Answer
 from permits.forms import ActForm, GrantForm, RevokeForm
-from permits.models import Hold, Permit, TradingState
+from permits.models import Approval, Hold, Permit, PolicyVersion, TradingState, Usage
 from quantum import clock
-from quantum.facts import ReadOnlyAdmin, chip
+from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_link
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -115,7 +116,7 @@ def _problems(form: forms.Form) -> str:
 
 @admin.register(TradingState)
 class TradingStateAdmin(ReadOnlyAdmin):
-    list_display = ["since", "version", "standing", "scope", "by", "reason", "until"]
+    list_display = ["since", "version", "standing", "stops", "cause", "by", "reason", "until"]
     list_filter = ["state", "scope"]
     search_fields = ["by", "reason"]
     empty_says = "No state was ever set, which is HALTED. The first start writes one."
@@ -124,14 +125,85 @@ class TradingStateAdmin(ReadOnlyAdmin):
     def standing(self, row: TradingState) -> str:
         return chip(row.state, tone="good" if row.state == TradingState.State.ACTIVE else "bad")
 
+    @admin.display(description="stops")
+    def stops(self, row: TradingState) -> str:
+        """ACTIVE has a scope too, and it means nothing there."""
+        return row.get_scope_display() if row.state == TradingState.State.HALTED else NOTHING
+
+
+class OpenFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("frozen", "frozen"), ("lifted", "lifted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Hold]) -> QuerySet[Hold]:
+        chosen = {"frozen": True, "lifted": False}.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(lifted_at__isnull=chosen)
+
 
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
-    list_display = ["since", "symbol", "standing", "by", "reason", "lifted_at", "lifted_by"]
-    list_filter = [("lifted_at", admin.EmptyFieldListFilter), "symbol"]
+    list_display = ["symbol", "standing", "since", "by", "reason", "lifted_at", "lifted_by"]
+    list_filter = [OpenFilter, "symbol"]
     search_fields = ["=symbol", "reason"]
     empty_says = "No symbol was ever frozen, which is normal."
 
     @admin.display(description="state")
     def standing(self, hold: Hold) -> str:
         return chip("lifted", tone="calm") if hold.lifted_at else chip("frozen", tone="bad")
+
+
+@admin.register(PolicyVersion)
+class PolicyVersionAdmin(ReadOnlyAdmin):
+    list_display = ["version", "at", "by", "reason"]
+    search_fields = ["by", "reason"]
+    page_template = "permits/policy.html"
+    empty_says = (
+        "No version yet: the limits of the settings hold. The first start writes version 1; "
+        "to change a limit: python manage.py policy_set permits_per_5min=20 --reason '...'"
+    )
+
+    def page_context(self, row: PolicyVersion) -> dict[str, Any]:
+        return policy_pages.version(row)
+
+
+@admin.register(Usage)
+class UsageAdmin(ReadOnlyAdmin):
+    list_display = ["at", "symbol", "came_to", "quantity", "notional", "plan_id"]
+    list_filter = ["kind", "symbol"]
+    search_fields = ["=plan_id", "=symbol"]
+    date_hierarchy = "at"
+    empty_says = "Nothing was charged to a limit yet. Each exit whose permits were spent makes one row here."
+
+    @admin.display(description="came to", ordering="kind")
+    def came_to(self, row: Usage) -> str:
+        return chip(row.kind, tone="calm" if row.kind == Usage.Kind.EXECUTED else "warn")
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ReadOnlyAdmin):
+    list_display = ["id", "asked_at", "symbol", "standing", "rule", "new_plan", "left"]
+    list_filter = ["state", "symbol"]
+    search_fields = ["=asked_plan_id", "=plan_id", "=symbol"]
+    page_template = "permits/approval.html"
+    empty_says = (
+        "No exit ever waited for a person, which is normal: a question is asked only for the symbols and sizes "
+        "that policy names (approval_symbols, approval_above_usd)."
+    )
+
+    @admin.display(description="state", ordering="state")
+    def standing(self, row: Approval) -> str:
+        return policy_pages.standing(row)
+
+    @admin.display(description="new plan")
+    def new_plan(self, row: Approval) -> str:
+        return plan_link(row.plan_id)
+
+    @admin.display(description="left")
+    def left(self, row: Approval) -> str:
+        return policy_pages.left(row)
+
+    def page_context(self, row: Approval) -> dict[str, Any]:
+        return policy_pages.approval(row)

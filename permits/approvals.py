@@ -38,6 +38,10 @@ class VoteRefused(Exception):
     """This vote does not count. One line for a person, with what to do."""
 
 
+class VoteIncomplete(VoteRefused):
+    """Something that the person has to type is missing: asked rightly, it may count."""
+
+
 class Publisher(Protocol):
     """What apply does for a yes."""
 
@@ -139,7 +143,7 @@ def vote(*, approval_id: int, by: str, yes: bool, reason: str, confirm: str = ""
     """One person's answer. A no ends it; APPROVERS_REQUIRED different people's yes makes a new plan."""
     person = _person(by)
     if len(reason.strip()) < REASON_LEAST:
-        raise VoteRefused(f"a reason of at least {REASON_LEAST} characters is needed")
+        raise VoteIncomplete(f"a reason of at least {REASON_LEAST} characters is needed")
     _expire(approval_id)
     with transaction.atomic():
         # The row's lock puts two people in a row: whoever comes second sees the first one's vote.
@@ -160,7 +164,7 @@ def _person(by: str) -> str:
     """One person has one spelling: Alice and alice are not two people."""
     person = by.strip().casefold()[:80]
     if not person:
-        raise VoteRefused("who are you? a vote without a name does not count")
+        raise VoteIncomplete("who are you? a vote without a name does not count")
     return person
 
 
@@ -172,7 +176,7 @@ def _check(approval: Approval, *, yes: bool, confirm: str) -> None:
     if not yes or settings.APPROVERS_REQUIRED > 1:
         return
     if confirm.strip() != approval.symbol:
-        raise VoteRefused(f"one yes is enough here, so type the symbol: --confirm {approval.symbol}")
+        raise VoteIncomplete(f"one yes is enough here, so type the symbol: --confirm {approval.symbol}")
     age_s = (clock.now() - approval.asked_at).total_seconds()
     if age_s < ALONE_DELAY_S:
         raise VoteRefused(

@@ -28,9 +28,10 @@ class OperatorRule:
     def refusal(self, *, symbol: str, quantity: Decimal, price: Decimal | None) -> str | None:
         """Why this size is not an operator's to sign, with both numbers. Every limit that is given holds,
         and one at least must be given for the symbol."""
+        unnamed = self.no_size(symbol=symbol)
+        if unnamed is not None:
+            return unnamed
         most = self.max_quantity.get(symbol)
-        if most is None and self.max_notional is None:
-            return f"the policy names no size of {symbol} for operators"
         if most is not None and quantity > most:
             return f"quantity {amounts.plain(quantity)} is above the operators' {amounts.plain(most)}"
         if self.max_notional is None:
@@ -42,6 +43,14 @@ class OperatorRule:
             limit = amounts.plain(self.max_notional)
             return f"notional {amounts.plain(notional)} is above the operators' {limit}"
         return None
+
+    def no_size(self, *, symbol: str) -> str | None:
+        if symbol in self.max_quantity or self.max_notional is not None:
+            return None
+        return (
+            f"the policy names no size of {symbol} for operators; see policy_set operator.max_notional, "
+            f"or operator.max_quantity with --symbol {symbol}"
+        )
 
 
 def parse(value: object) -> OperatorRule:

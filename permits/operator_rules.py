@@ -50,7 +50,7 @@ class Operators:
         self._read_s: float | None = None
 
     def refusal(self, *, gates: Iterable[str], symbol: str, quantity: Decimal | None) -> str | None:
-        """None: the policy lets an operator sign this. Without a quantity only the gates are asked for."""
+        """None: the policy lets an operator sign this. Without a quantity: some quantity of the symbol."""
         rule = self._rule()
         if rule is None:
             return "the policy has no rule for operators"
@@ -58,7 +58,7 @@ class Operators:
             if gate not in rule.gates:
                 return f"the policy does not let operators sign for {gate}"
         if quantity is None:
-            return None
+            return rule.no_size(symbol=symbol)
         price = price_of(self._client, symbol) if rule.max_notional is not None else None
         return rule.refusal(symbol=symbol, quantity=quantity, price=price)
 

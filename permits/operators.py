@@ -69,7 +69,7 @@ def draft(client: Client, *, plan_id: str, wish: Wish) -> Draft | NotSigned:
         return NotSigned(
             "unknown_plan", f"no plan {plan_id} stands in the stream within its life; propose it again"
         )
-    refusal = _rule_against(client, plan, wish)
+    refusal = _rule_against(client, plan, wish, before)
     if refusal is not None:
         return NotSigned("not_allowed", refusal)
     hold_id = Hold.objects.filter(symbol=plan.symbol, lifted_at=None).values_list("pk", flat=True).first()
@@ -127,12 +127,15 @@ def _too_late(before: Peek, gate: str) -> NotSigned | None:
     return None
 
 
-def _rule_against(client: Client, plan: ExitPlan, wish: Wish) -> str | None:
+def _rule_against(client: Client, plan: ExitPlan, wish: Wish, before: Peek) -> str | None:
     """Whether policy leaves this gate and size to a person; the gate asks the same again before it spends.
     To deny is always allowed."""
     if not wish.verdict:
         return None
-    quantity = wish.quantity if wish.gate == payloads.P33 else None
+    # For the Governor's side the size is p33's, where that stands already.
+    p33 = before.of(payloads.P33)
+    said = p33.permit.quantity if p33 and p33.permit and p33.permit.verdict else None
+    quantity = wish.quantity if wish.gate == payloads.P33 else said
     return Operators(client=client).refusal(gates=[wish.gate], symbol=plan.symbol, quantity=quantity)
 
 

@@ -14,7 +14,7 @@ from permits.forms import GrantForm, RevokeForm
 from permits.models import Permit
 from permits.peek import Peek, Standing
 from permits.story import GATE_NAMES, Story, Told
-from quantum import clock, facts
+from quantum import advice, clock, facts
 from quantum.models import AuditEvent
 from quantum.redis import command_client
 
@@ -38,12 +38,15 @@ class Card:
     fate: SafeString | None
     raw: str
     says: str
+    advice: advice.Advice | None = None
+    """Of a denial: what its reason means, and what to do next."""
 
 
 def plan(plan_id: str) -> dict[str, Any]:
     told = story.tell(command_client(), plan_id)
     standing = [found.gate for found in told.peek.standing] if told.peek else []
     seen = told.peek.seen if told.peek else ""
+    ended = told.peek is not None and told.peek.ended
     symbol = told.history[-1].row.symbol if told.history else ""
     return {
         "title": f"Permits of {plan_id}",
@@ -56,7 +59,7 @@ def plan(plan_id: str) -> dict[str, Any]:
         "cards": [_card(told, gate) for gate in story.GATES],
         "history": [_line(line) for line in reversed(told.history)],
         "events": [_event(event) for event in told.events],
-        "revoke": RevokeForm(standing=standing, initial={"seen": seen}) if standing else None,
+        "revoke": RevokeForm(standing=standing, initial={"seen": seen}) if standing and not ended else None,
         "grant": _grant_form(told, standing, seen),
         "wait_ms": settings.APPLY_PERMIT_WAIT_MS,
     }
@@ -101,6 +104,7 @@ def _card(told: Story, gate: str) -> Card:
         fate=_fate(last),
         raw=last.row.raw,
         says=says or "No permit of this gate stands in Redis; this is the last one it signed.",
+        advice=None if last.row.verdict else advice.of(last.row.reason, gate=gate),
     )
 
 
@@ -120,7 +124,13 @@ def _standing_card(told: Story, standing: Standing) -> Card:
         fate=_standing_fate(standing, line),
         raw=raw,
         says="" if line else "It has no row yet.",
+        advice=_advice_on(standing),
     )
+
+
+def _advice_on(standing: Standing) -> advice.Advice | None:
+    permit = standing.permit
+    return advice.of(permit.reason, gate=standing.gate) if permit and not permit.verdict else None
 
 
 def _answer(verdict: bool) -> SafeString:

@@ -235,6 +235,16 @@ def difference(before: Rules, after: Rules) -> dict[str, list[Any]]:
     }
 
 
+def worded(name: str, value: object) -> str:
+    """A value of `difference` for a person. A limit that nobody stands behind is no limit: say that, not None."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if value is not None:
+        return str(value)
+    limit = name.rpartition(".")[2] in KINDS and "symbols." not in name
+    return "no limit" if limit and name.rpartition(".")[2] not in NEVER_NONE else "not said"
+
+
 def _flat(value: object, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {name: value}

@@ -31,6 +31,9 @@ class ActCommand(Command):
     def confirm(self, options: dict[str, Any], *, before: str, after: str) -> None:
         """Before and after, with account and mode; scripts, which have no terminal, gave a reason already."""
         self.say(f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT}: {before} -> {after}")
+        self.ask(options)
+
+    def ask(self, options: dict[str, Any]) -> None:
         if options["yes"] or not sys.stdin.isatty():
             return
         if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):

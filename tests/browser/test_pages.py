@@ -11,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 
 from apply.models import Plan
-from permits import holds
+from permits import approvals, holds
+from quantum.models import AuditEvent
 from quantum.plan import Action
 from tests.house import House
 
@@ -29,6 +30,10 @@ def lived_in(house: House) -> House:
     holds.place(house.redis, symbol="SOLUSDT", by="tests", reason="to be seen on a page")
     house.exit("SOLUSDT")
     house.stop()
+    approvals.ask(plan=house.make("BTCUSDT"), rule="size", compared={"asked": "9000", "limit": "5000"})
+    AuditEvent.objects.bulk_create(  # so many that the numbers of the pages need room
+        AuditEvent(kind="tested", actor="tests", data={}) for _ in range(600)
+    )
     return house
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from decimal import Decimal
@@ -22,7 +23,7 @@ from apply import pages
 from apply.models import Order, Plan
 from apply.pages import axis
 from permits import holds, trading
-from permits.models import Permit, TradingState
+from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.facts import ReadOnlyAdmin
@@ -32,7 +33,10 @@ from quantum.redis import Client
 from tests.house import House, wait_for
 
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
-OURS = {Plan, Order, Permit, TradingState, Fill, LedgerEntry, Balance, SymbolLock, AuditEvent, Instance}
+OURS = {
+    Plan, Order, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
+    Fill, LedgerEntry, Balance, SymbolLock, AuditEvent, Instance,
+}  # fmt: skip
 NOWHERE = "unix:///nowhere/at-all.sock"
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
 
@@ -99,6 +103,18 @@ def lived_in(number: int) -> None:
     )
     AuditEvent.objects.create(kind="tested", plan_id=plan.plan_id, actor="tests", data={"a": 1})
     trading.change(state=TradingState.State.ACTIVE, by="tests", reason="to have a row")
+    Hold.objects.create(symbol=f"S{number}", by="tests", reason="to have a row")
+    PolicyVersion.objects.create(
+        version=number, rules={"total": {"permits_per_5min": number}}, by="tests", reason="to have a row"
+    )
+    Usage.objects.create(
+        plan_id=plan.plan_id, symbol="BTCUSDT", kind="executed", quantity=Decimal("0.1"), notional=Decimal(5)
+    )
+    approval = Approval.objects.create(
+        asked_plan_id=plan.plan_id, symbol="BTCUSDT", fields={"action": "FULL_CLOSE"}, rule="size",
+        compared={"asked": "9000", "limit": "5000"}, expires_at=at + dt.timedelta(minutes=30),
+    )  # fmt: skip
+    ApprovalVote.objects.create(approval=approval, by="nina", yes=True, reason="I looked at it")
 
 
 @pytest.fixture
@@ -232,6 +248,7 @@ def test_the_page_of_a_denied_exit_names_the_reason_and_both_numbers(house: Hous
     shown = text_of(web.get(url(Plan, "change", row.plan_id)))
     assert f"<strong>{row.gate_reason}</strong>" in shown
     assert "No order was made for this plan." in shown
+    assert "<b>Next:</b>" in shown
     denied = Permit.objects.get(plan_id=row.plan_id, gate="p33")
     for name, number in json.loads(denied.raw)["context"].items():
         assert f"<dt>{name.replace('_', ' ')}</dt>" in shown, name
@@ -248,6 +265,9 @@ def test_nothing_that_a_stranger_wrote_becomes_markup(web: WebClient) -> None:
     lived_in(9)
     Plan.objects.update(source=HOSTILE[:80], reason_codes=HOSTILE, symbol=HOSTILE[:40], error=HOSTILE[:80])
     Permit.objects.update(reason=HOSTILE[:60], raw=json.dumps({"context": {HOSTILE: HOSTILE}}))
+    Approval.objects.update(rule=HOSTILE[:60], compared={HOSTILE: HOSTILE}, fields={HOSTILE: HOSTILE})
+    ApprovalVote.objects.update(by=HOSTILE[:80], reason=HOSTILE)
+    PolicyVersion.objects.update(rules={HOSTILE: [HOSTILE]}, by=HOSTILE[:80], reason=HOSTILE)
     AuditEvent.objects.update(reason=HOSTILE, data={HOSTILE: HOSTILE}, actor=HOSTILE[:80])
     Order.objects.update(error_text=HOSTILE, status=HOSTILE[:20])
     plan = Plan.objects.get()

@@ -313,7 +313,15 @@ def test_the_command_lists_shows_and_answers(redis: Client, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("words", [("--reason", "short"), ("--reason", REASON)])
-def test_a_vote_that_does_not_count_ends_with_4(redis: Client, words: tuple[str, ...]) -> None:
+def test_a_vote_that_lacks_a_word_ends_with_2(redis: Client, words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as left:
         call_command("approve", str(asked().pk), *words)
+    assert left.value.code == 2
+
+
+def test_a_vote_that_does_not_count_ends_with_4(redis: Client) -> None:
+    approval = asked(age_s=10)
+    call_command("approve", str(approval.pk), "--reason", REASON, "--no")
+    with pytest.raises(SystemExit) as left:
+        call_command("approve", str(approval.pk), "--reason", REASON, "--confirm", "BTCUSDT")
     assert left.value.code == 4

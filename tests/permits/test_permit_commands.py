@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from permits import records
+from permits.desk import Issued
 from permits.gate import Gate
-from permits.models import Permit
+from permits.models import Permit, PolicyVersion
 from permits.peek import peek
 from quantum import keyring
 from quantum.commands import Exit
@@ -24,7 +26,7 @@ from quantum.redis import Client
 from quantum.signing import ensure_keys
 from tests.house import House
 from tests.permits.conftest import outcome_of
-from tests.permits.desk_by_hand import allow, issued_both, on_stream, snapshot
+from tests.permits.desk_by_hand import allow, issue, issued_both, on_stream, snapshot
 from tests.permits_by_hand import GOVERNOR, P33, lay, permit
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +67,26 @@ def plan(redis: Client, keys: None) -> ExitPlan:
 
 
 # ---- show and list
+
+
+def test_show_tells_a_denials_numbers_and_what_to_do(run: Run, redis: Client, keys: None) -> None:
+    plan = on_stream(redis)
+    context = {"used": Decimal(90), "asked": Decimal(20), "limit": Decimal(100)}
+    issued = issue(redis, plan, GOVERNOR, verdict=False, reason="daily_notional_limit", context=context)
+    assert isinstance(issued, Issued)
+    records.record_issued(
+        [records.row_of(issued.raw, gate=GOVERNOR, plan_id=plan.plan_id, fate=Permit.Fate.LIVE)]
+    )
+    shown = run("permit_show", plan.plan_id)
+    for told in ("used=90", "asked=20", "limit=100", "Next: propose a smaller share"):
+        assert told in shown.err, told
+
+
+def test_an_empty_list_is_talk_and_an_empty_document(run: Run, plan: ExitPlan) -> None:
+    assert run("permit_list", "--symbol", plan.symbol.lower()).out.count(plan.plan_id) == 2
+    none = run("permit_list", "--symbol", "NOPE")
+    assert (none.out, none.code) == ("", 0) and "No permit" in none.err
+    assert run("permit_list", "--symbol", "NOPE", "--json").data == {"permits": []}
 
 
 def test_show_tells_what_stands_with_its_real_time_and_the_history(run: Run, plan: ExitPlan) -> None:
@@ -198,6 +220,26 @@ def test_grant_refuses_what_policy_does_not_name_and_denies_for_anybody(
     assert done.code == 0 and "denied by" in done.out
     [row] = Permit.objects.filter(plan_id=plan.plan_id)
     assert (row.verdict, row.reason) == (False, "operator_denied")
+
+
+def test_grant_refuses_the_governors_side_where_the_gate_would_refuse_the_size(
+    run: Run, redis: Client, keys: None
+) -> None:
+    """Signed and then refused by apply would cost the plan: it is said before anything is signed."""
+    plan = on_stream(redis)
+    PolicyVersion.objects.create(version=1, rules={"operator": {"gates": ["governor"]}}, by="x", reason="x")
+    refused = run("permit_grant", plan.plan_id, "--gate=governor", WHY)
+    assert refused.code == Exit.BLOCKED and "operator.max_notional" in refused.err
+    PolicyVersion.objects.create(
+        version=2,
+        rules={"operator": {"gates": ["governor"], "max_quantity": {plan.symbol: "0.1"}}},
+        by="x",
+        reason="x",
+    )
+    issue(redis, plan, P33)
+    refused = run("permit_grant", plan.plan_id, "--gate=governor", WHY)
+    assert refused.code == Exit.BLOCKED and "0.25 is above the operators' 0.1" in refused.err
+    assert [standing.gate for standing in peek(redis, plan.plan_id).standing] == [P33]
 
 
 @pytest.mark.parametrize("quantity", ["-1", "0", "NaN", "1e3", "a lot"])

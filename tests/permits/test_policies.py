@@ -171,7 +171,7 @@ def test_policy_set_changes_nothing_in_a_dry_run() -> None:
     policies.ensure_first()
     code, told, talk = run("policy_set", "cooldown_s=5", symbol="BTCUSDT", dry_run=True)
     assert (code, told["dry_run"]) == (0, True)
-    assert "symbols.BTCUSDT.cooldown_s: None -> 5" in talk
+    assert "symbols.BTCUSDT.cooldown_s: not said -> 5" in talk
     assert policies.newest()[0] == 1
 
 

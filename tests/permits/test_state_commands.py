@@ -145,6 +145,24 @@ def test_a_symbol_is_frozen_listed_and_freed(redis: Client) -> None:
     assert run("hold")[1]["holds"] == []
 
 
+def test_a_symbol_typed_small_freezes_the_symbol_that_is_traded(redis: Client) -> None:
+    assert run("hold", "btcusdt", reason=WHY)[1]["hold"]["symbol"] == "BTCUSDT"
+    assert redis.exists(django_settings.KEYS.hold("BTCUSDT"))
+    assert run("hold", "btcusdt", "--lift", reason=WHY)[0] == 0
+
+
+def test_before_and_after_are_told_once_when_a_hold_is_lifted() -> None:
+    run("hold", "BTCUSDT", reason=WHY)
+    assert run("hold", "BTCUSDT", "--lift", reason="it was fine")[2].count("->") == 1
+
+
+def test_a_second_hold_or_halt_says_that_the_first_one_stands() -> None:
+    assert "already" not in run("hold", "BTCUSDT", reason=WHY)[2]
+    assert "frozen already" in run("hold", "BTCUSDT", reason="it looks odd again")[2]
+    assert "already" not in run("trading_state", "halt", reason=WHY)[2]
+    assert "halted already" in run("trading_state", "halt", reason="it looks odd again")[2]
+
+
 def test_lifting_what_is_not_frozen_is_refused() -> None:
     assert run("hold", "BTCUSDT", "--lift", reason=WHY)[0] == 4
     assert run("hold", "--lift", reason=WHY)[0] == 2

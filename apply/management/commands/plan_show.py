@@ -12,6 +12,8 @@ from rich.table import Table
 
 from apply import blocked, timeline
 from apply.models import Plan
+from permits import story
+from quantum import advice
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.log import safe
@@ -27,7 +29,10 @@ class Command(Base):
     def handle(self, *_: Any, **options: Any) -> None:
         found = timeline.of(self._one_id(options["plan_id"]))
         if found is None:
-            self.leave(Exit.ERROR, f"There is no plan {safe(options['plan_id'])}.")
+            self.leave(
+                Exit.ERROR,
+                f"There is no plan {safe(options['plan_id'])}. Ids stand in the log, in permit_list and on the pages.",
+            )
         if options["json"]:
             self.data(timeline.as_data(found) | {"blocked": blocked.as_data(found.plan)})
             return
@@ -52,9 +57,27 @@ class Command(Base):
             )
             table.add_row(f"{found.offset_ms(mark.at):.1f}", escape(mark.what), escape(safe(details)))
         Console(file=sys.stdout).print(table)
+        self._say_why(found)
         exit_ = blocked.of_plan(plan)
         if exit_ is not None:
             until = "was" if exit_.freed_at else "is still"
             self.say(
                 f"The exit of {safe(plan.symbol)} {until} blocked: {exit_.seconds:.1f} s so far ({exit_.cause})."
             )
+
+    def _say_why(self, found: timeline.Timeline) -> None:
+        """Both numbers of each denial, what the reason means, and what to do next."""
+        denied = [permit for permit in found.permits if not permit.verdict]
+        for permit in denied:
+            told = "  ".join(f"{name}={value}" for name, value in story.numbers(permit.raw))
+            self.say(safe(f"{permit.gate} denied {permit.reason}: {told}"))
+            self._advise(permit.reason, gate=permit.gate)
+        if not denied and found.plan.error:
+            self._advise(found.plan.error.rpartition(":")[2])
+
+    def _advise(self, reason: str, *, gate: str = "") -> None:
+        written = advice.of(reason, gate=gate)
+        if written is not None:
+            self.say(safe(f"  {reason}: {written.means}."))
+            if written.next != "none":
+                self.say(safe(f"  next: {written.next}."))

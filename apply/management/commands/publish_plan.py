@@ -83,6 +83,8 @@ class Command(Base):
             self.data({"plan_id": plan_id, "stream_id": published.stream_id, "state": state, "error": error})
         else:
             self.stdout.write(plan_id)
-            self.say(f"{published.plan.symbol}: {state} {error}; more: manage.py plan_show {plan_id}")
+            self.say(
+                f"{published.plan.symbol}: {f'{state} {error}'.strip()}; more: manage.py plan_show {plan_id}"
+            )
         if state in ("blocked", "expired", "skipped", "spent_unsent", "rejected"):
             self.leave(Exit.BLOCKED)

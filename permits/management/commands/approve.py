@@ -46,6 +46,8 @@ class Command(Base):
                 reason=options["reason"],
                 confirm=options["confirm"],
             )
+        except approvals.VoteIncomplete as incomplete:
+            self.leave(Exit.USAGE, f"Not counted: {safe(str(incomplete))}.")
         except approvals.VoteRefused as refused:
             self.leave(Exit.BLOCKED, f"Not counted: {safe(str(refused))}.")
         self._tell(voted, as_json=options["json"])
@@ -81,7 +83,7 @@ class Command(Base):
 
 def _line(approval: Approval) -> str:
     left_s = max((approval.expires_at - clock.now()).total_seconds(), 0)
-    compared = "  ".join(f"{name}={value}" for name, value in approval.compared.items())
+    compared = "  ".join(f"{name}={value}" for name, value in approval.compared.items() if name != "rule")
     said = ", ".join(vote.by for vote in approval.votes.all()) or "nobody"
     text = (
         f"{approval.pk}  {approval.symbol} {approval.fields.get('action')}  {approval.rule}  {compared}  "

@@ -81,6 +81,8 @@ class Command(ActCommand):
         except RedisError as error:
             self._tell(options, _open(symbol), projected=False)
             self._not_in_redis(error, "intents of the symbol are refused from now on")
+        if before is not None:
+            self.say(f"It was frozen already: hold {hold.pk} and its reason stay as they are.")
         self._tell(options, hold, projected=True)
         return None
 
@@ -94,7 +96,7 @@ class Command(ActCommand):
             return self._tell(options, before, projected=None)
         if settings.APPLY_MODE == "live" and options["confirm"] != settings.ACCOUNT:
             self.leave(Exit.USAGE, f"Nothing was changed. To lift it, type --confirm {settings.ACCOUNT}")
-        self.confirm(options, before="frozen", after="free")
+        self.ask(options)
         try:
             holds.lift(command_client(), symbol=symbol, **who)
         except RedisError as error:
@@ -104,7 +106,7 @@ class Command(ActCommand):
         return None
 
     def _symbol(self, options: dict[str, Any]) -> str:
-        symbol: str = options["symbol"].strip()
+        symbol: str = options["symbol"].strip().upper()  # a typed btcusdt must not freeze nothing
         if not 0 < len(symbol) <= 40:
             self.leave(Exit.USAGE, "A symbol has 1 to 40 characters.")
         return symbol

@@ -17,7 +17,7 @@ from quantum.commands import Exit
 from quantum.keyring import KeyFile, RotationRefused
 from quantum.signing import SIGNERS, KeyUnusable
 
-HEADINGS = ("signer", "what", "fingerprint", "mode", "file", "")
+HEADINGS = ("signer", "what", "fingerprint", "mode", "file", "note")
 
 
 class Command(Base):

@@ -46,8 +46,12 @@ class Command(Base):
             found = [told for told in found if told["ttl_ms"] is not None and told["ttl_ms"] != -2]
         if options["json"]:
             self.data({"permits": found})
-        else:
+        elif found:
             self.stdout.write(table(HEADINGS, [_row(told) for told in found]))
+        else:
+            self.say(
+                "No permit is like that. Each published plan gets one of each gate; a live one lasts a minute."
+            )
         if options["live"] and left is None:
             self.leave(Exit.DEPENDENCY_DOWN)
 
@@ -58,7 +62,7 @@ def _chosen(options: dict[str, Any]) -> QuerySet[Permit]:
         rows = rows.filter(fate=Permit.Fate.LIVE, expires_at__gt=clock.now())
     for name in ("gate", "fate", "symbol"):
         if options[name]:
-            rows = rows.filter(**{name: options[name]})
+            rows = rows.filter(**{name: options[name].upper() if name == "symbol" else options[name]})
     return rows
 
 

@@ -10,6 +10,7 @@ from permits.management.tables import table
 from permits.models import Permit
 from permits.peek import Standing
 from permits.story import Story, Told
+from quantum import advice
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.log import safe
@@ -28,7 +29,11 @@ class Command(Base):
     def handle(self, *_: Any, **options: Any) -> None:
         found = story.tell(command_client(), self._one_id(options["plan_id"]))
         if not found.known and found.peek is not None:
-            self.leave(Exit.ERROR, f"No permit of plan {safe(options['plan_id'])} is known.")
+            self.leave(
+                Exit.ERROR,
+                f"No permit of plan {safe(options['plan_id'])} is known: no gate has answered it, or there is no "
+                "such plan. permit_list shows the newest permits, plan_show what became of a plan.",
+            )
         if options["json"]:
             self.data(story.as_data(found))
         else:
@@ -52,6 +57,13 @@ class Command(Base):
                 rows.append((standing.gate, "", text, "", _left(standing), "", "", ""))
         headings = ("gate", "answer", "reason", "fate", "left", "issuer", "signature", "who and why")
         self.stdout.write(table(headings, rows, title=f"permits of {found.plan_id}"))
+        for told in found.history:
+            if not told.row.verdict:
+                numbers = "  ".join(f"{name}={value}" for name, value in story.numbers(told.row.raw))
+                self.say(safe(f"{told.row.gate} denied {told.row.reason}: {numbers}"))
+                written = advice.of(told.row.reason, gate=told.row.gate)
+                if written is not None:
+                    self.say(safe(f"  {told.row.reason}: {written.means}. Next: {written.next}."))
         if found.peek and found.peek.receipt:
             self.say("The pair of this plan was spent; manage.py plan_show tells what came of it.")
 

@@ -18,7 +18,9 @@ class Command(Base):
     help = (
         "Change limits: policy_set NAME=VALUE ... --reason WHY. NAME is a limit in total "
         f"({', '.join(rules.KINDS)}), each.NAME for every symbol, NAME with --symbol for one, allowlist or "
-        "approval_symbols. VALUE none: no limit; default: not said. The Governor obeys within a second."
+        "approval_symbols; operator.gates, operator.max_notional, and with --symbol operator.max_quantity. VALUE "
+        "none: no limit; default: not said, which for a symbol means what each.NAME says, and else no limit. "
+        "The Governor obeys within a second."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,7 +41,7 @@ class Command(Base):
             )
             changes = rules.difference(before, after)
             for name, (old, new) in changes.items():
-                self.say(safe(f"{name}: {old} -> {new}"))
+                self.say(safe(f"{name}: {rules.worded(name, old)} -> {rules.worded(name, new)}"))
             expected = version if options["expect"] is None else options["expect"]
             if changes and not options["dry_run"]:
                 by, reason = options["by"] or getpass.getuser(), options["reason"]

@@ -45,8 +45,7 @@ class Command(Base):
         title = f"policy v{version}" if version else "no version yet: the settings hold"
         table = Table("rule", "value", title=title, title_justify="left")
         for name, (_, value) in rules.difference({}, said).items():
-            shown = ", ".join(value) if isinstance(value, list) else str(value)
-            table.add_row(escape(safe(name)), escape(safe(shown)))
+            table.add_row(escape(safe(name)), escape(safe(rules.worded(name, value))))
         console = Console(file=sys.stdout)
         console.print(table)
         past = Table("version", "at", "by", "why", title="history", title_justify="left")

@@ -81,7 +81,12 @@ class Command(ActCommand):
         self._announce(f"HALTED for {options['scope']}{_until_text(until)}")
         if options["dry_run"]:
             return self._tell(options, trading.newest(), projected=None)
+        before = trading.newest()
         row = trading.halt(cause=trading.PERSON, scope=Scope(options["scope"]), until=until, **who)
+        if before is not None and before.version == row.version:
+            self.say(
+                f"It was halted already, as widely and as long: v{row.version} stays, your reason is on record."
+            )
         self._project_and_tell(options, row)
         return None
 

@@ -44,6 +44,10 @@ class Command(Base):
         folder = options["passwords"]
         if folder is None and settings.REDIS_USERS_DIR:
             folder = Path(settings.REDIS_USERS_DIR)
+        if folder is None and options["rotate"]:
+            self.leave(
+                Exit.USAGE, "Nothing was changed: name the folder of the passwords with --passwords DIR."
+            )
         separate = self._separate(options["separate"])
         try:
             hashes = self._hashes(folder, rotate=options["rotate"])
