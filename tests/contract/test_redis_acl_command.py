@@ -1,4 +1,4 @@
-"""The command redis_acl: passwords made once, a file without them, and nothing a server would take by mistake."""
+"""The command `redis_acl`: passwords made once, and a file that holds none of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from pytest_django.fixtures import Settings
 
-from tests.contract.test_redis_acl import USERS
+from quantum.redis_users import USERS
 
 
 @pytest.fixture
