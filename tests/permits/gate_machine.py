@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from permits import trading
 from permits.attempt import Attempt
-from permits.desk import Desk, Finding, Issued, NotIssued
+from permits.desk import PAIR_LIFE_MS, Desk, Finding, Issued, NotIssued
 from permits.judge import Judge
 from permits.outcome import Blocked, SpentPair
 from permits.spending import Spending
@@ -31,6 +31,7 @@ from quantum.plan import Action, ExitPlan
 from quantum.plan import make as make_plan
 from quantum.redis import Client
 from quantum.signing import Signer, Verifier
+from tests.contract.servers import lua
 from tests.permits.gate_line import Line, dumped, restore
 from tests.permits.gate_model import Database, Laid, Memory, attempt_says, script_says
 from tests.permits.mandates import no_hold, nobody
@@ -51,6 +52,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "consumed": ("already_consumed", {"consumed": True}),
     "old": ("expired_permit", {"age_s": 61, "life_s": 3600}),
 }
+REVOKE = lua("revoke")
 MEANWHILE = ("halt", "hold", "revoke", "spend", "loss", "older", "lapse")
 
 
@@ -110,6 +112,9 @@ class GateMachine(RuleBasedStateMachine):
         if plan.plan_id in self.memory.receipts:
             assert answer == NotIssued(reason="already_consumed"), "a spent plan got a permit"
             return
+        if plan.plan_id in self.memory.revoked:
+            assert answer == NotIssued(reason="revoked"), "a revoked plan got a permit"
+            return
         assert isinstance(answer, Issued)
         if standing is not None and plan.plan_id in self.memory.pairs:
             assert (answer.raw, answer.fresh) == (standing.raw, False), "a standing permit was replaced"
@@ -126,8 +131,25 @@ class GateMachine(RuleBasedStateMachine):
         self.memory.laid[self.plans[plan].plan_id, gate] = Laid(raw, wrong)
 
     def revoke(self, plan: int, gate: str) -> None:
-        self.server.delete(_key(self.plans[plan], gate))
-        self.memory.laid.pop((self.plans[plan].plan_id, gate), None)
+        """As the desk does it, in its script: exactly the bytes that were looked at, and no permit afterwards."""
+        asked, keys = self.plans[plan], settings.KEYS
+        standing = self.memory.laid.get((asked.plan_id, gate))
+        if standing is None:
+            return
+        wanted = [standing.raw if each == gate else b"" for each in (GOVERNOR, P33)]
+        places = (
+            _key(asked, GOVERNOR),
+            _key(asked, P33),
+            keys.pair(asked.plan_id),
+            keys.receipt(asked.plan_id),
+        )
+        answer = REVOKE(self.server, keys=places, args=(*wanted, PAIR_LIFE_MS))
+        if asked.plan_id in self.memory.receipts:
+            assert answer[:2] == [0, b"already_consumed"], "a spent permit was taken back"
+            return
+        assert answer[0] == 1, f"not revoked: {answer}"
+        del self.memory.laid[asked.plan_id, gate]
+        self.memory.revoked.add(asked.plan_id)
 
     def expire(self, plan: int, gate: str) -> None:
         self.server.pexpire(_key(self.plans[plan], gate), 1)

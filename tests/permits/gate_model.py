@@ -24,6 +24,7 @@ class Memory:
 
     laid: dict[tuple[str, str], Laid] = field(default_factory=dict)
     pairs: set[str] = field(default_factory=set)
+    revoked: set[str] = field(default_factory=set)
     receipts: dict[str, str] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
     state: Projection | None = None
