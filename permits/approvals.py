@@ -28,7 +28,6 @@ LIFE_S = 3600
 ALONE_DELAY_S = 5
 """Where one person's yes is enough nobody else looks: the pause is for reading the number a second time,
 and it keeps a script from asking and approving in one breath."""
-REASON_LEAST = 8
 ACTOR = "approvals"
 
 State = Approval.State
@@ -142,8 +141,8 @@ def expire_overdue() -> int:
 def vote(*, approval_id: int, by: str, yes: bool, reason: str, confirm: str = "") -> Voted:
     """One person's answer. A no ends it; APPROVERS_REQUIRED different people's yes makes a new plan."""
     person = _person(by)
-    if len(reason.strip()) < REASON_LEAST:
-        raise VoteIncomplete(f"a reason of at least {REASON_LEAST} characters is needed")
+    if len(reason.strip()) < audit.REASON_MIN:
+        raise VoteIncomplete(f"a reason of at least {audit.REASON_MIN} characters is needed")
     _expire(approval_id)
     with transaction.atomic():
         # The row's lock puts two people in a row: whoever comes second sees the first one's vote.

@@ -21,8 +21,6 @@ from quantum.signing import Signer
 
 PAIR_LIFE_MS = 300_000
 USAGE_CHANGED = "usage_changed"
-REASON_MIN = 8
-"""Characters of a reason, wherever a person acts: somebody will ask for it."""
 
 _ISSUE = Script(Path(__file__).parent / "lua" / "issue-5.lua")
 _REVOKE = Script(Path(__file__).parent / "lua" / "revoke-4.lua")

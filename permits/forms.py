@@ -8,9 +8,9 @@ from typing import Any
 
 from django import forms
 
-from permits.desk import REASON_MIN
 from permits.story import GATE_NAMES, GATES
 from quantum import amounts
+from quantum.audit import REASON_MIN
 
 
 class ActForm(forms.Form):

@@ -19,7 +19,6 @@ from permits.rules import Nonsense, Rules
 from quantum import amounts, audit, clock
 
 COPY_AGE_S = 1.0
-REASON_LENGTH_MIN = 8
 
 
 class ChangedMeanwhile(Exception):
@@ -84,8 +83,8 @@ def ensure_first() -> None:
 def change(*, rules: Rules, by: str, reason: str, expected_version: int) -> PolicyVersion:
     """One new version. Refused: Nonsense, a reason nobody can learn from, a policy that changed meanwhile."""
     rule_texts.read(rules)
-    if len(reason.strip()) < REASON_LENGTH_MIN:
-        raise Nonsense(f"reason: must say why in at least {REASON_LENGTH_MIN} characters")
+    if len(reason.strip()) < audit.REASON_MIN:
+        raise Nonsense(f"reason: must say why in at least {audit.REASON_MIN} characters")
     try:
         with transaction.atomic():
             version, before = newest()

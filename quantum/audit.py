@@ -6,6 +6,9 @@ from typing import Any
 
 from quantum.models import AuditEvent
 
+REASON_MIN = 8
+"""Characters of a reason, wherever a person acts: somebody will ask for it."""
+
 
 def event(
     *,

@@ -9,10 +9,8 @@ from typing import Any
 
 from django.conf import settings
 
-from permits.desk import REASON_MIN
+from quantum.audit import REASON_MIN
 from quantum.commands import Command, Exit
-
-__all__ = ["REASON_MIN", "ActCommand"]
 
 
 class ActCommand(Command):

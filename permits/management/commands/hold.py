@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from permits import holds, policies
-from permits.management.acting import REASON_MIN, ActCommand
+from permits.management.acting import ActCommand
 from permits.models import Hold
+from quantum.audit import REASON_MIN
 from quantum.commands import Exit
 from quantum.log import safe
 from quantum.redis import RedisError, command_client

@@ -9,9 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from permits.desk import REASON_MIN
 from permits.management.tables import table
 from quantum import clock, keyring
+from quantum.audit import REASON_MIN
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.keyring import KeyFile, RotationRefused

@@ -12,10 +12,11 @@ from django.db import Error as DatabaseError
 from django.utils.dateparse import parse_datetime
 
 from permits import resuming, trading
-from permits.management.acting import REASON_MIN, ActCommand
+from permits.management.acting import ActCommand
 from permits.models import TradingState
 from permits.trading import Scope
 from quantum import clock
+from quantum.audit import REASON_MIN
 from quantum.commands import Exit
 from quantum.log import safe
 from quantum.redis import RedisError, command_client
