@@ -152,9 +152,8 @@ class Executor:
 
     def _blocked(self, plan: ExitPlan, entry: Entry, blocked: Blocked) -> None:
         outcomes.tell(plan, blocked)
-        spent = (
-            blocked.reason is GateReason.ALREADY_CONSUMED and not blocked.accused
-        )  # else a permit says so itself
+        # A permit that says of itself that it is consumed is accused, and nobody has spent it.
+        spent = blocked.reason is GateReason.ALREADY_CONSUMED and not blocked.accused
         if spent and not self._receipt_is_abandoned(plan):
             return  # another attempt spent it a moment ago and may be writing its intent: look again later
         alarms.sound_if_forged(plan, blocked, actor=ACTOR)

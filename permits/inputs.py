@@ -13,8 +13,8 @@ from quantum.redis import Client
 
 _QUANTITY, _USD = Decimal("1E-12"), Decimal("1E-8")
 WAKE_EVERY_S, WAKE_LIFE_S = 1.0, 10
-SECOND_LOOKS_S = (0.01, 0.02, 0.05, 0.1)
 """Once a second at most: a feed that is down must not make the Governor slow for everybody."""
+SECOND_LOOKS_S = (0.01, 0.02, 0.05, 0.1)
 _FIELDS = ("position_amt", "mark_price", "seen_epoch", "ts_epoch")
 
 
