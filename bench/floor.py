@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import statistics
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any
 
 import redis
 
+from quantum import embedded
 from quantum.exchange.paper.process import PaperExchangeProcess
 
 STREAM = "floor:plans"
 LIFE_MS = 60_000
 POLL_S = 0.1
+
+POLLS = 10
 
 ISSUE = """
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -67,6 +71,50 @@ def _apply(socket_path: str, told: Connection, poll: bool) -> None:
             while not consume(keys=keys):
                 time.sleep(POLL_S)
             told.send(time.monotonic_ns())
+
+
+class Floor:
+    """Measured in several goes, each in a folder of its own."""
+
+    def __init__(self) -> None:
+        self.chain: list[float] = []
+        self.polled: list[float] = []
+        self._commits: list[float] = []
+        self._received: list[float] = []
+        self._answered: list[float] = []
+
+    def measure(self, folder: Path, *, n: int, gap_s: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        socket = folder / "v.sock"
+        server = embedded.start(directory=folder / "valkey", unix_socket=socket)
+        try:
+            if not embedded.wait_until_ready(unix_socket=socket):
+                raise TimeoutError("the floor's Valkey does not answer")
+            self.chain += chain(str(socket), n=n, gap_s=gap_s, poll=False)
+            polled = chain(str(socket), n=POLLS, gap_s=gap_s, poll=True)
+        finally:
+            server.terminate()
+            server.wait(5)
+        self._commits += commit(folder, n=n, gap_s=gap_s / 10)
+        with PaperExchangeProcess(data_path=folder / "paper.sqlite3") as paper:
+            received, answered = order(paper, n=n, gap_s=gap_s)
+        self._received += received
+        self._answered += answered
+        self.polled += [one + statistics.median(received) for one in polled]
+
+    def parts(self) -> dict[str, float]:
+        measured = {
+            "chain": self.chain,
+            "commit": self._commits,
+            "order_received": self._received,
+            "order_answered": self._answered,
+        }
+        return {f"{name}_p50_ms": round(statistics.median(took), 3) for name, took in measured.items()}
+
+    @property
+    def p50_ms(self) -> float:
+        found = self.parts()
+        return round(found["chain_p50_ms"] + 2 * found["commit_p50_ms"] + found["order_received_p50_ms"], 3)
 
 
 def chain(socket_path: str, *, n: int, gap_s: float, poll: bool) -> list[float]:

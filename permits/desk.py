@@ -20,7 +20,7 @@ from quantum.redis import Client, Script
 from quantum.signing import Signer
 
 PAIR_LIFE_MS = 300_000
-USAGE_CHANGED = "usage_changed"
+INPUTS_CHANGED = "inputs_changed"
 
 _ISSUE = Script(Path(__file__).parent / "lua" / "issue-5.lua")
 _REVOKE = Script(Path(__file__).parent / "lua" / "revoke-4.lua")
@@ -53,6 +53,8 @@ class Finding:
     notional: Decimal = Decimal(0)
     usage_version: str | None = None
     """A grant that names it reserves its size, if no other reservation came since that version."""
+    position: bytes = b""
+    """As the snapshot told it, of an answer by a copy: not written if another one stands there by now."""
     beside: tuple[models.Model, ...] = ()
     """Rows that are written with the permit's."""
     hold_id: int | None = None
@@ -101,6 +103,8 @@ class Desk:
                 _reserved(plan, finding, created_at, expires_at),
                 plan_id,
                 finding.usage_version or "",
+                finding.position,
+                keys.snapshot(plan.symbol),
             ),
         )
         if status == 0:

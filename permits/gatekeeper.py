@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, models
 
 from permits import payloads, records
-from permits.desk import USAGE_CHANGED, Desk, Finding, Issued, NotIssued
+from permits.desk import INPUTS_CHANGED, Desk, Finding, Issued, NotIssued
 from permits.models import Permit
 from quantum import clock
 from quantum.fault import fault_point
@@ -46,9 +46,9 @@ class Gatekeeper:
         desk: Desk,
         decide: Decide,
         announce: Announce,
-        decide_anew: Callable[[], None] = lambda: None,
+        decide_anew: Callable[[ExitPlan], None] = lambda _: None,
     ) -> None:
-        """decide_anew is told before a plan is decided again because the usage changed meanwhile."""
+        """decide_anew is told before a plan is decided again because what it rests on changed meanwhile."""
         self._desk = desk
         self._decide = decide
         self._decide_anew = decide_anew
@@ -107,10 +107,10 @@ class Gatekeeper:
             finding = self._decide(plan)
             fault_point(f"{self._desk.gate}_decided")
             issued = self._desk.issue(plan, finding)
-            if issued != NotIssued(USAGE_CHANGED):
+            if issued != NotIssued(INPUTS_CHANGED):
                 return finding, issued
-            self._decide_anew()
-        context: dict[str, Decimal | str] = {"missing": "a usage that stands still"}
+            self._decide_anew(plan)
+        context: dict[str, Decimal | str] = {"missing": "inputs that stand still"}
         finding = Finding(verdict=False, reason=GovernorReason.INPUTS_UNAVAILABLE.value, context=context)
         return finding, self._desk.issue(plan, finding)
 

@@ -47,36 +47,39 @@ class Governor:
         """Between plans: what a decision needs is kept warm."""
         self.look_at_state()
         self._books.look(age_s=WARM_AGE_S)
+        self._snapshots.warm(self._books.policy.allowlist)
 
     def decide(self, plan: ExitPlan) -> Finding:
         self.look_at_state()
         self._books.look(age_s=BOOKS_AGE_S)
-        rules = self._books.policy
-        facts = self._plain_facts(plan, rules)
+        size = self._size_of(plan)
+        facts = self._facts(plan, size)
         if self._books.too_old:
             verdict = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "policy and usage"})
             return self._finding(plan, facts, verdict)
-        facts = self._books.facts(plan, facts)
-        verdict = policy.evaluate(plan, rules, facts)
-        if verdict.reason in policy.OF_USE and self._read_anew():
-            facts = self._books.facts(plan, facts)
-            verdict = policy.evaluate(plan, rules, facts)
+        verdict = policy.evaluate(plan, self._books.policy, facts)
+        if verdict.reason in policy.OF_USE and self._read_anew(plan):
+            size = self._size_of(plan)
+            facts = self._facts(plan, size)
+            verdict = policy.evaluate(plan, self._books.policy, facts)
         if verdict.reason is GovernorReason.AWAITING_APPROVAL:
             approved = _is_approved(plan)
             if approved is None:  # not a second question about what may have its yes
                 unknown = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "approvals"})
                 return self._finding(plan, facts, unknown)
             facts = replace(facts, approved=approved)
-            verdict = policy.evaluate(plan, rules, facts)
-        return self._finding(plan, facts, verdict)
+            verdict = policy.evaluate(plan, self._books.policy, facts)
+        return self._finding(plan, facts, verdict, position=size.copied)
 
-    def decide_anew(self) -> None:
-        """Another Governor has reserved since: its reservations count before ours."""
-        self._read_anew()
+    def decide_anew(self, plan: ExitPlan) -> None:
+        """What we decided by has changed since: another Governor's reservations count before ours, and a
+        position that has moved is read and not remembered."""
+        self._read_anew(plan)
 
     def issued(self, plan: ExitPlan, finding: Finding) -> None:
         """A fresh permit stands in Redis."""
         if finding.verdict:
+            self._snapshots.forget(plan.symbol)
             now_ms = clock.now_ms()
             life_ms = int(settings.PERMIT_TTL_SEC * 1000)
             self._books.reserved(
@@ -86,7 +89,8 @@ class Governor:
             )
         announce(plan, finding)
 
-    def _read_anew(self) -> bool:
+    def _read_anew(self, plan: ExitPlan) -> bool:
+        self._snapshots.forget(plan.symbol)
         try:
             self._books.read_anew()
         except (DatabaseError, RedisError) as error:
@@ -95,17 +99,21 @@ class Governor:
             return False
         return True
 
-    def _plain_facts(self, plan: ExitPlan, rules: Policy) -> Facts:
-        size = self._snapshots.size_of(plan) if rules.needs_size(plan.symbol) else inputs.Size()
-        return Facts(
+    def _size_of(self, plan: ExitPlan) -> inputs.Size:
+        needed = self._books.policy.needs_size(plan.symbol)
+        return self._snapshots.size_of(plan) if needed else inputs.Size()
+
+    def _facts(self, plan: ExitPlan, size: inputs.Size) -> Facts:
+        facts = Facts(
             now_s=Decimal(clock.now_ms()) / 1000,
             trading_active=self._active,
             quantity=size.quantity,
             notional=size.notional,
             missing=size.missing,
         )
+        return self._books.facts(plan, facts)
 
-    def _finding(self, plan: ExitPlan, facts: Facts, verdict: Verdict) -> Finding:
+    def _finding(self, plan: ExitPlan, facts: Facts, verdict: Verdict, *, position: bytes = b"") -> Finding:
         beside: list[models.Model] = []
         if verdict.reason is GovernorReason.AWAITING_APPROVAL:
             beside.append(_parked(plan, verdict))
@@ -117,6 +125,7 @@ class Governor:
             notional=facts.notional or Decimal(0),
             context=dict(verdict.rule) or None,
             usage_version=self._books.version,
+            position=position,
             beside=tuple(beside),
         )
 

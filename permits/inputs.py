@@ -1,20 +1,29 @@
-"""What the Governor's limits need to know of a plan's size: position and mark price, from the feed's snapshot."""
+"""What the Governor's limits need to know of a plan's size: position and mark price, from the feed's snapshot.
+
+Copies are kept warm between plans: a read on the path cost 0.6 ms there, while three processes wake at once. A
+decision by a copy names the position it rests on, and is only written if that one still stands (issue-5.lua).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 
 from django.conf import settings
 
 from quantum import amounts, clock
 from quantum.plan import ExitPlan
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 
 _QUANTITY, _USD = Decimal("1E-12"), Decimal("1E-8")
 WAKE_EVERY_S, WAKE_LIFE_S = 1.0, 10
 """Once a second at most: a feed that is down must not make the Governor slow for everybody."""
 SECOND_LOOKS_S = (0.01, 0.02, 0.05, 0.1)
+COPY_EVERY_S, COPY_LATE_S = 3.0, 2.0
+"""A copy is at most their sum old. Once a second would be a command per symbol and second in an idle house."""
+MOVED_S = 0.5
+COPIES_MAX = 500
 _FIELDS = ("position_amt", "mark_price", "seen_epoch", "ts_epoch")
 
 
@@ -25,14 +34,49 @@ class Size:
     quantity: Decimal | None = None
     notional: Decimal | None = None
     missing: str = ""
+    copied: bytes = b""
+    """The position as it was told, where this is of a copy and no fresh read."""
 
 
 class Snapshots:
     def __init__(self, *, client: Client) -> None:
         self._client = client
         self._next_wake_s = 0.0
+        self._copies: dict[str, list[bytes | None]] = {}
+        self._due_s: dict[str, float] = {}
+
+    def warm(self, symbols: Iterable[str]) -> None:
+        """Between plans: what is due, in one trip."""
+        now_s = clock.boot_s()
+        due = [symbol for symbol in symbols if self._due_s.get(symbol, 0.0) <= now_s][:COPIES_MAX]
+        if not due:
+            return
+        pipeline = self._client.pipeline(transaction=False)
+        for symbol in due:
+            pipeline.hmget(settings.KEYS.snapshot(symbol), _FIELDS)
+        try:
+            found = pipeline.execute()
+        except RedisError:
+            return
+        for symbol, copy in zip(due, found, strict=True):
+            self._copies[symbol], self._due_s[symbol] = copy, now_s + COPY_EVERY_S
+
+    def forget(self, symbol: str) -> None:
+        """It moves, or has moved: an exit of it was let pass just now."""
+        self._copies.pop(symbol, None)
+        self._due_s[symbol] = clock.boot_s() + MOVED_S
 
     def size_of(self, plan: ExitPlan) -> Size:
+        """Of the copy if it is young and holds a size. Flat is none: an exit that comes after a fresh entry
+        would be measured by the moment before it."""
+        copy = self._copies.get(plan.symbol)
+        if copy is not None and clock.boot_s() < self._due_s[plan.symbol] + COPY_LATE_S:
+            size = _size(plan, copy)
+            if size.notional:
+                return replace(size, copied=copy[0] or b"")
+        return self._read_now(plan)
+
+    def _read_now(self, plan: ExitPlan) -> Size:
         """One read; after a wipe the feed is asked to tell anew, and gets a moment for it."""
         raw = self._read(plan.symbol)
         if raw[0] is None and clock.boot_s() >= self._next_wake_s:

@@ -3,8 +3,10 @@
 -- KEYS 5 this gate's reservations
 -- ARGV 1 gate  2 digest  3 permit bytes  4 expiry ms (epoch)  5 '1' for a denial  6 pair and wake life ms
 -- ARGV 7 what the grant reserves ('': nothing)  8 plan id  9 version of the reservations that was decided by
+-- ARGV 10 position that was decided by, of an answer by a copy ('': by a fresh read)  11 its snapshot.
+-- That one is no KEYS: a server asks who runs a script for the right to write them, and no gate may write it.
 -- Returns {1, ttl ms} issued; {2, bytes} a live permit of this gate stands and is kept;
---      or {0, reason}: already_consumed, revoked, digest_mismatch, expired_permit, usage_changed.
+--      or {0, reason}: already_consumed, revoked, digest_mismatch, expired_permit, inputs_changed.
 -- The reservation is written in the same step as the permit, and only by who has seen all those before it.
 -- It never takes the other gate's permit key: the companion hash tells whether that one lives, and
 -- keeps the bytes of a lone grant, so that the wake-up can carry both ('<now ms> <length> <gov><p33>').
@@ -19,8 +21,11 @@ local life = tonumber(ARGV[4]) - now
 if life <= 0 then return {0, 'expired_permit'} end
 local standing = redis.pcall('GET', KEYS[1])
 if type(standing) == 'string' and digest then return {2, standing} end
+if ARGV[10] ~= '' and redis.pcall('HGET', ARGV[11], 'position_amt') ~= ARGV[10] then
+  return {0, 'inputs_changed'}
+end
 if ARGV[7] ~= '' then
-  if redis.call('HGET', KEYS[5], 'version') ~= ARGV[9] then return {0, 'usage_changed'} end
+  if redis.call('HGET', KEYS[5], 'version') ~= ARGV[9] then return {0, 'inputs_changed'} end
   redis.call('HSET', KEYS[5], ARGV[8], ARGV[7])
   redis.call('HINCRBY', KEYS[5], 'version', 1)
 end

@@ -16,6 +16,7 @@ KEYS = Keys()
 PLAN = "67e6da21fa9fe506"
 PERMIT, P33_PERMIT = KEYS.governor_permit(PLAN), KEYS.p33_permit(PLAN)
 RESERVED = KEYS.reserved("governor")
+SNAPSHOT = KEYS.snapshot("BTCUSDT")
 PAIR, RECEIPT, WAKE = KEYS.pair(PLAN), KEYS.receipt(PLAN), KEYS.wake(PLAN)
 RAW = b'{"granted":true,"sig":"' + bytes(range(256)) + b'"}'
 
@@ -30,6 +31,7 @@ class Issue:
     reserve: str = ""
     version: str = ""
     plan_id: str = PLAN
+    position: str = ""
 
     def on(self, server: Client) -> list[Any]:
         own = PERMIT if self.gate == "governor" else P33_PERMIT
@@ -47,6 +49,8 @@ class Issue:
                 self.reserve,
                 self.plan_id,
                 self.version,
+                self.position,
+                SNAPSHOT,
             ),
         )
         return answer
@@ -212,7 +216,7 @@ def test_a_grant_decided_by_another_usage_is_not_written(server: Client, stands:
     if stands:
         server.hset(RESERVED, "version", stands)
     before = contents(server)
-    assert Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server) == [0, b"usage_changed"]
+    assert Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server) == [0, b"inputs_changed"]
     assert contents(server) == before
 
 
@@ -235,5 +239,36 @@ def test_of_two_who_decided_by_the_same_usage_one_gets_through(server: Client) -
     first = Issue(reserve="BTCUSDT 100 0.5 1 2", version="7").on(server)
     other = Issue(reserve="BTCUSDT 100 0.5 1 2", version="7", plan_id="f" * 16)
     server.delete(PERMIT, PAIR)
-    assert [first[0], other.on(server)] == [1, [0, b"usage_changed"]]
+    assert [first[0], other.on(server)] == [1, [0, b"inputs_changed"]]
     assert server.hlen(RESERVED) == 2
+
+
+# ---- an answer by a copy of the position
+
+
+def test_an_answer_by_a_copy_is_written_while_that_position_stands(server: Client) -> None:
+    server.hset(SNAPSHOT, mapping={"position_amt": "0.50", "mark_price": "50000"})
+    assert Issue(position="0.50").on(server)[0] == 1
+
+
+@pytest.mark.parametrize("stands", [None, "0.5", "0.49", "-0.50", ""])
+@pytest.mark.parametrize("denial", [0, 1])
+def test_an_answer_by_a_position_that_has_moved_is_not_written(
+    server: Client, stands: str | None, denial: int
+) -> None:
+    """Grants and denials alike; and a position spelt another way has been told anew."""
+    if stands is not None:
+        server.hset(SNAPSHOT, "position_amt", stands)
+    before = contents(server)
+    assert Issue(position="0.50", denial=denial).on(server) == [0, b"inputs_changed"]
+    assert contents(server) == before
+
+
+def test_a_snapshot_that_is_no_hash_is_a_position_that_has_moved(server: Client) -> None:
+    server.set(SNAPSHOT, "0.50")
+    assert Issue(position="0.50").on(server) == [0, b"inputs_changed"]
+
+
+def test_an_answer_that_was_read_freshly_asks_for_no_position(server: Client) -> None:
+    server.hset(SNAPSHOT, "position_amt", "7")
+    assert Issue().on(server)[0] == 1

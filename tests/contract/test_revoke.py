@@ -29,7 +29,7 @@ def issue(server: Client, gate: str, raw: bytes) -> list[Any]:
     answer: list[Any] = ISSUE(
         server,
         keys=(own, PAIR, RECEIPT, WAKE, KEYS.reserved(gate)),
-        args=(gate, "d" * 64, raw, now_ms(server) + 60_000, 0, 300_000, "", PLAN, ""),
+        args=(gate, "d" * 64, raw, now_ms(server) + 60_000, 0, 300_000, "", PLAN, "", "", "no snapshot"),
     )
     return answer
 

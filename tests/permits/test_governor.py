@@ -229,7 +229,7 @@ def test_what_nobody_freed_is_swept(
         redis.hset(RESERVED, plan.plan_id, text)
     redis.hset(RESERVED, "stranger", "not ours")
     in_flight.append(reservations.InFlight(flying.plan_id, "BTCUSDT", Decimal(1), ""))
-    governor.governor.decide_anew()
+    governor.governor.decide_anew(flying)
     assert flying.plan_id in reserved_plans(redis)
     assert lost.plan_id not in reserved_plans(redis)
     assert [governor.reason(), governor.reason()] == ["approved", "burst_limit"]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis as redis_py
 from django.conf import settings
 from django.db import DatabaseError
 
-from permits import policies
+from permits import inputs, policies
 from permits.models import Approval, Permit, PolicyVersion
 from quantum import clock
 from quantum.models import AuditEvent
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 from tests.house import House, wait_for
 from tests.permits.governors import Start, limit, snapshot
 
@@ -135,6 +137,94 @@ def test_a_short_position_has_a_size_too_and_a_flat_one_is_zero(start: Start, re
     flat = governor.answer()
     assert flat.verdict
     assert flat.notional == 0
+
+
+# ---- sizes that are kept warm
+
+
+def test_a_size_is_read_between_plans_and_not_on_the_way(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = start()
+    governor.governor.look()
+    monkeypatch.setattr(governor.governor._snapshots, "_read", lambda _: pytest.fail("read on the way"))
+    assert governor.answer().quantity == Decimal("0.25")
+
+
+def test_a_position_that_moved_after_it_was_copied_is_read_again(start: Start, redis: Client) -> None:
+    """The interleaving: copy, entry of the user's bot, plan. By the copy the exit would be half of what it is."""
+    governor = start()
+    governor.governor.look()
+    snapshot(redis, position_amt="2")
+    assert governor.answer().quantity == Decimal("0.5")
+
+
+def test_a_position_that_moves_between_decision_and_permit_is_decided_by_again(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = start()
+    governor.governor.look()
+    issue, once = governor.keeper._desk.issue, [snapshot]
+
+    def moved_first(*asked: Any) -> Any:
+        if once:
+            once.pop()(redis, position_amt="4")
+        return issue(*asked)
+
+    monkeypatch.setattr(governor.keeper._desk, "issue", moved_first)
+    assert governor.answer().quantity == 1
+
+
+def test_a_denial_by_size_rests_on_what_stands_and_not_on_the_copy(start: Start, redis: Client) -> None:
+    limit("notional_per_day_usd=20000")
+    snapshot(redis, position_amt="4")
+    governor = start()
+    governor.governor.look()
+    snapshot(redis, position_amt="1")
+    assert governor.reason() == "approved"
+
+
+def test_a_position_that_was_flat_is_read_when_its_exit_comes(start: Start, redis: Client) -> None:
+    snapshot(redis, position_amt="0")
+    governor = start()
+    governor.governor.look()
+    snapshot(redis, position_amt="1")
+    assert governor.answer().quantity == Decimal("0.25")
+
+
+def test_a_copy_that_was_not_renewed_in_time_is_not_used(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans one after the other leave no idle turn. The mark price is nobody's to compare: only age bounds it."""
+    monkeypatch.setattr(inputs, "COPY_EVERY_S", 0.1)
+    monkeypatch.setattr(inputs, "COPY_LATE_S", 0.1)
+    governor = start()
+    governor.governor.look()
+    snapshot(redis, mark_price="70000")
+    assert governor.answer().notional == 12_500
+    governor.governor.look()
+    snapshot(redis, mark_price="80000")
+    clock.sleep_s(0.25)
+    assert governor.answer().notional == 20_000
+
+
+def test_an_exit_that_was_let_pass_is_not_measured_by_the_copy_before_it(start: Start, redis: Client) -> None:
+    """It is being closed: the copy would only be found out by the script, a round later."""
+    governor = start()
+    governor.governor.look()
+    governor.answer()
+    snapshot(redis, position_amt="0.75", mark_price="60000")
+    assert governor.answer().notional == Decimal("11250")
+
+
+def test_a_server_that_fails_between_plans_does_no_harm(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = start()
+    with monkeypatch.context() as broken:
+        broken.setattr(redis_py.client.Pipeline, "execute", lambda *_: (_ for _ in ()).throw(RedisError))
+        governor.governor.look()
+    assert governor.reason() == "approved"
 
 
 # ---- approvals and shadow rules
