@@ -14,7 +14,7 @@ from quantum.redis import RedisError, command_client
 
 
 class Approved:
-    """Registered with permits.approvals, which calls record in its transaction and publish after it."""
+    """Registered with permits.desk.approvals, which calls record in its transaction and publish after it."""
 
     def record(self, *, approval: Approval, by: str) -> ExitPlan:
         fields = approval.fields

@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from quantum import gauges, roles
 
 if TYPE_CHECKING:
-    from permits.reservations import InFlight
+    from permits.governor.reservations import InFlight
 
 
 def _apply(watch: roles.Watch) -> None:
@@ -37,7 +37,7 @@ def _gauges() -> Iterable[Metric]:
 def _in_flight() -> Iterable[InFlight]:
     from apply.models import Order, Plan
     from apply.settle import IN_FLIGHT
-    from permits.reservations import InFlight
+    from permits.governor.reservations import InFlight
 
     ids = Plan.objects.filter(result_id="", state__in=IN_FLIGHT).values_list("plan_id", flat=True)
     columns = ("plan_id", "symbol", "quantity", "governor_permit")
@@ -58,7 +58,8 @@ class ApplyConfig(AppConfig):
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
         from apply.approved import Approved
-        from permits import approvals, reservations
+        from permits.desk import approvals
+        from permits.governor import reservations
 
         reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))

@@ -13,10 +13,11 @@ from apply import intent, orders, publish, results, settle, sizing, transitions
 from apply.lanes import After, Lanes
 from apply.models import PENDING_STATES, Order, Plan
 from apply.publish import Standing
-from permits import alarms, policies
-from permits import outcome as outcomes
-from permits.gate import Gate
-from permits.outcome import Blocked, SpentPair
+from permits.gate import alarms
+from permits.gate import outcome as outcomes
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
+from permits.policy import policies
 from quantum import audit, clock, metrics
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Answered, FateUnknown, LocalCode, RefusalKind, Refused, SymbolRules

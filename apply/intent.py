@@ -10,8 +10,8 @@ from django.db import IntegrityError, connection, transaction
 
 from apply.models import Order, Plan
 from apply.sizing import Size
+from permits.gate.outcome import SpentPair
 from permits.models import TradingState
-from permits.outcome import SpentPair
 from positions.models import SymbolLock
 from quantum import amounts, audit, clock, rows
 from quantum.models import AuditEvent

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from permits import holds, operator_rules, trading
-from permits.mandate import OperatorRule
-from permits.trading import Projection
+from permits.policy import operator_rules
+from permits.policy.mandate import OperatorRule
+from permits.state import holds, trading
+from permits.state.trading import Projection
 from quantum import clock
 from quantum.log import log
 from quantum.redis import RedisError, command_client

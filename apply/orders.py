@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from apply.models import Order
-from permits import policies
-from permits.outcome import SpentPair
+from permits.gate.outcome import SpentPair
+from permits.policy import policies
 from quantum.exchange import connect
 from quantum.exchange.sending import Sender
 from quantum.exchange.types import OrderRequest, SendOutcome, Side

@@ -17,9 +17,10 @@ from django.utils.safestring import SafeString
 from apply import timeline
 from apply.models import Plan
 from apply.timeline import Mark, Timeline
-from permits import story, trading
 from permits.models import Approval, Hold, Permit, TradingState
-from permits.story import GATE_NAMES
+from permits.pages import story
+from permits.pages.story import GATE_NAMES
+from permits.state import trading
 from positions.models import Fill, LedgerEntry
 from quantum import advice, amounts, backlog, clock, facts, health
 from quantum.models import AuditEvent

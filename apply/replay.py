@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from apply.models import Order, Plan
-from permits import payloads, policy
+from permits.desk import payloads
+from permits.governor.tally import DAY_MS, Charge, Tally
 from permits.models import Approval, Permit, Usage
-from permits.policy import TOTAL, Facts, Policy, Verdict
-from permits.tally import DAY_MS, Charge, Tally
+from permits.policy import policy
+from permits.policy.policy import TOTAL, Facts, Policy, Verdict
 from quantum.plan import Decision
 from quantum.reasons import GovernorReason
 

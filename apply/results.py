@@ -10,7 +10,7 @@ from django.conf import settings
 from prometheus_client import Counter, Gauge
 
 from apply.models import Order, Plan
-from permits.payloads import GOVERNOR
+from permits.desk.payloads import GOVERNOR
 from positions import ledger
 from quantum import amounts, clock, metrics
 from quantum.fault import fault_point

@@ -7,9 +7,9 @@ from django.conf import settings
 from apply import orders
 from apply.executor import Executor
 from apply.mirror import StateMirror
-from permits import trading
-from permits.gate import SLOW_STEP_MS, Gate
-from permits.operator_rules import Operators
+from permits.gate.gate import SLOW_STEP_MS, Gate
+from permits.policy.operator_rules import Operators
+from permits.state import trading
 from quantum import clock, keys
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import SymbolRules

@@ -10,7 +10,8 @@ from django.db import transaction
 
 from apply import transitions
 from apply.models import Order, Plan
-from permits import payloads, records, usage
+from permits.desk import payloads, records
+from permits.governor import usage
 from permits.models import Permit
 from positions import ledger
 from positions.ledger import SeenTrade

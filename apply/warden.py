@@ -11,8 +11,8 @@ from django.db import close_old_connections
 from apply.exits.demo import DemoFeed
 from apply.janitor import Janitor
 from apply.resolver import Resolver
-from permits import sweep
-from permits.resuming import EndOfHalt
+from permits.desk import sweep
+from permits.state.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
 from quantum.exchange.reading import ReadFailed

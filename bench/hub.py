@@ -17,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
-from permits.spending import Hint, Spending, _hint
+from permits.gate.spending import Hint, Spending, _hint
 from quantum.plan import ExitPlan
 from quantum.redis import Script
 

@@ -32,7 +32,7 @@ def _consume(client: Any, n: int) -> Row:
     """The same connection and the same two permits, one script after the other; what lays them out is not timed."""
     from django.conf import settings
 
-    from permits import spending
+    from permits.gate import spending
 
     say("bench: the consume beside a bare GET and DEL")
     plan = make_plan()
@@ -88,8 +88,8 @@ def _consume(client: Any, n: int) -> Row:
 def _desks(client: Any) -> list[Any]:
     from django.conf import settings
 
-    from permits import payloads
-    from permits.desk import Desk
+    from permits.desk import payloads
+    from permits.desk.desk import Desk
     from quantum.signing import Signer
 
     return [
@@ -116,7 +116,7 @@ def _sent(call: Callable[[Any], Any]) -> tuple[Any, ...]:
 
 
 def _spend(client: Any, plan: Any, pair: tuple[bytes, ...]) -> None:
-    from permits.spending import Spending
+    from permits.gate.spending import Spending
 
     late_ms = int(time.time() * 1000) + 600_000
     Spending(commands=client, blocking=client).consume(

@@ -137,7 +137,7 @@ class Stamping:
 
 def _round(client: Any, worker: Connection, found: Found, *, design: str, waits: int) -> None:
     from bench import hub
-    from permits import desk
+    from permits.desk import desk
 
     product, before = desk._ISSUE, _usage(client)
     if design == "hub":
@@ -159,7 +159,7 @@ def _round(client: Any, worker: Connection, found: Found, *, design: str, waits:
 def _desk(gate: str, hand: Stamping) -> Any:
     from django.conf import settings
 
-    from permits.desk import Desk
+    from permits.desk.desk import Desk
     from quantum.signing import Signer
 
     return Desk(gate=gate, signer=Signer(name=gate, directory=settings.PERMIT_KEYS_DIR), client=hand)
@@ -168,7 +168,7 @@ def _desk(gate: str, hand: Stamping) -> Any:
 def _written_and_returned(
     hand: Stamping, worker: Connection, *, waits: int
 ) -> tuple[dict[str, int], dict[str, tuple[int, str]], float]:
-    from permits import payloads
+    from permits.desk import payloads
 
     governor, p33 = (_desk(gate, hand) for gate in (payloads.GOVERNOR, payloads.P33))
     plans = [make_plan() for _ in range(waits)]
@@ -207,7 +207,7 @@ def make_plan() -> Any:
 
 
 def grant() -> Any:
-    from permits.desk import Finding
+    from permits.desk.desk import Finding
 
     return Finding(
         verdict=True,
@@ -275,7 +275,7 @@ def _wait_for_ever(design: str, told: Connection, log: Path) -> None:
 
 
 def _one_wait(gate: Any, plan: Any, answers: dict[str, tuple[int, str]]) -> None:
-    from permits.outcome import SpentPair
+    from permits.gate.outcome import SpentPair
 
     outcome = gate.wait_and_consume(plan, stopping=lambda: False)
     returned_ns = time.monotonic_ns()
@@ -288,8 +288,8 @@ def _gate(design: str) -> Any:
     from django.conf import settings
 
     from bench import hub
-    from permits.gate import Gate
-    from permits.trading import Projection
+    from permits.gate.gate import Gate
+    from permits.state.trading import Projection
     from quantum.redis import blocking_client, command_client
     from quantum.signing import Verifier
 

@@ -15,10 +15,11 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
-from permits import acts, pages, policy_pages, records
-from permits.acts import Answer
-from permits.forms import ActForm, GrantForm, RevokeForm
+from permits.desk import records
 from permits.models import Approval, Hold, Permit, PolicyVersion, TradingState, Usage
+from permits.pages import acts, pages, policy_pages
+from permits.pages.acts import Answer
+from permits.pages.forms import ActForm, GrantForm, RevokeForm
 from quantum import clock
 from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_link
 

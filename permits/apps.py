@@ -7,7 +7,7 @@ from quantum import doctor, gauges, roles
 
 
 def _governor(watch: roles.Watch) -> None:
-    from permits import governor
+    from permits.governor import governor
     from quantum import instance
 
     instance.ensure_here()
@@ -15,13 +15,13 @@ def _governor(watch: roles.Watch) -> None:
 
 
 def _gauges() -> Iterable[Metric]:
-    from permits import gauges as permit_gauges
+    from permits.state import gauges as permit_gauges
 
     return permit_gauges.read()
 
 
 def _policy_check() -> Iterable[doctor.Finding]:
-    from permits import policy_check
+    from permits.policy import policy_check
 
     return policy_check.examine()
 

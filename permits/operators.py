@@ -7,11 +7,12 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from permits import inputs, payloads, records
-from permits.desk import Desk, Finding, Issued
+from permits.desk import payloads, records
+from permits.desk.desk import Desk, Finding, Issued
+from permits.desk.peek import Peek, peek
 from permits.models import Hold, Permit
-from permits.operator_rules import Operators
-from permits.peek import Peek, peek
+from permits.policy import inputs
+from permits.policy.operator_rules import Operators
 from quantum import amounts, clock
 from quantum.plan import ExitPlan, MalformedPlan, parse
 from quantum.redis import Client

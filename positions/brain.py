@@ -7,9 +7,9 @@ from decimal import Decimal
 from django.conf import settings
 from prometheus_client import Counter
 
-from permits import payloads
-from permits.desk import Desk, Finding
-from permits.gatekeeper import Gatekeeper
+from permits.desk import payloads
+from permits.desk.desk import Desk, Finding
+from permits.desk.gatekeeper import Gatekeeper
 from positions import ledger, verdict
 from positions.feed import Feed
 from positions.verdict import Bounds, Observed, Verdict

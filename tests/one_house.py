@@ -14,7 +14,7 @@ from unittest.mock import patch
 from django.db import connections
 
 from apply.models import PENDING_STATES, Plan
-from permits.desk import Desk, Finding, Issued, NotIssued
+from permits.desk.desk import Desk, Finding, Issued, NotIssued
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import ExitPlan
 from quantum.redis import Client, RedisError

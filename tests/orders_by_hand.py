@@ -8,9 +8,9 @@ from typing import Any
 from apply import intent, publish
 from apply.models import Order, Plan
 from apply.sizing import Size
-from permits import payloads
+from permits.desk import payloads
+from permits.gate.outcome import SpentPair
 from permits.models import TradingState
-from permits.outcome import SpentPair
 from quantum import clock
 from quantum.exchange.types import Side, Trade
 from quantum.plan import ExitPlan

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from permits import payloads
+from permits.desk import payloads
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client

@@ -10,8 +10,8 @@ import pytest
 from apply import orders
 from apply.models import Order
 from apply.sizing import Size, size
-from permits import payloads
-from permits.outcome import SpentPair
+from permits.desk import payloads
+from permits.gate.outcome import SpentPair
 from quantum.exchange.types import Side, SymbolRules
 from quantum.plan import STEPS, Action, make
 from quantum.reasons import ApplyReason

@@ -11,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 
 from apply.models import Plan
-from permits import approvals, holds
+from permits.desk import approvals
+from permits.state import holds
 from quantum.models import AuditEvent
 from quantum.plan import Action
 from tests.house import House

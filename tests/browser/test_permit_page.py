@@ -8,8 +8,8 @@ import pytest
 from django.conf import settings
 from django.urls import reverse
 
+from permits.desk.peek import peek
 from permits.models import Permit
-from permits.peek import peek
 from quantum.plan import ExitPlan
 from quantum.redis import Client
 from tests.browser.test_pages import findings

@@ -25,7 +25,7 @@ NOT_HERE = "no redis-server on the PATH: Debian's Redis 7 is not tried here"
 
 def lua(name: str) -> Script:
     """A script by its file name without the number: the suites call what the product ships."""
-    [path] = ROOT.glob(f"*/lua/{name}-*.lua")
+    [path] = ROOT.glob(f"[apq]*/**/lua/{name}-*.lua")
     return Script(path)
 
 

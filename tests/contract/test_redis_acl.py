@@ -22,7 +22,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from redis.retry import Retry
 
 from apply import pages
-from permits import inputs
+from permits.policy import inputs
 from quantum import embedded, redis_users
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.keys import Keys

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from apply import results
 from apply.models import Plan
-from permits import payloads
+from permits.desk import payloads
 from quantum import amounts
 from quantum.plan import Action, Decision, MalformedPlan, canonical_steps, make, parse
 from quantum.signing import SIGNERS, Signer, Verifier

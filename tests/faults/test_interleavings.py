@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
-from permits import spending
+from permits.gate import spending
 from positions.feed import Feed
 from positions.models import Balance
 from quantum import clock

@@ -22,8 +22,8 @@ from django.urls import reverse
 from apply import pages
 from apply.models import Order, Plan
 from apply.pages import axis
-from permits import holds, trading
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
+from permits.state import holds, trading
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.facts import ReadOnlyAdmin

@@ -12,9 +12,11 @@ import pytest
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from permits import holds, policies, resuming, spending, trading
+from permits.gate import spending
 from permits.models import Hold, TradingState
-from permits.trading import Scope, State
+from permits.policy import policies
+from permits.state import holds, resuming, trading
+from permits.state.trading import Scope, State
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.plan import ExitPlan

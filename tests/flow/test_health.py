@@ -13,8 +13,8 @@ from django.conf import settings
 from django.test import Client as WebClient
 from django.test import override_settings
 
-from permits import holds, trading
 from permits.models import TradingState
+from permits.state import holds, trading
 from quantum import metrics, roles
 from quantum.lease import HEARTBEAT_LIFE_MS, Lease
 from quantum.redis import Client

@@ -12,8 +12,8 @@ from django.conf import settings
 from django.core.management import call_command
 
 from apply.models import Order, Plan
+from permits.desk.payloads import GOVERNOR
 from permits.models import Permit, Usage
-from permits.payloads import GOVERNOR
 from quantum.plan import Action
 from tests.house import House, wait_for
 from tests.permits.governors import limit

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from permits import holds, trading
 from permits.models import Permit, TradingState
+from permits.state import holds, trading
 from positions.models import Balance, SymbolLock
 from quantum.plan import Action
 from tests.house import House, wait_for

@@ -12,9 +12,10 @@ from django.test import Client as WebClient
 from django.test import override_settings
 from django.urls import reverse
 
-from permits import pages, records
+from permits.desk import records
+from permits.desk.peek import peek
 from permits.models import Permit
-from permits.peek import peek
+from permits.pages import pages
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.plan import ExitPlan

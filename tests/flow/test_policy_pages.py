@@ -6,8 +6,8 @@ import pytest
 from django.test import Client as WebClient
 from django.urls import reverse
 
-from permits import trading
 from permits.models import Approval, Hold, PolicyVersion, TradingState
+from permits.state import trading
 from quantum import clock
 from quantum.redis import Client
 from tests.flow.test_admin import lived_in, someone, text_of, url

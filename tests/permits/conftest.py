@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from pytest_django.fixtures import Settings
 
-from permits.gate import Gate
-from permits.outcome import Blocked, SpentPair
-from permits.trading import Projection
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
+from permits.state.trading import Projection
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 
-from permits import desk, records
-from permits.desk import Desk, Finding, Issued, NotIssued, NotRevoked, Revoked
+from permits.desk import desk, records
+from permits.desk.desk import Desk, Finding, Issued, NotIssued, NotRevoked, Revoked
 from permits.models import Permit, PolicyVersion
 from permits.operators import Wish
 from quantum import clock

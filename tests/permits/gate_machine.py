@@ -19,13 +19,13 @@ from hypothesis import settings as HypothesisSettings  # noqa: N812
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from permits import trading
-from permits.attempt import Attempt
-from permits.desk import PAIR_LIFE_MS, Desk, Finding, Issued, NotIssued
-from permits.judge import Judge
-from permits.outcome import Blocked, SpentPair
-from permits.spending import Spending
-from permits.trading import Projection
+from permits.desk.desk import PAIR_LIFE_MS, Desk, Finding, Issued, NotIssued
+from permits.gate.attempt import Attempt
+from permits.gate.judge import Judge
+from permits.gate.outcome import Blocked, SpentPair
+from permits.gate.spending import Spending
+from permits.state import trading
+from permits.state.trading import Projection
 from quantum import clock
 from quantum.plan import Action, ExitPlan
 from quantum.plan import make as make_plan

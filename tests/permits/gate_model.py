@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 
-from permits.trading import Projection
+from permits.state.trading import Projection
 from quantum.plan import ExitPlan
 from tests.permits_by_hand import GOVERNOR, P33
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from permits.gate import Gate
+    from permits.gate.gate import Gate
     from quantum.plan import ExitPlan
     from quantum.redis import Client
     from quantum.stream import Entry
@@ -39,7 +39,7 @@ class Waiting:
     def _wait(self, plan: ExitPlan, entry: Entry) -> Callable[[], None]:
         from django.conf import settings
 
-        from permits.outcome import SpentPair
+        from permits.gate.outcome import SpentPair
 
         outcome = self._gate.wait_and_consume(plan, stopping=lambda: False)
         if isinstance(outcome, SpentPair):
@@ -62,8 +62,8 @@ def main(name: str, state: str) -> None:
     django.setup()
     from django.conf import settings
 
-    from permits.gate import SLOW_STEP_MS, Gate
-    from permits.trading import Projection
+    from permits.gate.gate import SLOW_STEP_MS, Gate
+    from permits.state.trading import Projection
     from quantum import keys
     from quantum.redis import blocking_client, command_client
     from quantum.signing import Verifier

@@ -9,10 +9,11 @@ from typing import Any
 
 from django.conf import settings
 
-from permits import payloads, policies, rules
-from permits.desk import Desk, Finding
-from permits.gatekeeper import Gatekeeper
-from permits.governor import Governor
+from permits.desk import payloads
+from permits.desk.desk import Desk, Finding
+from permits.desk.gatekeeper import Gatekeeper
+from permits.governor.governor import Governor
+from permits.policy import policies, rules
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from permits.operator_rules import Operators
+from permits.policy.operator_rules import Operators
 from quantum.redis import Client
 
 

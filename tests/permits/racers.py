@@ -23,11 +23,11 @@ def race(plan: ExitPlan, *, client: Client, state: bytes, lanes: int, at_s: floa
     """Every attempt with a token of its own, in a thread of its own."""
     from django.conf import settings
 
-    from permits.attempt import Attempt
-    from permits.judge import Judge
-    from permits.outcome import SpentPair
-    from permits.spending import Spending
-    from permits.trading import Projection
+    from permits.gate.attempt import Attempt
+    from permits.gate.judge import Judge
+    from permits.gate.outcome import SpentPair
+    from permits.gate.spending import Spending
+    from permits.state.trading import Projection
     from quantum.signing import Verifier
     from tests.permits.mandates import no_hold, nobody
 

@@ -18,8 +18,8 @@ from pytest_django.fixtures import Settings
 
 from apply.janitor import Janitor
 from apply.models import Plan
-from permits import approvals
-from permits.approvals import VoteRefused
+from permits.desk import approvals
+from permits.desk.approvals import VoteRefused
 from permits.models import Approval, ApprovalVote
 from quantum import clock
 from quantum.fault import FaultRaised

@@ -12,12 +12,12 @@ from django.conf import settings
 from django.db import connection
 from pytest_django.fixtures import Settings
 
-from permits import desk, records
-from permits.desk import Issued, NotIssued, NotRevoked, Revoked
-from permits.gate import Gate
+from permits.desk import desk, records
+from permits.desk.desk import Issued, NotIssued, NotRevoked, Revoked
+from permits.desk.peek import peek
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
 from permits.models import Permit
-from permits.outcome import Blocked, SpentPair
-from permits.peek import peek
 from quantum import clock
 from quantum.fault import FaultRaised
 from quantum.plan import ExitPlan

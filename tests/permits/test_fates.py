@@ -12,12 +12,12 @@ from apply import publish, settle
 from apply.executor import Executor
 from apply.janitor import Janitor
 from apply.models import Plan
-from permits import records
-from permits.desk import Issued, NotIssued
-from permits.gate import Gate
+from permits.desk import records
+from permits.desk.desk import Issued, NotIssued
+from permits.desk.sweep import PermitSweep
+from permits.gate.gate import Gate
+from permits.gate.outcome import SpentPair
 from permits.models import Permit
-from permits.outcome import SpentPair
-from permits.sweep import PermitSweep
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client

@@ -10,8 +10,8 @@ from django.conf import settings
 from prometheus_client import REGISTRY
 
 from apply.models import Plan
-from permits import alarms
-from permits.outcome import Blocked
+from permits.gate import alarms
+from permits.gate.outcome import Blocked
 from quantum.models import AuditEvent
 from quantum.plan import Action, ExitPlan
 from quantum.reasons import GateReason

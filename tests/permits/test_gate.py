@@ -10,9 +10,9 @@ import pytest
 from pytest_django.fixtures import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from permits import payloads
-from permits.gate import Gate
-from permits.outcome import Blocked, SpentPair
+from permits.desk import payloads
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier
 from tests.house import House

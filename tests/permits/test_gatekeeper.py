@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from django.db import InterfaceError, OperationalError
 
-from permits import records
-from permits.gatekeeper import Gatekeeper, Recorder, RecorderEnded, Written
+from permits.desk import records
+from permits.desk.gatekeeper import Gatekeeper, Recorder, RecorderEnded, Written
 from permits.models import Approval, Permit
 from quantum.models import AuditEvent
 from quantum.plan import Action
@@ -48,7 +48,7 @@ def test_a_grant_is_recorded_although_the_database_was_gone_for_longer_than_it_l
 ) -> None:
     """Nothing of it stands in Redis by then, so an entry that comes again could not bring it back."""
     plan, acked = House.make(), list[str]()
-    monkeypatch.setattr("permits.gatekeeper.DATABASE_PAUSE_S", 0.05)
+    monkeypatch.setattr("permits.desk.gatekeeper.DATABASE_PAUSE_S", 0.05)
     write, failures = records.record_issued, [OperationalError("gone"), InterfaceError("gone")]
 
     def gone_at_first(rows: list[Permit], **more: Any) -> None:

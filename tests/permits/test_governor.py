@@ -10,10 +10,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connection
 
-from permits import reservations, usage
+from permits.desk.payloads import GOVERNOR
+from permits.desk.reserved import Reservation
+from permits.governor import reservations, usage
 from permits.models import Usage
-from permits.payloads import GOVERNOR
-from permits.reserved import Reservation
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client

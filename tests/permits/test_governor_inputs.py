@@ -11,8 +11,8 @@ import redis as redis_py
 from django.conf import settings
 from django.db import DatabaseError
 
-from permits import inputs, policies
 from permits.models import Approval, Permit, PolicyVersion
+from permits.policy import inputs, policies
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.redis import Client, RedisError
@@ -56,7 +56,7 @@ def test_an_idle_governor_has_read_a_change_before_the_next_plan(start: Start) -
 def test_rules_that_cannot_be_read_are_not_guessed_at(
     start: Start, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("permits.books.BOOKS_STALE_S", 0.1)
+    monkeypatch.setattr("permits.governor.books.BOOKS_STALE_S", 0.1)
     governor = start()
     PolicyVersion.objects.create(version=99, rules=broken, by="somebody", reason="past the door")
     clock.sleep_s(1.1)
@@ -74,7 +74,7 @@ def test_a_database_that_is_gone_denies_when_the_copy_is_old(
     monkeypatch.setattr(policies, "copy", fails)
     clock.sleep_s(1.1)
     assert governor.reason() == "approved", "a short failure stops no exit"
-    monkeypatch.setattr("permits.books.BOOKS_STALE_S", 0.5)
+    monkeypatch.setattr("permits.governor.books.BOOKS_STALE_S", 0.5)
     denied = governor.answer()
     assert denied.reason == "inputs_unavailable"
     assert denied.context == {"missing": "policy and usage"}

@@ -8,11 +8,11 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import DatabaseError
 
-from permits import reservations, usage
+from permits.desk.payloads import GOVERNOR
+from permits.desk.reserved import Reservation
+from permits.governor import reservations, usage
 from permits.models import Approval, Usage
-from permits.payloads import GOVERNOR
-from permits.policy import Facts
-from permits.reserved import Reservation
+from permits.policy.policy import Facts
 from quantum import clock
 from quantum.redis import Client
 from tests.house import House
@@ -89,7 +89,7 @@ def test_a_yes_that_cannot_be_looked_up_is_not_asked_for_again(
     def fails(**_: object) -> bool:
         raise DatabaseError
 
-    monkeypatch.setattr("permits.approvals.is_approved", fails)
+    monkeypatch.setattr("permits.desk.approvals.is_approved", fails)
     governor = start()
     assert governor.reason() == "inputs_unavailable"
     governor.end()

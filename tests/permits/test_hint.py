@@ -8,8 +8,8 @@ import pytest
 from django.conf import settings
 from pytest_django.fixtures import Settings
 
-from permits.gate import Gate
-from permits.outcome import Blocked, SpentPair
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier

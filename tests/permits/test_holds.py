@@ -9,8 +9,9 @@ from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from apply.mirror import StateMirror
-from permits import holds, policies, trading
 from permits.models import Hold, PolicyVersion
+from permits.policy import policies
+from permits.state import holds, trading
 from quantum.models import AuditEvent
 from quantum.redis import Client
 

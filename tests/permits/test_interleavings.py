@@ -12,16 +12,17 @@ from django.db import OperationalError, connection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from apply.mirror import MirrorEnded, StateMirror
-from permits import holds, operator_rules, resuming, trading
-from permits.attempt import Attempt
-from permits.gate import Gate
-from permits.judge import Judge
+from permits.gate.attempt import Attempt
+from permits.gate.gate import Gate
+from permits.gate.judge import Judge
+from permits.gate.outcome import SpentPair
+from permits.gate.spending import Hint, Spending
 from permits.models import TradingState
-from permits.operator_rules import Operators
-from permits.outcome import SpentPair
-from permits.resuming import Refused
-from permits.spending import Hint, Spending
-from permits.trading import State
+from permits.policy import operator_rules
+from permits.policy.operator_rules import Operators
+from permits.state import holds, resuming, trading
+from permits.state.resuming import Refused
+from permits.state.trading import State
 from quantum import clock
 from quantum.redis import Client
 from quantum.signing import Verifier

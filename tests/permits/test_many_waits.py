@@ -19,9 +19,9 @@ from pytest_django.fixtures import Settings
 
 from apply import publish
 from apply.lanes import WAITERS_MAX
-from permits.desk import Desk, Finding, Issued
-from permits.gate import Gate
-from permits.outcome import Blocked
+from permits.desk.desk import Desk, Finding, Issued
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked
 from quantum.keys import APPLY_GROUP
 from quantum.plan import ExitPlan
 from quantum.redis import Client

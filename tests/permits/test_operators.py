@@ -10,13 +10,14 @@ import pytest
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from permits import operators, payloads
-from permits.desk import Desk, Issued
-from permits.gate import Gate
+from permits import operators
+from permits.desk import payloads
+from permits.desk.desk import Desk, Issued
+from permits.desk.peek import peek
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
 from permits.models import Hold
 from permits.operators import Draft, NotSigned, Signed, Wish
-from permits.outcome import Blocked, SpentPair
-from permits.peek import peek
 from quantum import clock
 from quantum.plan import ExitPlan
 from quantum.redis import Client

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from permits import payloads
-from permits.payloads import BYTES_MAX, GOVERNOR, P33, Answer, Malformed, Permit
+from permits.desk import payloads
+from permits.desk.payloads import BYTES_MAX, GOVERNOR, P33, Answer, Malformed, Permit
 from tests.properties import given, st
 
 EXACT = st.decimals(

@@ -14,11 +14,11 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from permits import records
-from permits.desk import Issued
-from permits.gate import Gate
+from permits.desk import records
+from permits.desk.desk import Issued
+from permits.desk.peek import peek
+from permits.gate.gate import Gate
 from permits.models import Permit, PolicyVersion
-from permits.peek import peek
 from quantum import keyring
 from quantum.commands import Exit
 from quantum.plan import ExitPlan

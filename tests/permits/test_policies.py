@@ -13,8 +13,8 @@ from django.core.management import call_command
 from django.db import connection
 from pytest_django.fixtures import Settings
 
-from permits import policies, policy_check, rules
 from permits.models import PolicyVersion
+from permits.policy import policies, policy_check, rules
 from quantum.commands import Exit
 from quantum.doctor import State
 from quantum.models import AuditEvent

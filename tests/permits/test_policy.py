@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permits.policy import Facts, Policy, Verdict, evaluate
+from permits.policy.policy import Facts, Policy, Verdict, evaluate
 from quantum.plan import Action, make
 from quantum.reasons import GovernorReason
 

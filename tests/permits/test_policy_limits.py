@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from permits.policy import TOTAL, Facts, Limits, LimitSet, Policy, Use, Verdict, evaluate, within
+from permits.policy.policy import TOTAL, Facts, Limits, LimitSet, Policy, Use, Verdict, evaluate, within
 from quantum.plan import Action, make
 from quantum.reasons import GovernorReason
 

@@ -12,9 +12,9 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from apply.mirror import StateMirror
-from permits import holds, trading
 from permits.models import TradingState
-from permits.trading import State
+from permits.state import holds, trading
+from permits.state.trading import State
 from quantum.models import AuditEvent
 from quantum.redis import Client, RedisError
 

@@ -9,10 +9,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission
 
-from permits import resuming, trading
 from permits.models import TradingState
-from permits.resuming import EndOfHalt, Refused
-from permits.trading import Scope, State
+from permits.state import resuming, trading
+from permits.state.resuming import EndOfHalt, Refused
+from permits.state.trading import Scope, State
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.redis import Client

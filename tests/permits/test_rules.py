@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from permits import rules
-from permits.rules import Nonsense
+from permits.policy import rules
+from permits.policy.rules import Nonsense
 
 GOOD: dict[str, Any] = {
     "allowlist": ["BTCUSDT", "ETHUSDT"],

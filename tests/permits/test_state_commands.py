@@ -11,9 +11,9 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import call_command
 
-from permits import resuming, trading
 from permits.models import Hold, TradingState
-from permits.trading import State
+from permits.state import resuming, trading
+from permits.state.trading import State
 from quantum.models import AuditEvent
 from quantum.redis import Client
 

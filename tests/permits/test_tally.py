@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from permits.policy import TOTAL, Use
-from permits.reserved import Reservation
-from permits.tally import DAY_MS, FIVE_MIN_MS, HOUR_MS, Charge, Tally
+from permits.desk.reserved import Reservation
+from permits.governor.tally import DAY_MS, FIVE_MIN_MS, HOUR_MS, Charge, Tally
+from permits.policy.policy import TOTAL, Use
 from tests.properties import given, st
 
 NOW = 1_764_000_000_000

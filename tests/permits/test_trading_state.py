@@ -10,9 +10,9 @@ import pytest
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from permits import trading
 from permits.models import TradingState
-from permits.trading import Scope, State, StateChanged
+from permits.state import trading
+from permits.state.trading import Scope, State, StateChanged
 from quantum import clock
 from quantum.models import AuditEvent
 

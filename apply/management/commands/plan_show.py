@@ -12,7 +12,7 @@ from rich.table import Table
 
 from apply import blocked, timeline
 from apply.models import Plan
-from permits import story
+from permits.pages import story
 from quantum import advice
 from quantum.commands import Command as Base
 from quantum.commands import Exit

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from apply import replay
-from permits import policies, rules
+from permits.policy import policies, rules
 from quantum import amounts
 from quantum.commands import Command as Base
 from quantum.commands import Exit

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from permits import approvals
+from permits.desk import approvals
 from permits.models import Approval
 from quantum import clock
 from quantum.commands import Command as Base

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from permits import holds, policies
 from permits.management.acting import ActCommand
 from permits.models import Hold
+from permits.policy import policies
+from permits.state import holds
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit
 from quantum.log import safe

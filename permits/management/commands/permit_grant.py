@@ -7,9 +7,11 @@ from typing import Any, NoReturn
 
 from django.db import Error as DatabaseError
 
-from permits import operators, payloads, story
+from permits import operators
+from permits.desk import payloads
 from permits.management.acting import ActCommand
 from permits.operators import Draft, NotSigned, Wish
+from permits.pages import story
 from quantum import amounts
 from quantum.commands import Exit
 from quantum.log import safe

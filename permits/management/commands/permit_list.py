@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from permits import records, story
+from permits.desk import records
+from permits.desk.peek import ttls
 from permits.management.tables import table
 from permits.models import Permit
-from permits.peek import ttls
+from permits.pages import story
 from quantum import clock
 from quantum.commands import Command as Base
 from quantum.commands import Exit

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from permits import desk, story
-from permits.desk import Revoked
+from permits.desk import desk
+from permits.desk.desk import Revoked
+from permits.desk.peek import Peek, peek
 from permits.management.acting import ActCommand
-from permits.peek import Peek, peek
+from permits.pages import story
 from quantum import clock
 from quantum.commands import Exit
 from quantum.log import safe

@@ -5,11 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from permits import story
+from permits.desk.peek import Standing
 from permits.management.tables import table
 from permits.models import Permit
-from permits.peek import Standing
-from permits.story import Story, Told
+from permits.pages import story
+from permits.pages.story import Story, Told
 from quantum import advice
 from quantum.commands import Command as Base
 from quantum.commands import Exit

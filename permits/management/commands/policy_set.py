@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from permits import policies, rules
+from permits.policy import policies, rules
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.log import safe

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from permits import policies, rules
 from permits.models import PolicyVersion
+from permits.policy import policies, rules
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.log import safe

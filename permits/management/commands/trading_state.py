@@ -11,10 +11,10 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.utils.dateparse import parse_datetime
 
-from permits import resuming, trading
 from permits.management.acting import ActCommand
 from permits.models import TradingState
-from permits.trading import Scope
+from permits.state import resuming, trading
+from permits.state.trading import Scope
 from quantum import clock
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit

@@ -18,9 +18,9 @@ from redis.exceptions import OutOfMemoryError
 
 from apply import publish
 from apply.models import Plan
-from permits import trading
-from permits.desk import Desk, Finding, Issued, NotIssued
+from permits.desk.desk import Desk, Finding, Issued, NotIssued
 from permits.models import TradingState
+from permits.state import trading
 from quantum import instance
 from quantum.doctor import State, server
 from quantum.plan import ExitPlan

@@ -17,10 +17,10 @@ from apply import intent, janitor, publish
 from apply.executor import DEDUPED
 from apply.models import Order, Plan
 from apply.sizing import Size
-from permits import holds, trading
-from permits.gate import Gate
+from permits.gate.gate import Gate
+from permits.gate.outcome import SpentPair
 from permits.models import TradingState
-from permits.outcome import SpentPair
+from permits.state import holds, trading
 from positions.models import SymbolLock
 from quantum import clock
 from quantum.exchange.types import Side

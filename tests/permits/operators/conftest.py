@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from permits.gate import Gate
-from permits.mandate import OperatorRule
-from permits.operator_rules import Operators
-from permits.outcome import Blocked
-from permits.trading import Projection
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked
+from permits.policy.mandate import OperatorRule
+from permits.policy.operator_rules import Operators
+from permits.state.trading import Projection
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier

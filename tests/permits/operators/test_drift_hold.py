@@ -11,7 +11,7 @@ from django.conf import settings
 from apply import intent
 from apply.models import Order
 from apply.sizing import Size
-from permits import payloads
+from permits.desk import payloads
 from permits.models import Hold
 from positions.models import Balance
 from quantum import clock

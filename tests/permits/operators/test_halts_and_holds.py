@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from permits import holds, payloads
-from permits.gate import Gate
-from permits.outcome import Blocked, SpentPair
-from permits.trading import Projection
+from permits.desk import payloads
+from permits.gate.gate import Gate
+from permits.gate.outcome import Blocked, SpentPair
+from permits.state import holds
+from permits.state.trading import Projection
 from quantum.redis import Client
 from tests.house import House
 from tests.permits.conftest import State, outcome_of

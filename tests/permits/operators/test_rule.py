@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from permits import operator_rules
-from permits.gate import Gate
-from permits.mandate import OperatorRule, RuleMalformed, parse
+from permits.gate.gate import Gate
+from permits.gate.outcome import SpentPair
 from permits.models import PolicyVersion
-from permits.operator_rules import Operators
-from permits.outcome import SpentPair
+from permits.policy import operator_rules
+from permits.policy.mandate import OperatorRule, RuleMalformed, parse
+from permits.policy.operator_rules import Operators
 from quantum import clock
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier

@@ -1,0 +1,170 @@
+"""Permit rows: what was written into Redis, kept for good. The raw bytes are the fact."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import connection, models, transaction
+
+from permits.desk import approvals, payloads
+from permits.models import Approval, Permit
+from quantum import audit, clock
+from quantum.models import AuditEvent
+
+LATEST_S = Decimal(10_000_000_000)
+
+
+def row_of(raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate) -> Permit:
+    """The unsaved row of a permit that was written or spent; raw is the fact, columns are for reading."""
+    permit = payloads.read(raw, gate=gate, all_fields=False)
+    issued = permit.created_at if permit.created_at is not None else Decimal(clock.now_ms()) / 1000
+    expires = permit.expires_at if permit.expires_at is not None else issued + settings.PERMIT_TTL_SEC
+    return Permit(
+        plan_id=plan_id,
+        gate=gate,
+        verdict=permit.verdict,
+        reason=permit.reason[:60],
+        symbol=(permit.symbol or "")[:40],
+        quantity=permit.quantity,
+        digest=permit.digest or "",
+        mode=permit.mode or "",
+        account=permit.account or "",
+        issuer=(permit.issuer or "by hand")[:80],
+        raw=raw.decode(),
+        issued_at=_moment(issued),
+        expires_at=_moment(expires),
+        fate=fate,
+    )
+
+
+def _moment(seconds: Decimal) -> dt.datetime:
+    """A hand-made permit may carry milliseconds: a time nobody can write must not stop a settlement."""
+    return clock.from_ms(int(min(seconds, LATEST_S) * 1000))
+
+
+def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) -> None:
+    """Rows and their audit events in one transaction. A row that the spend already wrote is left as it is."""
+    events = [
+        audit.event(
+            kind=f"permit_{'granted' if row.verdict else 'denied'}",
+            actor=row.issuer,
+            plan_id=row.plan_id,
+            symbol=row.symbol,
+            reason=row.reason,
+            data={"gate": row.gate, "quantity": str(row.quantity), "expires_at": row.expires_at.isoformat()},
+        )
+        for row in rows
+    ]
+    with transaction.atomic():
+        Permit.objects.bulk_create(rows, ignore_conflicts=True)
+        AuditEvent.objects.bulk_create(events)
+        for row in beside:
+            if isinstance(row, Approval):
+                approvals.park(row)
+                continue
+            type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
+
+
+def record_spent(rows: list[Permit]) -> None:
+    """Inside the caller's transaction. Whether the gate's own row came first or not, it ends as spent; so
+    does one that the sweep, or a revocation that came too late, has marked in between."""
+    for row in rows:
+        row.fate_at, row.fate_by, row.fate_reason = clock.now(), "apply", ""
+    Permit.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["plan_id", "gate", "issued_at"],
+        update_fields=["fate", "fate_at", "fate_by", "fate_reason"],
+    )
+
+
+# ---- what a person does with a permit: asked for first, so that no death hides who did it and why
+
+
+def record_asked(
+    plan_id: str, rows: list[Permit], *, kind: str, by: str, reason: str, symbol: str = ""
+) -> None:
+    """Before Redis is touched. A row that stays marked like this was asked to be revoked by somebody who
+    got no answer: the sweep ends it as revoked, unless it turns out to be spent."""
+    with transaction.atomic():
+        Permit.objects.bulk_create(rows, ignore_conflicts=True)
+        for row in rows:
+            _same(row).filter(fate=Permit.Fate.LIVE).update(
+                fate_at=clock.now(), fate_by=by[:80], fate_reason=reason[:400]
+            )
+        _record_act(f"{kind}_asked", plan_id, rows, by=by, reason=reason, symbol=symbol)
+
+
+def record_revoked(plan_id: str, rows: list[Permit], *, by: str, reason: str) -> None:
+    with transaction.atomic():
+        for row in rows:
+            _same(row).exclude(fate=Permit.Fate.SPENT).update(
+                fate=Permit.Fate.REVOKED, fate_at=clock.now(), fate_by=by[:80], fate_reason=reason[:400]
+            )
+        _record_act("permit_revoked", plan_id, rows, by=by, reason=reason)
+
+
+def record_not_revoked(plan_id: str, rows: list[Permit], *, by: str, reason: str, why: str) -> None:
+    """Nothing was taken back: the mark goes, the question and the answer stay in the audit."""
+    with transaction.atomic():
+        for row in rows:
+            _same(row).filter(fate=Permit.Fate.LIVE).update(fate_at=None, fate_by="", fate_reason="")
+        _record_act("permit_revoke_refused", plan_id, rows, by=by, reason=reason, why=why)
+
+
+def _same(row: Permit) -> models.QuerySet[Permit]:
+    return Permit.objects.filter(plan_id=row.plan_id, gate=row.gate, issued_at=row.issued_at)
+
+
+def _record_act(
+    kind: str, plan_id: str, rows: list[Permit], *, by: str, reason: str, symbol: str = "", **more: str
+) -> None:
+    data = {"gates": [row.gate for row in rows], **more}
+    symbol = symbol or (rows[0].symbol if rows else "")
+    audit.record(kind=kind, actor=by[:80], plan_id=plan_id, symbol=symbol, reason=reason, data=data)
+
+
+# ---- the fate of what was never spent
+
+SWEEP_MARGIN_S = 10
+SWEEP_BATCH = 500
+"""A backlog of hours is worked off in short transactions: an intent must not wait for one."""
+
+_SWEEP = """
+UPDATE permits_permit SET
+    fate_at = COALESCE(fate_at, expires_at),
+    fate = CASE WHEN fate_by <> '' THEN 'revoked'
+                WHEN EXISTS (SELECT 1 FROM permits_permit newer
+                             WHERE newer.plan_id = permits_permit.plan_id AND newer.gate = permits_permit.gate
+                               AND newer.issued_at > permits_permit.issued_at
+                               AND newer.issued_at < permits_permit.expires_at) THEN 'superseded'
+                ELSE 'expired' END
+WHERE id IN (SELECT id FROM permits_permit WHERE fate = 'live' AND expires_at < %s ORDER BY expires_at LIMIT %s)
+"""
+"""The word `live` stands in the text, not as a parameter: so the database may use the index of live rows."""
+
+
+def sweep() -> int:
+    """Rows whose time is over for longer than an outcome takes to be recorded. Returns how many ended.
+
+    A permit that another one of its gate replaced while it still had time is superseded; one that
+    nothing followed, or that was renewed after its end, has expired. A later record_spent wins.
+    """
+    ended_before = clock.now() - dt.timedelta(seconds=SWEEP_MARGIN_S)
+    with connection.cursor() as cursor:
+        cursor.execute(_SWEEP, (connection.ops.adapt_datetimefield_value(ended_before), SWEEP_BATCH))
+        return int(cursor.rowcount)
+
+
+def fate_at(row: Permit, *, now: dt.datetime, history: Iterable[Permit] = ()) -> Permit.Fate:
+    """What a person is told: a row says live until the sweep has come by, or until its gate is recorded."""
+    if row.fate != Permit.Fate.LIVE:
+        return Permit.Fate(row.fate)
+    if any(row.issued_at < other.issued_at < row.expires_at for other in history if other.gate == row.gate):
+        return Permit.Fate.SUPERSEDED
+    if row.expires_at > now:
+        return Permit.Fate.LIVE
+    return Permit.Fate.REVOKED if row.fate_by else Permit.Fate.EXPIRED

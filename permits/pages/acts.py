@@ -1,0 +1,77 @@
+"""What the buttons of the permit page do: the desk's acts, with an answer in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import Error as DatabaseError
+
+from permits import operators
+from permits.desk import desk
+from permits.desk.desk import Revoked
+from permits.operators import NotSigned, Wish
+from permits.pages.forms import GrantForm, RevokeForm
+from quantum.clock import from_ms
+from quantum.redis import RedisError, command_client
+from quantum.signing import KeyUnusable
+
+CHANGED = "Nothing was changed: the permits are not those this page showed. Look again, then decide."
+NO_REDIS = "Redis gave no answer: it is not known whether anything was changed. Ask again when it is back."
+NO_DATABASE = "The database refuses, so nothing may be changed. Ask again when it is back."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    done: bool
+    text: str
+
+
+def revoke(*, plan_id: str, by: str, form: RevokeForm) -> Answer:
+    said = form.cleaned_data
+    try:
+        answer = desk.revoke(
+            command_client(),
+            plan_id=plan_id,
+            gates=form.gates,
+            by=by,
+            reason=said["reason"],
+            seen=said["seen"],
+        )
+    except RedisError:
+        return Answer(False, NO_REDIS)
+    except DatabaseError:
+        return Answer(False, NO_DATABASE)
+    if isinstance(answer, Revoked):
+        return Answer(True, f"Revoked: {' and '.join(answer.gates)}. This plan gets no further permit.")
+    if answer.reason == "already_consumed":
+        spent = from_ms(answer.spent_at_ms).isoformat(timespec="milliseconds")
+        return Answer(
+            False, f"Too late: the pair was spent at {spent}. The plan's page tells what came of it."
+        )
+    return Answer(False, CHANGED if answer.reason == "changed" else "No permit stands: nothing was changed.")
+
+
+def grant(*, plan_id: str, by: str, form: GrantForm) -> Answer:
+    said = form.cleaned_data
+    wish = Wish(
+        gate=said["gate"],
+        verdict=said["verdict"] == "grant",
+        by=by,
+        reason=said["reason"],
+        quantity=said["quantity"],
+    )
+    try:
+        client = command_client()
+        drafted = operators.draft(client, plan_id=plan_id, wish=wish)
+        if not isinstance(drafted, NotSigned) and drafted.before.seen != said["seen"]:
+            return Answer(False, CHANGED)
+        done = drafted if isinstance(drafted, NotSigned) else operators.sign(client, drafted)
+    except RedisError:
+        return Answer(False, NO_REDIS)
+    except DatabaseError:
+        return Answer(False, NO_DATABASE)
+    except KeyUnusable as unusable:
+        return Answer(False, f"Nothing was signed: {unusable}")
+    if isinstance(done, NotSigned):
+        return Answer(False, f"Nothing was signed: {done.text}.")
+    return Answer(True, f"Signed as operator: {wish.gate} {'granted' if wish.verdict else 'denied'}.")

@@ -1,0 +1,79 @@
+"""What a person must say to act on a permit. Who it is, is known; why, is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+
+from permits.pages.story import GATE_NAMES, GATES
+from quantum import amounts
+from quantum.audit import REASON_MIN
+
+
+class ActForm(forms.Form):
+    """`seen` is the mark of what the page showed: an act on what has changed since is refused."""
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=16)
+    reason = forms.CharField(
+        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+        for name, field in self.fields.items():
+            field.widget.attrs.setdefault("id", f"id_{self.name}_{name}")
+            field.widget.attrs["autocomplete"] = "off"
+
+    name = "act"
+
+
+class RevokeForm(ActForm):
+    name = "revoke"
+    gate = forms.ChoiceField(label="Permit")
+    field_order = ("seen", "gate", "reason")
+
+    def __init__(self, *args: Any, standing: Sequence[str] = GATES, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        both = [("both", "both gates")] if len(standing) == 2 else []
+        choices = [*both, *((gate, GATE_NAMES[gate]) for gate in standing)]
+        self.fields["gate"] = forms.ChoiceField(
+            label="Permit", choices=choices, widget=forms.Select(attrs={"id": "id_revoke_gate"})
+        )
+        self.order_fields(self.field_order)
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        gate = self.cleaned_data["gate"]
+        return GATES if gate == "both" else (gate,)
+
+
+class GrantForm(ActForm):
+    name = "grant"
+    gate = forms.ChoiceField(label="Gate")
+    verdict = forms.ChoiceField(label="Answer", choices=[("grant", "grant"), ("deny", "deny")])
+    quantity = forms.CharField(
+        required=False, max_length=40, label="Quantity", help_text="For P3.3: how much may be closed."
+    )
+    field_order = ("seen", "gate", "verdict", "quantity", "reason")
+
+    def __init__(self, *args: Any, free: Sequence[str] = GATES, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["gate"] = forms.ChoiceField(
+            label="Gate",
+            choices=[(gate, GATE_NAMES[gate]) for gate in free],
+            widget=forms.Select(attrs={"id": "id_grant_gate"}),
+        )
+        self.order_fields(self.field_order)
+
+    def clean_quantity(self) -> Decimal | None:
+        text = self.cleaned_data["quantity"].strip()
+        if not text:
+            return None
+        value = amounts.parse(text)
+        if value is None or value <= 0:
+            raise forms.ValidationError("A plain number above zero.")
+        return value
