@@ -7,13 +7,31 @@ into "unknown", never into zero. Numbers become Decimal from their own text.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
-from typing import NoReturn
+from decimal import Decimal
+from typing import NoReturn, TypeVar
 
-from quantum.exchange.types import OrderState, OrderStatus, Position, Side, SymbolRules, Trade
+from quantum.exchange.types import (
+    AlgoOrder,
+    AssetBalance,
+    Income,
+    MarkPrice,
+    OrderState,
+    OrderStatus,
+    Position,
+    Side,
+    SymbolRules,
+    Trade,
+)
 
+T = TypeVar("T")
 MAGNITUDE_MAX = Decimal("1e15")
+PLACES_MAX = 30
+WHOLE_MAX = 2**63 - 1
+TEXT_CHARS_MAX = 200
+_PLAIN_NUMBER = re.compile(r"[-+]?[0-9]{1,40}(\.[0-9]{0,40})?([eE][-+]?[0-9]{1,3})?")
 
 
 class Malformed(ValueError):
@@ -22,7 +40,7 @@ class Malformed(ValueError):
 
 def parsed(body: bytes) -> object:
     """The JSON in body; NaN, floats and endless nesting never get through."""
-    with suppress(ValueError, RecursionError):
+    with suppress(ValueError, ArithmeticError, RecursionError):  # Decimal gives up on 1e99999999999999999999
         value: object = json.loads(body, parse_float=Decimal, parse_constant=_no_constant)
         return value
     # Raised out here so that the parser's error, which holds the whole text, is left behind.
@@ -54,14 +72,14 @@ def error_of(value: object) -> tuple[int, str] | None:
 
 def order_state(row: dict[str, object]) -> OrderState:
     return OrderState(
-        symbol=_text(row, "symbol"),
+        symbol=text(row, "symbol"),
         order_id=whole(row, "orderId"),
-        client_order_id=_text(row, "clientOrderId"),
-        status=_status(row),
-        side=_side(row),
-        quantity=_unsigned(row, "origQty"),
-        executed_quantity=_unsigned(row, "executedQty"),
-        average_price=_unsigned(row, "avgPrice"),
+        client_order_id=text(row, "clientOrderId"),
+        status=status(row),
+        side=side(row),
+        quantity=unsigned(row, "origQty"),
+        executed_quantity=unsigned(row, "executedQty"),
+        average_price=unsigned(row, "avgPrice"),
         reduce_only=flag(row, "reduceOnly"),
         updated_ms=whole(row, "updateTime"),
     )
@@ -71,54 +89,114 @@ def trade(row: dict[str, object]) -> Trade:
     return Trade(
         trade_id=whole(row, "id"),
         order_id=whole(row, "orderId"),
-        symbol=_text(row, "symbol"),
-        side=_side(row),
-        quantity=_unsigned(row, "qty"),
-        price=_unsigned(row, "price"),
-        realized_pnl=_number(row, "realizedPnl"),
-        commission=_number(row, "commission"),
-        commission_asset=_text(row, "commissionAsset"),
+        symbol=text(row, "symbol"),
+        side=side(row),
+        quantity=unsigned(row, "qty"),
+        price=unsigned(row, "price"),
+        realized_pnl=number(row, "realizedPnl"),
+        commission=number(row, "commission"),
+        commission_asset=text(row, "commissionAsset"),
         time_ms=whole(row, "time"),
     )
 
 
 def position(row: dict[str, object]) -> Position:
     """One row of positionRisk. Hedge mode has no place in one signed amount: it is refused."""
-    if _text(row, "positionSide") != "BOTH":
+    if text(row, "positionSide") != "BOTH":
         raise Malformed("positionSide is not BOTH (hedge mode)")
     return Position(
-        symbol=_text(row, "symbol"),
-        amount=_number(row, "positionAmt"),
-        entry_price=_unsigned(row, "entryPrice"),
-        mark_price=_unsigned(row, "markPrice"),
-        unrealized_pnl=_number(row, "unRealizedProfit"),
+        symbol=text(row, "symbol"),
+        amount=number(row, "positionAmt"),
+        entry_price=unsigned(row, "entryPrice"),
+        mark_price=unsigned(row, "markPrice"),
+        unrealized_pnl=number(row, "unRealizedProfit"),
         updated_ms=whole(row, "updateTime"),
     )
 
 
 def symbol_rules(row: dict[str, object]) -> SymbolRules:
-    filters = {_text(one, "filterType"): one for one in as_rows(row.get("filters"))}
+    filters = {text(one, "filterType"): one for one in as_rows(row.get("filters"))}
     try:
         lot, market = filters["LOT_SIZE"], filters["MARKET_LOT_SIZE"]
         price, notional = filters["PRICE_FILTER"], filters["MIN_NOTIONAL"]
     except KeyError as missing:
         raise Malformed(f"filter {missing} is missing") from None
     return SymbolRules(
-        symbol=_text(row, "symbol"),
-        lot_step=_unsigned(lot, "stepSize"),
-        lot_min=_unsigned(lot, "minQty"),
-        lot_max=_unsigned(lot, "maxQty"),
-        market_step=_unsigned(market, "stepSize"),
-        market_min=_unsigned(market, "minQty"),
-        market_max=_unsigned(market, "maxQty"),
-        price_tick=_unsigned(price, "tickSize"),
-        min_notional=_unsigned(notional, "notional"),
+        symbol=text(row, "symbol"),
+        lot_step=unsigned(lot, "stepSize"),
+        lot_min=unsigned(lot, "minQty"),
+        lot_max=unsigned(lot, "maxQty"),
+        market_step=unsigned(market, "stepSize"),
+        market_min=unsigned(market, "minQty"),
+        market_max=unsigned(market, "maxQty"),
+        price_tick=unsigned(price, "tickSize"),
+        min_notional=unsigned(notional, "notional"),
     )
+
+
+def algo_order(row: dict[str, object]) -> AlgoOrder:
+    return AlgoOrder(
+        symbol=text(row, "symbol"),
+        algo_id=whole(row, "algoId"),
+        client_algo_id=text(row, "clientAlgoId"),
+        status=text(row, "algoStatus"),
+        side=side(row),
+        quantity=unsigned(row, "quantity"),
+        trigger_price=unsigned(row, "triggerPrice"),
+        reduce_only=flag(row, "reduceOnly"),
+    )
+
+
+def income(row: dict[str, object]) -> Income:
+    symbol = row.get("symbol")
+    booked = row.get("tranId")
+    return Income(
+        kind=text(row, "incomeType"),
+        symbol="" if symbol == "" else text(row, "symbol"),
+        amount=number(row, "income"),
+        asset=text(row, "asset"),
+        transaction_id=text(row, "tranId") if isinstance(booked, str) else str(whole(row, "tranId")),
+        time_ms=whole(row, "time"),
+    )
+
+
+def asset_balance(row: dict[str, object]) -> AssetBalance:
+    return AssetBalance(
+        asset=text(row, "asset"),
+        wallet=number(row, "balance"),
+        available=number(row, "availableBalance"),
+    )
+
+
+def mark_price(row: dict[str, object]) -> MarkPrice:
+    return MarkPrice(
+        symbol=text(row, "symbol"),
+        price=unsigned(row, "markPrice"),
+        funding_rate=number(row, "lastFundingRate"),
+        next_funding_ms=whole(row, "nextFundingTime"),
+        time_ms=whole(row, "time"),
+    )
+
+
+def weight_limit_1m(info: dict[str, object]) -> int | None:
+    """How much request weight a minute may cost, of exchangeInfo. None: it does not say."""
+    for row in as_rows(info.get("rateLimits")):
+        kind, interval = row.get("rateLimitType"), row.get("interval")
+        if (kind, interval, row.get("intervalNum")) == ("REQUEST_WEIGHT", "MINUTE", 1):
+            return whole(row, "limit")
+    return None
+
+
+def listen_key(row: dict[str, object]) -> str:
+    found = text(row, "listenKey")
+    if not found.isascii() or not found.isalnum():
+        raise Malformed("listenKey has characters of no listen key")
+    return found
 
 
 def whole(row: dict[str, object], name: str) -> int:
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= WHOLE_MAX:
         raise Malformed(f"{name} is not a whole number")
     return value
 
@@ -130,46 +208,57 @@ def flag(row: dict[str, object], name: str) -> bool:
     return value
 
 
-def _text(row: dict[str, object], name: str) -> str:
+def text(row: dict[str, object], name: str) -> str:
+    """Any script a symbol may be written in; no control characters, no half of a surrogate pair."""
     value = row.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not 0 < len(value) <= TEXT_CHARS_MAX or not value.isprintable():
         raise Malformed(f"{name} is not text")
     return value
 
 
-def _number(row: dict[str, object], name: str) -> Decimal:
+def number(row: dict[str, object], name: str) -> Decimal:
     value = row.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise Malformed(f"{name} is not a number")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise Malformed(f"{name} is not a number") from None
-    if not number.is_finite() or abs(number) > MAGNITUDE_MAX:
+    if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(value):
+        raise Malformed(f"{name} is not a number")
+    found = Decimal(value)
+    # copy_abs and adjusted() are exact; abs() would round to the context, and overflow in it.
+    if not found.is_finite() or found.copy_abs() > MAGNITUDE_MAX or _places(found) > PLACES_MAX:
         raise Malformed(f"{name} is out of all bounds")
-    return number
+    return found
 
 
-def _unsigned(row: dict[str, object], name: str) -> Decimal:
-    number = _number(row, name)
-    if number < 0:
+def unsigned(row: dict[str, object], name: str) -> Decimal:
+    found = number(row, name)
+    if found < 0:
         raise Malformed(f"{name} is negative")
-    return number
+    return found
 
 
-def _side(row: dict[str, object]) -> Side:
+def optional(row: dict[str, object], name: str, read: Callable[[dict[str, object], str], T]) -> T | None:
+    """None where the field is left out or null; a value that is there must still make sense."""
+    return None if row.get(name) is None else read(row, name)
+
+
+def side(row: dict[str, object], name: str = "side") -> Side:
     try:
-        return Side(_text(row, "side"))
+        return Side(text(row, name))
     except ValueError:
-        raise Malformed("side is neither BUY nor SELL") from None
+        raise Malformed(f"{name} is neither BUY nor SELL") from None
 
 
-def _status(row: dict[str, object]) -> OrderStatus:
+def status(row: dict[str, object], name: str = "status") -> OrderStatus:
     try:
-        return OrderStatus(_text(row, "status"))
+        return OrderStatus(text(row, name))
     except ValueError:
-        raise Malformed("status is not one we know") from None
+        raise Malformed(f"{name} is not one we know") from None
 
 
-def _no_constant(_text: str) -> NoReturn:
+def _places(found: Decimal) -> int:
+    exponent = found.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
+
+
+def _no_constant(_word: str) -> NoReturn:
     raise ValueError("NaN or Infinity")

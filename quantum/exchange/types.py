@@ -79,6 +79,35 @@ class Trade:
         return self.quantity if self.side is Side.BUY else -self.quantity
 
 
+@dataclass(frozen=True, slots=True)
+class Income:
+    """One booking on the account: FUNDING_FEE, COMMISSION, REALIZED_PNL, TRANSFER ..."""
+
+    kind: str
+    symbol: str
+    """Empty where the booking belongs to no symbol."""
+    amount: Decimal
+    asset: str
+    transaction_id: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssetBalance:
+    asset: str
+    wallet: Decimal
+    available: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPrice:
+    symbol: str
+    price: Decimal
+    funding_rate: Decimal
+    next_funding_ms: int
+    time_ms: int
+
+
 class OrderStatus(StrEnum):
     NEW = "NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
@@ -87,10 +116,18 @@ class OrderStatus(StrEnum):
     EXPIRED = "EXPIRED"
     EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
     REJECTED = "REJECTED"
+    NEW_INSURANCE = "NEW_INSURANCE"
+    """A liquidation that the insurance fund takes over; NEW_ADL: other traders do."""
+    NEW_ADL = "NEW_ADL"
 
     @property
     def terminal(self) -> bool:
-        return self not in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+        return self not in (
+            OrderStatus.NEW,
+            OrderStatus.PARTIALLY_FILLED,
+            OrderStatus.NEW_INSURANCE,
+            OrderStatus.NEW_ADL,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +144,20 @@ class OrderState:
     average_price: Decimal
     reduce_only: bool
     updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlgoOrder:
+    """A conditional order that rests. It is no order yet: once triggered it becomes one, with an id of its own."""
+
+    symbol: str
+    algo_id: int
+    client_algo_id: str
+    status: str
+    side: Side
+    quantity: Decimal
+    trigger_price: Decimal
+    reduce_only: bool
 
 
 @dataclass(frozen=True, slots=True)
