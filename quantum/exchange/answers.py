@@ -114,6 +114,21 @@ def position(row: dict[str, object]) -> Position:
     )
 
 
+def rules_by_symbol(rows: list[dict[str, object]]) -> dict[str, SymbolRules]:
+    """A symbol whose filters we cannot read is left out: unknown, and nobody else's trouble.
+
+    Where none can be read the answer itself makes no sense.
+    """
+    found: dict[str, SymbolRules] = {}
+    for row in rows:
+        with suppress(Malformed):
+            rules = symbol_rules(row)
+            found[rules.symbol] = rules
+    if rows and not found:
+        raise Malformed("not one symbol has filters we can read")
+    return found
+
+
 def symbol_rules(row: dict[str, object]) -> SymbolRules:
     filters = {text(one, "filterType"): one for one in as_rows(row.get("filters"))}
     try:
@@ -180,7 +195,7 @@ def mark_price(row: dict[str, object]) -> MarkPrice:
 
 def weight_limit_1m(info: dict[str, object]) -> int | None:
     """How much request weight a minute may cost, of exchangeInfo. None: it does not say."""
-    for row in as_rows(info.get("rateLimits")):
+    for row in as_rows(info.get("rateLimits", [])):
         kind, interval = row.get("rateLimitType"), row.get("interval")
         if (kind, interval, row.get("intervalNum")) == ("REQUEST_WEIGHT", "MINUTE", 1):
             return whole(row, "limit")

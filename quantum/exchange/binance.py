@@ -1,4 +1,4 @@
-"""Binance USD-M futures through python-binance: the only module that imports it.
+"""Binance USD-M futures: the reader and the sender, over python-binance (binance_client.py).
 
 What python-binance does for us: build, sign and send one request per call over a
 kept-alive session. What is taken out of its hands, because it loses what we need: reading
@@ -8,25 +8,20 @@ timestamp of an order, and redirects. Nothing here ever retries.
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from http.client import HTTPException
-from typing import Any
-from urllib.parse import urlsplit
 
 import requests
-from binance.client import Client
-from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
 from quantum.exchange import answers
+from quantum.exchange.binance_client import RECV_WINDOW_MS, FuturesClient, made_aside
 from quantum.exchange.broken_lines import described, may_have_sent
-from quantum.exchange.hosts import LOOPBACK_HOSTS, MODE_HOSTS, base_url_for
+from quantum.exchange.hosts import MODE_HOSTS, base_url_for
 from quantum.exchange.outcomes import (
     SILENCING_STATUS,
     NoReply,
@@ -35,7 +30,7 @@ from quantum.exchange.outcomes import (
     one_line,
     silent_until_ms,
 )
-from quantum.exchange.pacing import BackOff, ExchangeClock
+from quantum.exchange.pacing import READS_SHARE_MAX, SWEEPS_SHARE_MAX, BackOff, ExchangeClock
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import (
     FateUnknown,
@@ -50,79 +45,28 @@ from quantum.exchange.types import (
     Trade,
 )
 
-__all__ = ["MODE_HOSTS", "BackOff", "BinanceReader", "BinanceSender", "ExchangeClock", "base_url_for"]
+__all__ = [
+    "MODE_HOSTS",
+    "RECV_WINDOW_MS",
+    "BackOff",
+    "BinanceReader",
+    "BinanceSender",
+    "ExchangeClock",
+    "base_url_for",
+]
 
-RECV_WINDOW_MS = 3000
 CLIENT_ORDER_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 SYMBOL = re.compile(r"[^\W_]+(_[0-9]+)?")
 TRADES_PAGE = 1000
 TRADES_PAGES_MAX = 1000
 TRADES_WINDOW_MS = 7 * 24 * 3600 * 1000 - 1
+NO_SUCH_LISTEN_KEY = -1125
 _SECRET_IN_TEXT = re.compile(r"(signature|listenKey)=[^&\s\"')]+")
 
 
 @dataclass(frozen=True, slots=True)
 class _Silenced:
     until_ms: int
-
-
-class _FuturesClient(Client):  # type: ignore[misc]  # python-binance is untyped
-    # Per-call recvWindow is overwritten by this class value (10000 in the parent).
-    REQUEST_RECVWINDOW = RECV_WINDOW_MS
-
-    def __init__(self, *, api_key: str, api_secret: str, base_url: str, timeout_s: float):
-        # A followed redirect would be a second request, perhaps to a stranger with our key.
-        options = {"timeout": timeout_s, "allow_redirects": False}
-        super().__init__(api_key, api_secret, requests_params=options, ping=False)
-        self.FUTURES_URL = base_url
-        self.pinned_ms: int | None = None
-
-    def for_this_thread(self) -> _FuturesClient:
-        """A twin with its own session: the parent's constructor makes an event loop each time."""
-        twin = copy.copy(self)
-        twin.session = twin._init_session()
-        twin.response = None
-        return twin
-
-    def _init_session(self) -> requests.Session:
-        """The environment (proxies, CA bundle) is read once here, not again at every order."""
-        session: requests.Session = super()._init_session()
-        url = self.FUTURES_URL
-        if urlsplit(url).hostname not in LOOPBACK_HOSTS:
-            session.proxies.update(get_environ_proxies(url))
-            session.verify = session.merge_environment_settings(url, {}, None, None, None)["verify"]
-        session.trust_env = False
-        return session
-
-    def _generate_signature(self, data: dict[str, Any], uri_encode: bool = True) -> str:  # the parent's own
-        # The parent has just written its own clock into data; an order carries its intent's.
-        if self.pinned_ms is not None:
-            data["timestamp"] = self.pinned_ms
-        signature: str = super()._generate_signature(data, uri_encode)
-        return signature
-
-    @staticmethod
-    def _handle_response(response: requests.Response) -> requests.Response:
-        return response
-
-
-def _made_aside(make: Callable[[], _FuturesClient]) -> _FuturesClient:
-    """python-binance's constructor takes or makes its thread's event loop, which we never use.
-
-    Made in a thread of its own, it neither touches the caller's loop nor leaves one open.
-    """
-
-    def make_with_a_loop() -> _FuturesClient:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        try:
-            return make()
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        return aside.submit(make_with_a_loop).result()
 
 
 class _Connection:
@@ -138,8 +82,8 @@ class _Connection:
         clock: ExchangeClock | None = None,
         back_off: BackOff | None = None,
     ):
-        self._model = _made_aside(
-            lambda: _FuturesClient(
+        self._model = made_aside(
+            lambda: FuturesClient(
                 api_key=api_key, api_secret=api_secret, base_url=base_url, timeout_s=timeout_s
             )
         )
@@ -149,7 +93,7 @@ class _Connection:
         self.back_off = back_off or BackOff()
 
     def _ask(
-        self, call: Callable[[_FuturesClient], requests.Response], *, pinned_ms: int | None = None
+        self, call: Callable[[FuturesClient], requests.Response], *, pinned_ms: int | None = None
     ) -> Reply | NoReply | _Silenced:
         """One HTTP request as a value. Exceptions end here: they hold signed addresses (I9)."""
         if self.back_off.until_ms > self.clock.now_ms():
@@ -163,14 +107,15 @@ class _Connection:
             body = self._masked_bytes(response.content)
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as failure:
             return NoReply(text=self._masked(described(failure)), connected=may_have_sent(failure))
-        self.back_off.note_weight(header=response.headers.get("X-MBX-USED-WEIGHT-1M"))
+        if used := response.headers.get("X-MBX-USED-WEIGHT-1M"):
+            self.back_off.note_weight(header=used, now_ms=self.clock.now_ms())
         reply = Reply(response.status_code, body, response.headers.get("Retry-After"))
         if reply.status in SILENCING_STATUS:
             self.back_off.silent(until_ms=silent_until_ms(reply=reply, now_ms=self.clock.now_ms()))
         return reply
 
-    def _client(self) -> _FuturesClient:
-        client: _FuturesClient | None = getattr(self._threads, "client", None)
+    def _client(self) -> FuturesClient:
+        client: FuturesClient | None = getattr(self._threads, "client", None)
         if client is None:
             client = self._threads.client = self._model.for_this_thread()
         return client
@@ -215,10 +160,37 @@ class BinanceReader(_Connection):
     def symbol_rules(self) -> dict[str, SymbolRules]:
         answer = self._read(lambda client: client.futures_exchange_info())
         try:
-            rows = answers.as_rows(answers.as_object(answer).get("symbols"))
-            return {rules.symbol: rules for rules in map(answers.symbol_rules, rows)}
+            info = answers.as_object(answer)
+            self.back_off.weight_limit_1m = answers.weight_limit_1m(info) or self.back_off.weight_limit_1m
+            return answers.rules_by_symbol(answers.as_rows(info.get("symbols")))
         except answers.Malformed as why:
             raise self._senseless(why) from None
+
+    def sweeps_wait_until_ms(self) -> int | None:
+        """Until when a sweep that is not urgent should wait, to leave weight to what is. None: go on."""
+        return self._over_until_ms(SWEEPS_SHARE_MAX)
+
+    def listen_key(self) -> str:
+        """The account's key of the user stream: a new one, or the one that still lives, made young again."""
+        answer = self._read(
+            lambda client: client._request_futures_api("post", "listenKey", signed=False, data={})
+        )
+        try:
+            return answers.listen_key(answers.as_object(answer))
+        except answers.Malformed as why:
+            raise self._senseless(why) from None
+
+    def keep_listen_key(self, key: str) -> bool:
+        """One more hour for key. False: the exchange knows it no more, or has given out another."""
+        params = {"listenKey": key}
+        answer = self._read(
+            lambda client: client._request_futures_api("put", "listenKey", signed=False, data=params),
+            none_on=NO_SUCH_LISTEN_KEY,
+        )
+        if answer is None:
+            return False
+        named = answer.get("listenKey") if isinstance(answer, dict) else None
+        return named is None or named == key
 
     def positions(self) -> PositionsRead:
         asked_ms = self.clock.now_ms()
@@ -290,12 +262,15 @@ class BinanceReader(_Connection):
         raise ReadFailed("trades: the pages do not come to an end")
 
     def _read(
-        self, call: Callable[[_FuturesClient], requests.Response], *, none_on: int | None = None
+        self, call: Callable[[FuturesClient], requests.Response], *, none_on: int | None = None
     ) -> object:
         """The answer's JSON; None for the one code that means "there is none"."""
         if self.clock_is_off:  # -1021 last time, or never measured
             self.clock_is_off = False
             self.sync_clock()
+        spent_until_ms = self._over_until_ms(READS_SHARE_MAX)
+        if spent_until_ms is not None:  # what is left of this minute is kept for orders
+            raise ReadFailed("the weight of this minute is spent", retry_at_ms=spent_until_ms)
         reply = self._ask(call)
         if isinstance(reply, _Silenced):
             raise ReadFailed("silent until the exchange's time", retry_at_ms=reply.until_ms)
@@ -313,6 +288,11 @@ class BinanceReader(_Connection):
         if error or not 200 <= reply.status < 300:
             raise self._refused(reply, error)
         return value
+
+    def _over_until_ms(self, share: Fraction) -> int | None:
+        if self.back_off.weight_limit_1m is None:
+            return None
+        return self.back_off.over_until_ms(share=share, now_ms=self.clock.now_ms())
 
     def _refused(self, reply: Reply, error: tuple[int, str] | None) -> ReadFailed:
         code, msg = error or (None, "")

@@ -93,6 +93,8 @@ OUTCOME_BY_CODE: Final[Mapping[int, RefusalKind | None]] = MappingProxyType(
     }
 )
 REQUEST_CODES = range(-1199, -1099)
+RULES_CODES: Final = frozenset({-1013, -1111, -1121, -4003, -4004, -4005, -4023, -4164})
+"""Refusals that old symbol rules can cause: precision, step, least and most quantity, a symbol gone."""
 SILENCING_STATUS = (429, 418)
 UNKNOWN_STATUS = (408, 502, 504)
 """Whatever code such an answer carries: somebody between us and the engine gave up waiting."""
@@ -124,6 +126,11 @@ def classify(*, reply: Reply | NoReply, request: OrderRequest | None = None, now
     if 200 <= reply.status < 300:
         return _answered(value=value, request=request, text=text)
     return FateUnknown(text=text)
+
+
+def rules_may_be_old(outcome: SendOutcome) -> bool:
+    """True: read the symbol rules again before the next plan of this symbol is sized."""
+    return isinstance(outcome, Refused) and outcome.code in RULES_CODES
 
 
 def silent_until_ms(*, reply: Reply, now_ms: int) -> int:

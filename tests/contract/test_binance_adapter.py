@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from quantum.exchange import binance
+from quantum.exchange import binance, binance_client
 from quantum.exchange.answers import Malformed
 from quantum.exchange.binance import BackOff, BinanceReader, BinanceSender, ExchangeClock, base_url_for
 from quantum.exchange.reading import Reader, ReadFailed
@@ -179,13 +179,13 @@ def test_a_proxy_in_the_environment_does_not_catch_orders_for_loopback(
 def test_sixteen_threads_share_one_sender_and_each_order_carries_its_own_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    address_of = binance._FuturesClient._create_futures_api_uri
+    address_of = binance_client.FuturesClient._create_futures_api_uri
 
     def unhurried(client: object, path: str, version: int = 1) -> object:
         time.sleep(0.001)  # between pinning the time and signing it: the others pin theirs
         return address_of(client, path, version)
 
-    monkeypatch.setattr(binance._FuturesClient, "_create_futures_api_uri", unhurried)
+    monkeypatch.setattr(binance_client.FuturesClient, "_create_futures_api_uri", unhurried)
     with scripted_line(FILLED) as line:
         sending = sender(line, timeout_s=5)
         outcomes: list[SendOutcome] = []
