@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +12,7 @@ from quantum.exchange.paper.book import ZERO
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import required, ticket
 from quantum.exchange.paper.store import Received, StoredOrder
-from quantum.exchange.paper.venue import Venue
+from quantum.exchange.paper.venue import AT_ONCE, FillWay, Venue
 
 TRADES_DEFAULT = 500
 TRADES_MAX = 1000
@@ -36,7 +35,7 @@ class Call:
     params: Params
     now_ms: int
     received: Received
-    fill_percent: int = 100
+    way: FillWay = AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def set_position_mode(call: Call) -> object:
 def set_leverage(call: Call) -> object:
     (symbol,) = _symbols(call, required(call.params, "symbol"))
     leverage = _whole(call, "leverage")
-    call.venue.set_leverage(symbol=symbol, leverage=leverage)
+    call.venue.set_leverage(symbol=symbol, leverage=leverage, now_ms=call.now_ms)
     return {"symbol": symbol, "leverage": leverage, "maxNotionalValue": "1000000"}
 
 
@@ -118,9 +117,7 @@ def new_order(call: Call) -> object:
     """Answers NEW with zeros although it filled, unless RESULT is asked: as the exchange does."""
     venue = call.venue
     asked = ticket(params=call.params, listings=venue.market.listings, hedge_mode=venue.hedge_mode)
-    order = venue.place(
-        ticket=asked, received=call.received, now_ms=call.now_ms, fill_percent=call.fill_percent
-    )
+    order = venue.place(ticket=asked, received=call.received, now_ms=call.now_ms, way=call.way)
     return rows.order_json(order, as_ack=call.params.get("newOrderRespType", "ACK") != "RESULT")
 
 
@@ -170,19 +167,16 @@ def user_trades(call: Call) -> object:
 
 
 def new_listen_key(call: Call) -> object:
-    if not call.venue.listen_key:
-        call.venue.set_listen_key(secrets.token_hex(32))
-    return {"listenKey": call.venue.listen_key}
+    return {"listenKey": call.venue.listen_key.open(now_ms=call.now_ms)}
 
 
 def keep_listen_key(call: Call) -> object:
-    if not call.venue.listen_key:
-        raise ApiError(-1125)
-    return {"listenKey": call.venue.listen_key}
+    kept = call.venue.listen_key.keep(asked=call.params.get("listenKey", ""), now_ms=call.now_ms)
+    return {"listenKey": kept}
 
 
 def close_listen_key(call: Call) -> object:
-    call.venue.set_listen_key("")
+    call.venue.listen_key.close()
     return {}
 
 

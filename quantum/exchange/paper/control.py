@@ -7,6 +7,8 @@ POST /paper/price      {"symbol", "price", "standing": true}
 POST /paper/latency    {"ms"}: added to every answer
 POST /paper/clock      {"skew_ms"}: how far the exchange's clock is ahead of ours
 POST /paper/hedge_mode {"on"}
+POST /paper/stream     a lever of the user stream (stream_faults.py)
+GET  /paper/stream     how many lines are open, how many events went out
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from aiohttp import web
 from quantum.exchange.paper.auth import RawRequest
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.hand import trade_to
+from quantum.exchange.paper.stream_faults import Lever
 
 if TYPE_CHECKING:
     from quantum.exchange.paper.server import PaperServer
@@ -91,12 +94,22 @@ def _latency(server: PaperServer, asked: Mapping[str, int]) -> object:
 
 def _clock(server: PaperServer, asked: Mapping[str, int]) -> object:
     server.skew_ms = int(asked["skew_ms"])
+    server.user_lines.look_at_listen_key()
     return {"skew_ms": server.skew_ms}
 
 
 def _hedge_mode(server: PaperServer, asked: Mapping[str, object]) -> object:
     server.venue.force_hedge_mode(on=bool(asked["on"]))
     return {"on": server.venue.hedge_mode}
+
+
+def _pull(server: PaperServer, asked: Mapping[str, object]) -> object:
+    server.user_lines.pull(Lever.from_json(asked))
+    return _stream(server, asked)
+
+
+def _stream(server: PaperServer, _asked: object) -> object:
+    return {"lines": len(server.user_lines), "sent": server.user_lines.sent}
 
 
 ACTIONS: Mapping[tuple[str, str], Callable[[PaperServer, Any], object]] = {
@@ -107,4 +120,6 @@ ACTIONS: Mapping[tuple[str, str], Callable[[PaperServer, Any], object]] = {
     ("POST", "/paper/latency"): _latency,
     ("POST", "/paper/clock"): _clock,
     ("POST", "/paper/hedge_mode"): _hedge_mode,
+    ("POST", "/paper/stream"): _pull,
+    ("GET", "/paper/stream"): _stream,
 }

@@ -74,6 +74,11 @@ class PaperExchangeProcess:
         """As a power cut would, for this process alone."""
         self._end(signal.SIGKILL)
 
+    @property
+    def stream_url(self) -> str:
+        """As FSTREAM_URL of the client library."""
+        return f"ws://127.0.0.1:{self.port}/"
+
     def push_scenario(self, *items: Mapping[str, object]) -> None:
         self.control("POST", "/paper/scenario", list(items))
 
@@ -95,6 +100,13 @@ class PaperExchangeProcess:
 
     def set_hedge_mode(self, *, on: bool) -> None:
         self.control("POST", "/paper/hedge_mode", {"on": on})
+
+    def pull_stream(self, do: str, **more: object) -> None:
+        """One lever of the user stream (stream_faults.py): freeze, cut, double, drop ..."""
+        self.control("POST", "/paper/stream", {"do": do, **more})
+
+    def stream(self) -> dict[str, Any]:
+        return self.control("GET", "/paper/stream")
 
     def log(self, *, after: int = 0) -> list[dict[str, Any]]:
         """The exchange's own log: every order request it received, with what became of it."""

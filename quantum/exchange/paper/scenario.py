@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from quantum.exchange.paper.errors import TIMEOUT
+from quantum.exchange.paper.venue import FillWay
 
 FIELDS_BY_DO: Mapping[str, frozenset[str]] = {
     "accept_then_cut": frozenset(),
@@ -24,7 +25,7 @@ FIELDS_BY_DO: Mapping[str, frozenset[str]] = {
     "html_200": frozenset({"accepted"}),
     "rate_limited": frozenset({"status", "retry_after_s"}),
     "late_accept": frozenset({"after_ms"}),
-    "partial": frozenset({"percent"}),
+    "partial": frozenset({"percent", "pieces"}),
     "latency": frozenset({"ms"}),
 }
 HTML = "<html><head><title>Hello</title></head><body>Not the answer you wanted</body></html>"
@@ -42,6 +43,12 @@ class Item:
     after_ms: int = 0
     percent: int = 100
     ms: int = 0
+
+    pieces: int = 1
+
+    @property
+    def way(self) -> FillWay:
+        return FillWay(percent=self.percent, pieces=self.pieces)
 
     @property
     def answers_itself(self) -> bool:
@@ -84,8 +91,8 @@ def _item(row: object) -> tuple[str, Item]:
         raise ValueError(f"{do!r} does not take {sorted(unknown)}")
     retry_after_s = values.pop("retry_after_s", 1)
     item = Item(**values)
-    if not 1 <= item.times <= TIMES_MAX or not 0 <= item.percent <= 100:
-        raise ValueError("times or percent is out of range")
+    if not 1 <= item.times <= TIMES_MAX or not 0 <= item.percent <= 100 or not 1 <= item.pieces <= 100:
+        raise ValueError("times, percent or pieces is out of range")
     return name, _spelled_out(item, retry_after_s)
 
 

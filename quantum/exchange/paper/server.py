@@ -26,6 +26,7 @@ from quantum.exchange.paper.hand import trade_to
 from quantum.exchange.paper.market import LISTINGS, Listing, Market
 from quantum.exchange.paper.scenario import Item, Scenario
 from quantum.exchange.paper.store import Received, Store
+from quantum.exchange.paper.user_lines import UserLines, asked_listen_key
 from quantum.exchange.paper.venue import Venue
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -68,12 +69,17 @@ class PaperServer:
         self.latency_ms = 0
         self.skew_ms = 0
         self._counters = Counters()
+        self.user_lines = UserLines(listen_key=venue.listen_key, now_ms=lambda: self.now_us() // 1000)
+        venue.tell = self.user_lines.tell
 
     def now_us(self) -> int:
         return time.time_ns() // 1000 + self.skew_ms * 1000
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
+        if (listen_key := asked_listen_key(path=path, query=query)) is not None:
+            wrapped = path.endswith("/stream")
+            return await self.user_lines.serve(request, listen_key=listen_key, wrapped=wrapped)
         body = (await request.read()).decode("utf-8", "replace")
         raw = RawRequest(request.headers.get("X-MBX-APIKEY", ""), query, body)
         if path.startswith("/paper/"):
@@ -111,8 +117,7 @@ class PaperServer:
                 if item.do == "late_accept":
                     self._accept_later(endpoint, params, received, item.after_ms)
                 return None if item.do == "cut_before_accept" else _scripted(item, headers)
-            percent = item.percent if item.do == "partial" else 100
-            answer = endpoint.answer(Call(self.venue, params, now_ms, received, percent))
+            answer = endpoint.answer(Call(self.venue, params, now_ms, received, item.way))
         except ApiError as error:
             if is_order:
                 with self.venue.store.commit():
@@ -175,6 +180,7 @@ async def serve(*, server: PaperServer, host: str, port: int, ready: Callable[[i
         ready(runner.addresses[0][1])
         await stop.wait()
     finally:
+        server.user_lines.cut()
         await runner.cleanup()
 
 
