@@ -33,7 +33,7 @@ CLOCKS = {
 }
 PRINTERS = {"quantum/exchange/paper/__main__.py": "runs without Django, so there is no command to write with"}
 MONEY = re.compile(r"(permits|positions|apply)/|quantum/(amounts|plan|fields)\.py|quantum/exchange/")
-ADAPTER = ("quantum/exchange/binance_client.py",)
+ADAPTER = ("quantum/exchange/binance_client.py", "quantum/exchange/binance_stream.py")
 TIME_NAME = re.compile(r".*(_SEC|_s|_ms)")
 
 
