@@ -204,19 +204,19 @@ def test_a_copy_that_was_not_renewed_in_time_is_not_used(
     monkeypatch.setattr(inputs, "COPY_LATE_S", 0.1)
     governor = start()
     governor.governor.look()
-    snapshot(redis, mark_price="70000")
-    assert governor.answer().notional == 12_500
-    governor.governor.look()
     snapshot(redis, mark_price="80000")
     clock.sleep_s(0.25)
     assert governor.answer().notional == 20_000
 
 
-def test_an_exit_that_was_let_pass_is_not_measured_by_the_copy_before_it(start: Start, redis: Client) -> None:
+def test_an_exit_that_was_let_pass_is_not_measured_by_the_copy_before_it(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is being closed: the copy would only be found out by the script, a round later."""
     governor = start()
     governor.governor.look()
     governor.answer()
+    monkeypatch.setattr(governor.keeper, "_decide_anew", lambda _: pytest.fail("decided by the copy"))
     snapshot(redis, position_amt="0.75", mark_price="60000")
     assert governor.answer().notional == Decimal("11250")
 
