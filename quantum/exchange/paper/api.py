@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
@@ -13,6 +13,7 @@ from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import required, ticket
 from quantum.exchange.paper.store import Received, StoredOrder
 from quantum.exchange.paper.venue import AT_ONCE, FillWay, Venue
+from quantum.exchange.paper.weights import LIMITS, ORDERS_1M, ORDERS_10S, WEIGHT_1M
 
 TRADES_DEFAULT = 500
 TRADES_MAX = 1000
@@ -36,6 +37,7 @@ class Call:
     now_ms: int
     received: Received
     way: FillWay = AT_ONCE
+    limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Endpoint:
     weight: int
     needs: Needs
     answer: Callable[[Call], object]
+    weight_of_all: int = 0
+    """Where a request without a symbol weighs more."""
+
+    def weight_for(self, params: Params) -> int:
+        return self.weight_of_all if self.weight_of_all and "symbol" not in params else self.weight
 
 
 def ping(_call: Call) -> object:
@@ -56,9 +63,9 @@ def server_time(call: Call) -> object:
 
 def exchange_info(call: Call) -> object:
     limits = [
-        ("REQUEST_WEIGHT", "MINUTE", 1, 2400),
-        ("ORDERS", "MINUTE", 1, 1200),
-        ("ORDERS", "SECOND", 10, 300),
+        ("REQUEST_WEIGHT", "MINUTE", 1, call.limits[WEIGHT_1M]),
+        ("ORDERS", "MINUTE", 1, call.limits[ORDERS_1M]),
+        ("ORDERS", "SECOND", 10, call.limits[ORDERS_10S]),
     ]
     names = ("rateLimitType", "interval", "intervalNum", "limit")
     return {
@@ -253,7 +260,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/fapi/v1/ping"): Endpoint("ping", 1, Needs.NOTHING, ping),
     ("GET", "/fapi/v1/time"): Endpoint("time", 1, Needs.NOTHING, server_time),
     ("GET", "/fapi/v1/exchangeInfo"): Endpoint("exchangeInfo", 1, Needs.NOTHING, exchange_info),
-    ("GET", "/fapi/v1/premiumIndex"): Endpoint("premiumIndex", 1, Needs.NOTHING, premium_index),
+    ("GET", "/fapi/v1/premiumIndex"): Endpoint("premiumIndex", 1, Needs.NOTHING, premium_index, 10),
     ("GET", "/fapi/v2/positionRisk"): Endpoint("positionRisk", 5, Needs.SIGNATURE, position_risk_v2),
     ("GET", "/fapi/v3/positionRisk"): Endpoint("positionRisk", 5, Needs.SIGNATURE, position_risk_v3),
     ("GET", "/fapi/v1/positionSide/dual"): Endpoint("positionMode", 30, Needs.SIGNATURE, get_position_mode),
@@ -262,7 +269,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "/fapi/v1/order"): Endpoint("order", 0, Needs.TRADE, new_order),
     ("GET", "/fapi/v1/order"): Endpoint("getOrder", 1, Needs.SIGNATURE, get_order),
     ("DELETE", "/fapi/v1/order"): Endpoint("cancelOrder", 1, Needs.TRADE, cancel_order),
-    ("GET", "/fapi/v1/openOrders"): Endpoint("openOrders", 40, Needs.SIGNATURE, open_orders),
+    ("GET", "/fapi/v1/openOrders"): Endpoint("openOrders", 1, Needs.SIGNATURE, open_orders, 40),
     ("GET", "/fapi/v1/userTrades"): Endpoint("userTrades", 5, Needs.SIGNATURE, user_trades),
     ("POST", "/fapi/v1/listenKey"): Endpoint("listenKey", 1, Needs.KEY, new_listen_key),
     ("PUT", "/fapi/v1/listenKey"): Endpoint("keepListenKey", 1, Needs.KEY, keep_listen_key),
