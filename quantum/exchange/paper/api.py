@@ -17,6 +17,7 @@ from quantum.exchange.paper.weights import LIMITS, ORDERS_1M, ORDERS_10S, WEIGHT
 
 TRADES_DEFAULT = 500
 TRADES_MAX = 1000
+NOUGHT = "0.00000000"
 WEEK_MS = 7 * 24 * 3600 * 1000
 Params = Mapping[str, str]
 
@@ -199,15 +200,26 @@ def balance(call: Call) -> object:
 
 
 def account(call: Call) -> object:
-    wallet, unrealized = call.venue.balance, _unrealized(call)
+    """Margin is not modelled beyond what the positions tie up: the sums are those of the positions."""
+    wallet, unrealized = rows.eight(call.venue.balance), rows.eight(_unrealized(call))
+    margin = rows.eight(call.venue.balance + _unrealized(call))
+    positions = [
+        rows.position_v3(call.venue, symbol, call.now_ms)
+        for symbol in call.venue.market.listings
+        if call.venue.holding(symbol).amount
+    ]
+    tied = rows.eight(sum((Decimal(str(row["initialMargin"])) for row in positions), ZERO))
+    margins = {"InitialMargin": tied, "MaintMargin": NOUGHT, "PositionInitialMargin": tied,
+               "OpenOrderInitialMargin": NOUGHT}  # fmt: skip
+    sums = {"WalletBalance": wallet, "UnrealizedProfit": unrealized, "MarginBalance": margin, **margins,
+            "CrossWalletBalance": wallet, "CrossUnPnl": unrealized}  # fmt: skip
+    free = {"availableBalance": wallet, "maxWithdrawAmount": wallet}
+    usdt = {name[0].lower() + name[1:]: value for name, value in sums.items()}
     return {
-        "totalWalletBalance": rows.eight(wallet),
-        "totalUnrealizedProfit": rows.eight(unrealized),
-        "totalMarginBalance": rows.eight(wallet + unrealized),
-        "availableBalance": rows.eight(wallet),
-        "maxWithdrawAmount": rows.eight(wallet),
-        "assets": [],
-        "positions": position_risk_v3(call),
+        **{f"total{name}": value for name, value in sums.items()},
+        **free,
+        "assets": [{"asset": "USDT", **usdt, **free, "updateTime": call.now_ms}],
+        "positions": [{**row, "unrealizedProfit": row["unRealizedProfit"]} for row in positions],
     }
 
 
