@@ -32,6 +32,9 @@ def told(running: Desk) -> Mapping[str, Any]:
         exchange.seize(symbol=SHORT, quantity="0.5")
         exchange.control("POST", "/paper/funding", {"amount": "-1.25"})
         running.signed("POST", "/fapi/v1/leverage", symbol=SHORT, leverage=12)
+        stop = {"algoType": "CONDITIONAL", "symbol": SHORT, "side": "BUY", "type": "STOP_MARKET"}
+        more = {"quantity": "0.31", "triggerPrice": "3100.5", "reduceOnly": "true"}
+        algo_reply = running.signed("POST", "/fapi/v1/algoOrder", **stop, **more)[1]
         exchange.pull_stream("expire")
         heard.wait(lambda: "listenKeyExpired" in heard.names())
     of = {name: [e for e in heard.events if e["e"] == name] for name in heard.names()}
@@ -47,7 +50,9 @@ def told(running: Desk) -> Mapping[str, Any]:
         "event_account_update_funding": of["ACCOUNT_UPDATE"][-1],
         "event_leverage": of["ACCOUNT_CONFIG_UPDATE"][0],
         "event_listen_key_expired": of["listenKeyExpired"][0],
+        "event_algo_new": of["ALGO_UPDATE"][0],
         "rest_order": reply,
+        "rest_algo_order": algo_reply,
         "rest_order_read": read("/fapi/v1/order", symbol=SHORT, origClientOrderId="sample-1"),
         "rest_trade": read("/fapi/v1/userTrades", symbol=SHORT)[-1],
         "rest_position_v3": read("/fapi/v3/positionRisk", symbol=SHORT)[0],

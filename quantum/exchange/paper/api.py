@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 
 from quantum.exchange.paper import rows
+from quantum.exchange.paper.algo import algo_json
 from quantum.exchange.paper.book import ZERO
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import required, ticket
@@ -147,6 +148,29 @@ def open_orders(call: Call) -> object:
     return [{**rows.order_json(order), "time": order.time_ms} for order in found]
 
 
+def new_algo_order(call: Call) -> object:
+    listings = call.venue.market.listings
+    order = call.venue.algo_orders.place(params=call.params, listings=listings, now_ms=call.now_ms)
+    return algo_json(order)
+
+
+def get_algo_order(call: Call) -> object:
+    return algo_json(call.venue.algo_orders.get(params=call.params, unknown=-2013))
+
+
+def cancel_algo_order(call: Call) -> object:
+    order = call.venue.algo_orders.get(params=call.params, unknown=-2011)
+    call.venue.algo_orders.cancel(order=order, now_ms=call.now_ms)
+    ids = {"algoId": order.algo_id, "clientAlgoId": order.client_id}
+    return {**ids, "code": "200", "msg": "success"}
+
+
+def open_algo_orders(call: Call) -> object:
+    wanted = call.params.get("symbol")
+    _symbols(call, wanted)
+    return [algo_json(order) for order in call.venue.algo_orders.open(symbol=wanted)]
+
+
 def user_trades(call: Call) -> object:
     """fromId goes with neither time; without any of them the newest of the last seven days."""
     (symbol,) = _symbols(call, required(call.params, "symbol"))
@@ -282,6 +306,10 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/fapi/v1/order"): Endpoint("getOrder", 1, Needs.SIGNATURE, get_order),
     ("DELETE", "/fapi/v1/order"): Endpoint("cancelOrder", 1, Needs.TRADE, cancel_order),
     ("GET", "/fapi/v1/openOrders"): Endpoint("openOrders", 1, Needs.SIGNATURE, open_orders, 40),
+    ("POST", "/fapi/v1/algoOrder"): Endpoint("algoOrder", 0, Needs.TRADE, new_algo_order),
+    ("GET", "/fapi/v1/algoOrder"): Endpoint("getAlgoOrder", 1, Needs.SIGNATURE, get_algo_order),
+    ("DELETE", "/fapi/v1/algoOrder"): Endpoint("cancelAlgoOrder", 1, Needs.TRADE, cancel_algo_order),
+    ("GET", "/fapi/v1/openAlgoOrders"): Endpoint("openAlgoOrders", 1, Needs.SIGNATURE, open_algo_orders, 40),
     ("GET", "/fapi/v1/userTrades"): Endpoint("userTrades", 5, Needs.SIGNATURE, user_trades),
     ("POST", "/fapi/v1/listenKey"): Endpoint("listenKey", 1, Needs.KEY, new_listen_key),
     ("PUT", "/fapi/v1/listenKey"): Endpoint("keepListenKey", 1, Needs.KEY, keep_listen_key),
