@@ -29,12 +29,17 @@ class Listener:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._stop = asyncio.Event()
         self.failure: Exception | None = None
+        self._socket: Any = None
 
     def names(self) -> list[str]:
         return [event["e"] for event in self.events]
 
     def orders(self) -> list[Event]:
         return [event["o"] for event in self.events if event["e"] == "ORDER_TRADE_UPDATE"]
+
+    def queued(self) -> int:
+        """Messages the library holds that nobody has taken."""
+        return int(self._socket._queue.qsize())
 
     def wait(self, done: Callable[[], object], *, within_s: float = SEEN_S_MAX) -> None:
         deadline = time.monotonic() + within_s
@@ -60,6 +65,7 @@ class Listener:
 
         client = Client(self._exchange.keys.read_key, self._exchange.keys.read_secret)
         socket = Sockets(client).futures_user_socket()
+        self._socket = socket
         socket.TIMEOUT = LOOK_S  # leaving waits for the library's read loop to look up once more
         try:
             async with socket:
@@ -71,8 +77,8 @@ class Listener:
 
     async def _collect(self, socket: Any) -> None:
         while True:
-            if self.slow:
-                await self._stop.wait()
+            while self.slow:
+                await asyncio.sleep(0.01)
             self.events.append(await socket.recv())
 
     async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:

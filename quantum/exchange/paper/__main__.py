@@ -38,6 +38,7 @@ def main() -> int:
             seed_positions=asked.seed_positions,
             seed=asked.seed,
             listings=_listings(asked.symbols),
+            scenario=_scenario(asked.scenario),
             ready=lambda port: _tell_port(asked.port_file, port),
         )
     except OSError as error:
@@ -68,6 +69,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed-positions", action="store_true", help="positions in all symbols, once")
     parser.add_argument("--seed", type=int, default=1, help="of the price path")
     parser.add_argument("--symbols", type=Path, help="JSON list of other symbols, see market.Listing")
+    parser.add_argument("--scenario", type=Path, help="JSON list of faults and acts, see scenario.py")
     parser.add_argument("--parent-pid", type=int, help="end when this parent ends")
     return parser
 
@@ -76,6 +78,13 @@ def _listings(path: Path | None) -> tuple[Listing, ...]:
     if path is None:
         return LISTINGS
     return tuple(Listing.from_json(row) for row in json.loads(path.read_text()))
+
+
+def _scenario(path: Path | None) -> list[object]:
+    if path is None:
+        return []
+    rows: list[object] = json.loads(path.read_text())
+    return rows
 
 
 def _tell_port(path: Path | None, port: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from quantum.exchange.paper.algo import AlgoStep
 from quantum.exchange.paper.book import Holding
 from quantum.exchange.paper.store import StoredOrder, StoredTrade
 
@@ -52,4 +53,4 @@ class LeverageStep:
     at_ms: int
 
 
-Step = OrderStep | WalletStep | LeverageStep
+Step = OrderStep | WalletStep | LeverageStep | AlgoStep

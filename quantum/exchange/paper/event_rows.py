@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
+from quantum.exchange.paper.algo import AlgoStep, algo_event
 from quantum.exchange.paper.book import EIGHT_PLACES, ZERO
 from quantum.exchange.paper.changes import Fill, LeverageStep, OrderStep, Step, WalletStep
 from quantum.exchange.paper.rows import eight, plain
@@ -18,6 +19,8 @@ def events_of(step: Step) -> list[dict[str, object]]:
         return [_account_update(step.reason, step.change, step.balance, [], step.at_ms)]
     if isinstance(step, LeverageStep):
         return [leverage_update(symbol=step.symbol, leverage=step.leverage, at_ms=step.at_ms)]
+    if isinstance(step, AlgoStep):
+        return [algo_event(step)]
     if step.fill is None:
         return [_order_update(step)]
     moved = [_position(step.fill)]

@@ -35,6 +35,7 @@ class PaperExchangeProcess:
     def __init__(
         self, *, data_path: Path, keys: PaperKeys | None = None, port: int = 0,
         seed_positions: bool = False, seed: int = 1, symbols_path: Path | None = None,
+        scenario_path: Path | None = None,
     ):  # fmt: skip
         self.keys = keys or PaperKeys.generate()
         self.port = port
@@ -42,6 +43,7 @@ class PaperExchangeProcess:
         self._more = ["--seed", str(seed)]
         self._more += ["--seed-positions"] if seed_positions else []
         self._more += ["--symbols", str(symbols_path)] if symbols_path else []
+        self._more += ["--scenario", str(scenario_path)] if scenario_path else []
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,6 +102,22 @@ class PaperExchangeProcess:
 
     def set_hedge_mode(self, *, on: bool) -> None:
         self.control("POST", "/paper/hedge_mode", {"on": on})
+
+    def seize(self, *, symbol: str, kind: str = "liquidation", **more: str) -> None:
+        """The exchange closes the position itself: liquidation, adl or settlement."""
+        self.control("POST", "/paper/seize", {"symbol": symbol, "kind": kind, **more})
+
+    def fill(self, *, symbol: str, client_order_id: str, **more: str) -> None:
+        """What rests meets a counterparty, for `quantity` or all of it."""
+        asked = {"symbol": symbol, "client_order_id": client_order_id, **more}
+        self.control("POST", "/paper/fill", asked)
+
+    def set_filters(self, *, symbol: str, **numbers: str) -> None:
+        self.control("POST", "/paper/filters", {"symbol": symbol, **numbers})
+
+    def set_limits(self, **limits: int) -> None:
+        """Without any: the exchange's own. The counts begin anew."""
+        self.control("POST", "/paper/limits", limits)
 
     def pull_stream(self, do: str, **more: object) -> None:
         """One lever of the user stream (stream_faults.py): freeze, cut, double, drop ..."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from quantum.exchange.paper.algo import AlgoOrders
 from quantum.exchange.paper.book import ZERO, Holding, book
 from quantum.exchange.paper.changes import Account, Fill, LeverageStep, OrderStep, Step, WalletStep
 from quantum.exchange.paper.errors import ApiError
@@ -69,6 +70,7 @@ class Venue:
         }
         self.listen_key = ListenKey(store=store)
         self.tell: Callable[[Step], None] = _nobody
+        self.algo_orders = AlgoOrders(store=store, tell=lambda step: self.tell(step))
 
     def holding(self, symbol: str) -> Holding:
         return self.holdings.get(symbol, Holding())
