@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from prometheus_client import Counter, Gauge
@@ -159,7 +160,7 @@ class UserStream(threading.Thread):
             try:
                 key = await self._ask_aside(self._keys.listen_key)
                 await line.open(key)
-                opened_ms = self._opened(gap)
+                opened_ms = self._opened(_with_doubts(gap, doubts))
                 gap = await self._until_broken(line, key, doubts)
                 log.warning("the user stream broke", reason=str(gap.reason), since_ms=gap.since_ms)
             except (ReadFailed, LineBroken) as failed:
@@ -291,6 +292,13 @@ class _Doubted(LineBroken):
     def __init__(self, since_ms: int):
         super().__init__(GapReason.DOUBTED)
         self.since_ms = since_ms
+
+
+def _with_doubts(gap: Gap, doubts: asyncio.Queue[int]) -> Gap:
+    """Doubts of the time without a line: it is new already, and they only make its gap longer."""
+    while not doubts.empty():
+        gap = replace(gap, since_ms=min(gap.since_ms, doubts.get_nowait()))
+    return gap
 
 
 async def _closed(line: Line) -> None:

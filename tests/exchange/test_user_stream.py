@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from quantum.exchange import binance_stream
+from quantum.exchange import binance_stream, connect
 from quantum.exchange.answers import WHOLE_MAX
 from quantum.exchange.binance_stream import BinanceLine
 from quantum.exchange.events import AccountUpdate, Execution, OrderUpdate, TradeLite, UnknownEvent
@@ -174,6 +174,34 @@ def test_a_stream_that_keeps_events_to_itself_is_doubted_by_its_consumer_and_bui
         one.stream.doubt(since_ms=since_ms)
         one.until(lambda: one.healed(GapReason.DOUBTED))
         assert one.healed(GapReason.DOUBTED)[0].since_ms == since_ms
+
+
+def test_doubts_of_a_time_without_a_line_make_its_gap_longer_and_break_no_new_line(desk: Desk) -> None:
+    with listening(desk) as one:
+        desk.exchange.pull_stream("refuse", times=2)
+        desk.exchange.pull_stream("cut")
+        one.until(lambda: one.gaps(GapReason.LOST))
+        for since_ms in (7, 5, 6):
+            one.stream.doubt(since_ms=since_ms)
+        one.until(lambda: one.healed(GapReason.LOST))
+        later = sell(desk)
+        one.until(lambda: later in one.trade_ids())
+        assert one.healed(GapReason.LOST)[0].since_ms == 5
+        assert not one.gaps(GapReason.DOUBTED)
+
+
+def test_the_stream_of_an_instance_listens_where_its_mode_says(desk: Desk, settings: Any) -> None:
+    settings.PAPER_URL = desk.exchange.base_url.removesuffix("/fapi")
+    stream = connect.user_stream(desk.reader)
+    assert not stream.is_alive()
+    stream.start()
+    try:
+        assert isinstance(stream.take(timeout_s=WAIT_S), Gap)
+        live = stream.take(timeout_s=WAIT_S)
+        assert isinstance(live, Gap)
+        assert live.until_ms is not None
+    finally:
+        assert stream.stop()
 
 
 @pytest.mark.parametrize(
