@@ -23,12 +23,12 @@ from quantum.exchange.binance_client import RECV_WINDOW_MS, FuturesClient, made_
 from quantum.exchange.broken_lines import described, may_have_sent
 from quantum.exchange.hosts import MODE_HOSTS, base_url_for
 from quantum.exchange.outcomes import (
-    SILENCING_STATUS,
     NoReply,
     Reply,
     classify,
     one_line,
     silent_until_ms,
+    wants_silence,
 )
 from quantum.exchange.pacing import READS_SHARE_MAX, SWEEPS_SHARE_MAX, BackOff, ExchangeClock
 from quantum.exchange.reading import ReadFailed
@@ -110,7 +110,7 @@ class _Connection:
         if used := response.headers.get("X-MBX-USED-WEIGHT-1M"):
             self.back_off.note_weight(header=used, now_ms=self.clock.now_ms())
         reply = Reply(response.status_code, body, response.headers.get("Retry-After"))
-        if reply.status in SILENCING_STATUS:
+        if wants_silence(reply):
             self.back_off.silent(until_ms=silent_until_ms(reply=reply, now_ms=self.clock.now_ms()))
         return reply
 
@@ -296,7 +296,7 @@ class BinanceReader(_Connection):
 
     def _refused(self, reply: Reply, error: tuple[int, str] | None) -> ReadFailed:
         code, msg = error or (None, "")
-        until_ms = self.back_off.until_ms if reply.status in SILENCING_STATUS else None
+        until_ms = self.back_off.until_ms if wants_silence(reply) else None
         text = one_line(self._masked(f"HTTP {reply.status}, code {code}: {msg}"))
         return ReadFailed(text, code=code, retry_at_ms=until_ms)
 

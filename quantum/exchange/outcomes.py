@@ -96,6 +96,7 @@ REQUEST_CODES = range(-1199, -1099)
 RULES_CODES: Final = frozenset({-1013, -1111, -1121, -4003, -4004, -4005, -4023, -4164})
 """Refusals that old symbol rules can cause: precision, step, least and most quantity, a symbol gone."""
 SILENCING_STATUS = (429, 418)
+TOO_MANY_REQUESTS = -1003
 UNKNOWN_STATUS = (408, 502, 504)
 """Whatever code such an answer carries: somebody between us and the engine gave up waiting."""
 SURELY_UNAVAILABLE = "Service Unavailable"
@@ -118,7 +119,7 @@ def classify(*, reply: Reply | NoReply, request: OrderRequest | None = None, now
     text = one_line(f"HTTP {reply.status}, {what}")
     if reply.status in UNKNOWN_STATUS:
         return FateUnknown(text=text, code=error[0] if error else None)
-    if reply.status in SILENCING_STATUS or (error and error[0] == -1003):
+    if wants_silence(reply):
         code = error[0] if error else reply.status
         return Refused(RefusalKind.BACK_OFF, code, text, silent_until_ms(reply=reply, now_ms=now_ms))
     if error:
@@ -131,6 +132,22 @@ def classify(*, reply: Reply | NoReply, request: OrderRequest | None = None, now
 def rules_may_be_old(outcome: SendOutcome) -> bool:
     """True: read the symbol rules again before the next plan of this symbol is sized."""
     return isinstance(outcome, Refused) and outcome.code in RULES_CODES
+
+
+def wants_silence(reply: Reply) -> bool:
+    """429 and 418 by their status; the code for "too many requests" whatever status it came with.
+
+    An answer of somebody in between is not the exchange's word, except for those two.
+    """
+    if reply.status in SILENCING_STATUS:
+        return True
+    if reply.status in UNKNOWN_STATUS or b"-1003" not in reply.body[:1000]:  # most answers are not read twice
+        return False
+    try:
+        error = answers.error_of(answers.parsed(reply.body))
+    except answers.Malformed:
+        return False
+    return error is not None and error[0] == TOO_MANY_REQUESTS
 
 
 def silent_until_ms(*, reply: Reply, now_ms: int) -> int:

@@ -27,6 +27,10 @@ class Reader(Protocol):
         """Measure the offset to the exchange's clock once more; returns it in milliseconds."""
         ...
 
+    def sweeps_wait_until_ms(self) -> int | None:
+        """Until when a sweep that is not urgent should wait, to leave weight to what is. No call."""
+        ...
+
     def hedge_mode(self) -> bool: ...
 
     def symbol_rules(self) -> dict[str, SymbolRules]:

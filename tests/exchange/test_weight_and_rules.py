@@ -110,6 +110,30 @@ def test_a_weight_that_makes_no_sense_is_not_kept(used: str) -> None:
     assert Fraction(back_off.used_weight_1m or 0).denominator == 1
 
 
+@pytest.mark.parametrize("status", [200, 400, 403, 503])
+def test_too_many_requests_is_silence_for_everybody_whatever_status_it_came_with(status: int) -> None:
+    told = answer(
+        {"code": -1003, "msg": f"Way too many requests; banned until {START_MS + 7000}."}, status=status
+    )
+    now = [START_MS]
+    with reading(told, answer([]), now=now) as (reader, line):
+        for _ in range(3):
+            with pytest.raises(ReadFailed) as refused:
+                reader.positions()
+            assert refused.value.retry_at_ms == START_MS + 7000
+        assert len(line.requests) == 1
+        now[0] += 7000
+        assert reader.positions().positions == {}
+
+
+@pytest.mark.parametrize("code", [-1001, -1008, -1015, -2022])
+def test_another_refusal_silences_nobody(code: int) -> None:
+    with reading(answer({"code": code, "msg": "-1003"}, status=400), answer([])) as (reader, _line):
+        with pytest.raises(ReadFailed):
+            reader.positions()
+        assert reader.positions().positions == {}
+
+
 # ---- symbol rules
 
 
