@@ -196,6 +196,13 @@ def test_an_item_with_a_mistake_takes_the_whole_scenario_with_it(desk: Desk, ite
     assert isinstance(desk.send(BTC, Side.SELL, "0.001"), Answered)
 
 
+def test_a_mistake_among_acts_does_nothing_of_them(desk: Desk) -> None:
+    act = {"now": "position", "symbol": BTC, "amount": "0.5", "client_order_id": desk.new_id("web_")}
+    with pytest.raises(PaperExchangeFailed):
+        desk.exchange.push_scenario(act, {"now": "tea"})
+    assert desk.amount(BTC) == 1
+
+
 # --- scenario files
 
 

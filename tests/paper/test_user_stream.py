@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import aiohttp
 import pytest
 
 from quantum.exchange.types import Answered, Side
@@ -202,3 +204,30 @@ def test_python_binance_comes_back_by_itself_when_the_line_is_cut(desk: Desk, he
     heard.wait(lambda: desk.exchange.stream()["lines"] == 1)
     desk.hold("BTCUSDT", "0.5")
     heard.wait(lambda: "ACCOUNT_UPDATE" in heard.names())
+
+
+def test_a_line_of_another_key_hears_nothing(desk: Desk, heard: Listener) -> None:
+    """As on the exchange: a new key is no new subscription of an old line."""
+    listen_key(desk, "DELETE")
+    assert listen_key(desk, "POST")["listenKey"]
+    with Listener(desk.exchange) as second:
+        desk.hold("BTCUSDT", "0.5")
+        second.wait_for(4)
+    assert heard.events == []
+
+
+def test_a_stream_can_be_opened_by_path_and_wrapped_as_well(desk: Desk) -> None:
+    made = listen_key(desk, "POST")["listenKey"]
+    plain, wrapped = asyncio.run(first_messages(desk, f"ws/{made}", f"stream?streams={made}"))
+    assert plain["e"] == "ORDER_TRADE_UPDATE"
+    assert wrapped == {"stream": made, "data": plain}
+
+
+async def first_messages(desk: Desk, *paths: str) -> list[Any]:
+    async with aiohttp.ClientSession() as session:
+        lines = [await session.ws_connect(desk.exchange.stream_url + path) for path in paths]
+        await asyncio.to_thread(desk.hold, "BTCUSDT", "0.5")
+        messages = [await line.receive_json(timeout=5) for line in lines]
+        for line in lines:
+            await line.close()
+        return messages

