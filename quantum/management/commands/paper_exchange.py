@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from argparse import ArgumentParser
 from pathlib import Path
@@ -25,10 +26,15 @@ class Command(Base):
         parser.add_argument("--data", type=Path, default=settings.VAR_DIR / "paper.sqlite3")
         parser.add_argument("--seed-positions", action="store_true", help="positions in all symbols, once")
         parser.add_argument("--entry-bot", action="store_true", help="open positions again after exits")
+        parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults and acts to come, as JSON")
         parser.add_argument("--seed", type=int, default=1, help="of the price path")
 
     def handle(self, *_: Any, **options: Any) -> None:
         address = urlsplit(settings.PAPER_URL)
+        try:
+            scenario = json.loads(options["scenario"].read_text()) if options["scenario"] else ()
+        except (OSError, ValueError) as error:
+            self.leave(Exit.USAGE, f"cannot read {options['scenario']}: {error}")
         try:
             run_paper_exchange(
                 host=address.hostname or "127.0.0.1",
@@ -38,9 +44,12 @@ class Command(Base):
                 seed_positions=options["seed_positions"],
                 seed=options["seed"],
                 entry_bot=options["entry_bot"],
+                scenario=scenario,
                 listings=listings_for(settings.APPLY_ALLOWLIST),
                 ready=lambda port: self.say(f"paper exchange listens on port {port}"),
             )
+        except ValueError as error:
+            self.leave(Exit.USAGE, f"{options['scenario']}: {error}")
         except OSError as error:
             self.leave(
                 Exit.ERROR,
