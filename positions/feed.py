@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 
 from positions import ledger
+from positions.difference import Origin
 from positions.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry
 from positions.verdict import Observed
@@ -193,7 +194,7 @@ class Feed(threading.Thread):
         ]
         if not trades:
             return
-        entries = [trade for trade in seen if trade.is_declared_entry]
+        entries = [trade for trade in seen if trade.origin is Origin.DECLARED]
         with transaction.atomic():
             ledger.store(seen)
             ledger.book(entries, kind=LedgerEntry.Kind.ENTRY, actor="feed")
@@ -201,7 +202,7 @@ class Feed(threading.Thread):
                 trades_from_ms=max(trade.time_ms for trade in trades)
             )
         for stranger in seen:
-            if not (stranger.is_ours or stranger.is_declared_entry):
+            if stranger.origin in (Origin.EXCHANGE, Origin.MANUAL):
                 log.warning(
                     "a trade of unknown origin moved the position",
                     symbol=symbol,

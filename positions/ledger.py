@@ -9,14 +9,13 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import connection, transaction
 
+from positions import difference
+from positions.difference import Origin
 from positions.models import Balance, Fill, LedgerEntry
 from positions.verdict import Ledger
 from quantum import amounts, audit, clock
 from quantum.exchange.types import PositionsRead, Trade
 from quantum.redis import Client
-
-OWN_PREFIX = "q-"
-EXCHANGE_PREFIXES = ("autoclose-", "adl_autoclose", "settlement_autoclose-", "delivery_autoclose-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +24,8 @@ class SeenTrade:
     client_order_id: str
 
     @property
-    def is_ours(self) -> bool:
-        return self.client_order_id.startswith(OWN_PREFIX)
-
-    @property
-    def is_declared_entry(self) -> bool:
-        """From the user's own entry bot, by LEDGER_SOURCES. The exchange's own orders never are."""
-        if self.is_ours or self.client_order_id.startswith(EXCHANGE_PREFIXES):
-            return False
-        sources = settings.LEDGER_SOURCES
-        return "*" in sources or (bool(sources) and self.client_order_id.startswith(tuple(sources)))
+    def origin(self) -> Origin:
+        return difference.origin(self.client_order_id, sources=settings.LEDGER_SOURCES)
 
 
 _VIEW = """
