@@ -20,7 +20,8 @@ from django.db import transaction
 from permits.models import Hold
 from permits.policy import policies
 from permits.policy.rules import Nonsense
-from quantum import audit, clock
+from permits.state.freezing import freeze, thaw, written
+from quantum import audit
 from quantum.log import log
 from quantum.redis import Client, Script
 
@@ -30,12 +31,8 @@ _DROP = Script(Path(__file__).parent / "lua" / "drop_hold-1.lua")
 def place(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
     """Placing twice keeps the first. Raises RedisError once the row stands: the projection brings the key."""
     with transaction.atomic():
-        hold, made = Hold.objects.get_or_create(
-            symbol=symbol, lifted_at=None, defaults={"by": by, "reason": reason}
-        )
-        if made:
-            audit.record(kind="hold_placed", actor=by, symbol=symbol, reason=reason, data={"hold": hold.pk})
-    client.set(settings.KEYS.hold(symbol), _written(hold))
+        hold, _ = freeze(symbol=symbol, by=by, reason=reason)
+    client.set(settings.KEYS.hold(symbol), written(hold))
     return hold
 
 
@@ -45,19 +42,15 @@ def lift(client: Client, *, symbol: str, by: str, reason: str) -> bool:
     if hold is None:
         return False
     with transaction.atomic():
-        lifted = Hold.objects.filter(pk=hold.pk, lifted_at=None).update(
-            lifted_at=clock.now(), lifted_by=by, lifted_reason=reason
-        )
-        if lifted:
-            audit.record(kind="hold_lifted", actor=by, symbol=symbol, reason=reason, data={"hold": hold.pk})
-    _drop(client, symbol, _written(hold))
-    return bool(lifted)
+        lifted = thaw(hold_id=hold.pk, by=by, reason=reason)
+    _drop(client, symbol, written(hold))
+    return lifted is not None
 
 
 def project(client: Client) -> None:
     """Keys first, rows after: see above. One command while nothing differs."""
     seen = _keys(client, _listed())
-    opened = {hold.symbol: _written(hold) for hold in Hold.objects.filter(lifted_at=None)}
+    opened = {hold.symbol: written(hold) for hold in Hold.objects.filter(lifted_at=None)}
     unlisted = sorted(opened.keys() - seen.keys())
     if unlisted:
         seen |= _keys(client, unlisted)
@@ -85,7 +78,7 @@ def drop_unreadable(client: Client) -> None:
 def allowed(*, hold_id: int, symbol: str) -> bytes:
     """The bytes of that symbol's open hold if it is the one of that id, else none."""
     hold = Hold.objects.filter(pk=hold_id, symbol=symbol, lifted_at=None).first()
-    return _written(hold) if hold else b""
+    return written(hold) if hold else b""
 
 
 def _listed() -> list[str]:
@@ -126,8 +119,3 @@ def _hold_id(raw: bytes) -> Any:
     except (ValueError, RecursionError):
         return None
     return found.get("hold_id") if isinstance(found, dict) else None
-
-
-def _written(hold: Hold) -> bytes:
-    members = {"hold_id": hold.pk, "reason": hold.reason, "by": hold.by, "since": hold.since.timestamp()}
-    return json.dumps(members, separators=(",", ":")).encode()
