@@ -18,6 +18,7 @@ from positions import ledger
 from positions.difference import Origin
 from positions.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry
+from positions.sweep import GRACE_S, Sweep
 from positions.verdict import Observed
 from quantum import amounts, clock
 from quantum.exchange.reading import Reader, ReadFailed
@@ -49,6 +50,7 @@ class Feed(threading.Thread):
         self._client_ids: dict[int, str] = {}
         self._readable = True
         self._settled = False
+        self._sweep = Sweep()
         self._projected: dict[str, tuple[Decimal | None, float]] = {}
         self.hedged = False
 
@@ -117,6 +119,8 @@ class Feed(threading.Thread):
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
         for symbol in self._differing(read):
             self._catch_up(symbol)
+        if not self.hedged:
+            self._sweep.look(read, self._rules)
 
     def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
         self._read, self._read_boot_s = read, asked_boot_s
@@ -125,7 +129,8 @@ class Feed(threading.Thread):
             log.info("positions can be read again")
 
     def _wait_for_wake(self) -> None:
-        within_s = self._beat_s if self._settled else QUIET_MS / 1000
+        within_s = min(self._beat_s, GRACE_S) if self._sweep.suspects else self._beat_s
+        within_s = within_s if self._settled else QUIET_MS / 1000
         self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
         self._commands.delete(settings.KEYS.feed_wake)  # ten wakes at once are one read
 

@@ -17,6 +17,8 @@ from quantum import amounts, audit, clock
 from quantum.exchange.types import PositionsRead, Trade
 from quantum.redis import Client
 
+SKEW_MS_MAX = 5000
+
 
 @dataclass(frozen=True, slots=True)
 class SeenTrade:
@@ -47,8 +49,15 @@ def view(symbol: str) -> Ledger:
         moved_ms=moved_ms or 0,
         locked_by=locked_by or "",
         hold=hold or "",
-        since_exit_s=None if exit_ms is None else Decimal(clock.now_ms() - exit_ms) / 1000,
+        since_exit_s=None if exit_ms is None else _since(exit_ms),
     )
+
+
+def _since(exit_ms: int) -> Decimal | None:
+    """An exit that lies far in the future was stamped by a clock that has been set back since: it must not cool
+    down for as long as that clock was wrong. A little ahead is only another host's clock: it has just been."""
+    ms = clock.now_ms() - exit_ms
+    return None if ms < -SKEW_MS_MAX else Decimal(max(0, ms)) / 1000
 
 
 def unknown_symbols(symbols: Iterable[str]) -> set[str]:
