@@ -63,6 +63,7 @@ class LedgerEntry(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "ledger entries"
+        indexes = [models.Index(fields=["account", "symbol", "recorded_at"], name="ledger_by_moment")]
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.delta:+f} = {self.balance:f}"

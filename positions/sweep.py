@@ -43,6 +43,9 @@ class Sweep:
         self._suspicions: dict[str, _Suspicion] = {}
         self._swept_boot_s = -EVERY_S
         self._explained_boot_s: dict[str, float] = {}
+        self.troubled: set[str] = set()
+        """With an open incident. Their trades are fetched even where the amounts agree again: a trade that undid
+        the drift belongs to this incident, and must not explain the next."""
 
     @property
     def suspects(self) -> bool:
@@ -54,7 +57,8 @@ class Sweep:
             return
         self._swept_boot_s = clock.boot_s()
         differing = _differing(read, rules)
-        troubled = set(incidents.standing().values_list("symbol", flat=True))
+        fetched, troubled = self.troubled, set(incidents.standing().values_list("symbol", flat=True))
+        self.troubled = set(troubled)
         locked = _locked(differing.keys() | troubled)
         self._suspicions = {
             symbol: self._suspicions[symbol]
@@ -63,7 +67,7 @@ class Sweep:
         for symbol, found in differing.items():
             if found is not None and symbol not in locked:
                 self._consider(symbol, found, read, known=symbol in troubled)
-        for symbol in troubled - differing.keys() - locked:
+        for symbol in (troubled & fetched) - differing.keys() - locked:
             self._end(symbol)
 
     def _consider(self, symbol: str, found: Difference, read: PositionsRead, *, known: bool) -> None:
@@ -84,6 +88,7 @@ class Sweep:
 
     def _open(self, symbol: str, found: Difference, *, known: bool) -> None:
         self._explained_boot_s[symbol] = clock.boot_s()
+        self.troubled.add(symbol)
         fills = _unbooked(symbol)
         cause = difference.probable_cause(
             found.kind, [fill.client_order_id for fill in fills], sources=settings.LEDGER_SOURCES

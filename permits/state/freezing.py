@@ -6,9 +6,15 @@ Apart from holds.py because the Brain's side may not lean on the policy, which t
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+from django.conf import settings
 
 from permits.models import Hold
 from quantum import audit, clock
+from quantum.redis import Client, Script
+
+_DROP = Script(Path(__file__).parent / "lua" / "drop_hold-1.lua")
 
 
 def freeze(*, symbol: str, by: str, reason: str) -> tuple[Hold, bool]:
@@ -35,3 +41,8 @@ def written(hold: Hold) -> bytes:
     """The one serialisation in the hold's key."""
     members = {"hold_id": hold.pk, "reason": hold.reason, "by": hold.by, "since": hold.since.timestamp()}
     return json.dumps(members, separators=(",", ":")).encode()
+
+
+def drop(client: Client, symbol: str, raw: bytes) -> bool:
+    """Remove the key while it has these bytes, and no others: a hold placed since has its own."""
+    return bool(_DROP(client, keys=(settings.KEYS.hold(symbol),), args=(raw,)))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -20,12 +19,10 @@ from django.db import transaction
 from permits.models import Hold
 from permits.policy import policies
 from permits.policy.rules import Nonsense
-from permits.state.freezing import freeze, thaw, written
+from permits.state.freezing import drop, freeze, thaw, written
 from quantum import audit
 from quantum.log import log
-from quantum.redis import Client, Script
-
-_DROP = Script(Path(__file__).parent / "lua" / "drop_hold-1.lua")
+from quantum.redis import Client
 
 
 def place(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
@@ -43,7 +40,7 @@ def lift(client: Client, *, symbol: str, by: str, reason: str) -> bool:
         return False
     with transaction.atomic():
         lifted = thaw(hold_id=hold.pk, by=by, reason=reason)
-    _drop(client, symbol, written(hold))
+    drop(client, symbol, written(hold))
     return lifted is not None
 
 
@@ -59,7 +56,7 @@ def project(client: Client) -> None:
             client.set(settings.KEYS.hold(symbol), raw)
             log.warning("hold projected", symbol=symbol)
     for symbol, found in seen.items():
-        if found is not None and symbol not in opened and _drop(client, symbol, found):
+        if found is not None and symbol not in opened and drop(client, symbol, found):
             _tell_removed(symbol, found)
 
 
@@ -71,7 +68,7 @@ def drop_unreadable(client: Client) -> None:
     if client.exists(*names) <= readable:
         return
     for symbol in listed:
-        if _drop(client, symbol, b""):
+        if drop(client, symbol, b""):
             _tell_removed(symbol, b"")
 
 
@@ -92,10 +89,6 @@ def _listed() -> list[str]:
 def _keys(client: Client, symbols: Iterable[str]) -> dict[str, bytes | None]:
     names = list(symbols)
     return dict(zip(names, client.mget([settings.KEYS.hold(symbol) for symbol in names]), strict=True))
-
-
-def _drop(client: Client, symbol: str, raw: bytes) -> bool:
-    return bool(_DROP(client, keys=(settings.KEYS.hold(symbol),), args=(raw,)))
 
 
 def _tell_removed(symbol: str, raw: bytes) -> None:
