@@ -234,11 +234,16 @@ class Idle:
             family |= more
 
 
-@contextmanager
-def running(folder: Path) -> Iterator[House]:
+def prepare(folder: Path) -> dict[str, str]:
+    """One environment for every start: this process reads its settings once."""
     env = parts.environment(folder)
     os.environ.update({name: value for name, value in env.items() if os.environ.get(name) != value})
     os.environ["DJANGO_SETTINGS_MODULE"] = "quantum.settings"
+    return env
+
+
+@contextmanager
+def running(env: dict[str, str]) -> Iterator[House]:
     import django
 
     with parts.product(env) as process:

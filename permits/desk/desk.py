@@ -54,7 +54,7 @@ class Finding:
     usage_version: str | None = None
     """A grant that names it reserves its size, if no other reservation came since that version."""
     position: bytes = b""
-    """As the snapshot told it, of an answer by a copy: not written if another one stands there by now."""
+    """As the snapshot told it: not written if another one stands there by now."""
     beside: tuple[models.Model, ...] = ()
     """Rows that are written with the permit's."""
     hold_id: int | None = None

@@ -60,7 +60,9 @@ class Governor:
             verdict = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "policy and usage"})
             return self._finding(plan, facts, verdict)
         verdict = policy.evaluate(plan, self._books.policy, facts)
-        if verdict.reason in policy.OF_USE and self._read_anew(plan):
+        asks = verdict.reason is GovernorReason.AWAITING_APPROVAL
+        if verdict.reason in policy.OF_USE or (asks and size.copied):
+            self._read_anew(plan)
             size = self._size_of(plan)
             facts = self._facts(plan, size)
             verdict = policy.evaluate(plan, self._books.policy, facts)
@@ -71,7 +73,7 @@ class Governor:
                 return self._finding(plan, facts, unknown)
             facts = replace(facts, approved=approved)
             verdict = policy.evaluate(plan, self._books.policy, facts)
-        return self._finding(plan, facts, verdict, position=size.copied)
+        return self._finding(plan, facts, verdict, position=size.position)
 
     def decide_anew(self, plan: ExitPlan) -> None:
         """What we decided by has changed since: another Governor's reservations count before ours, and a
@@ -91,15 +93,14 @@ class Governor:
             )
         announce(plan, finding)
 
-    def _read_anew(self, plan: ExitPlan) -> bool:
+    def _read_anew(self, plan: ExitPlan) -> None:
+        """The size is read anew even where the usage cannot be: it needs no database."""
         self._snapshots.forget(plan.symbol)
         try:
             self._books.read_anew()
         except (DatabaseError, RedisError) as error:
             log.warning("usage cannot be read anew", error=type(error).__name__)
             close_old_connections()
-            return False
-        return True
 
     def _size_of(self, plan: ExitPlan) -> inputs.Size:
         needed = self._books.policy.needs_size(plan.symbol)

@@ -160,6 +160,20 @@ def test_a_halt_that_redis_and_the_database_agree_on_spends_nothing(
     assert judged(House.make()) == "halted"
 
 
+def test_a_spent_pair_is_told_as_spent_by_who_knows_no_state_yet(
+    gate: Gate, redis: Client, state: State
+) -> None:
+    """Apply died between consume and intent. The next process has not read the state: calling its plan halted
+    would say that nothing was spent."""
+    plan = House.make()
+    lay(redis, plan, governor=permit(plan, GOVERNOR), p33=permit(plan, P33))
+    assert isinstance(outcome_of(gate, plan), SpentPair)
+    state.copy = state.now = HALTED
+    outcome = outcome_of(gate, plan)
+    assert isinstance(outcome, Blocked)
+    assert outcome.reason == "already_consumed"
+
+
 def test_a_state_that_changed_to_another_active_one_is_read_again_once(
     gate: Gate, redis: Client, settings: Settings, state: State
 ) -> None:

@@ -184,11 +184,15 @@ def test_a_denial_by_size_rests_on_what_stands_and_not_on_the_copy(start: Start,
     assert governor.reason() == "approved"
 
 
-def test_a_position_that_was_flat_is_read_when_its_exit_comes(start: Start, redis: Client) -> None:
+def test_a_position_that_was_flat_is_read_when_its_exit_comes(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a round: nearly every exit finds that its position was flat once."""
     snapshot(redis, position_amt="0")
     governor = start()
     governor.governor.look()
     snapshot(redis, position_amt="1")
+    monkeypatch.setattr(governor.keeper, "_decide_anew", lambda _: pytest.fail("decided by a flat copy"))
     assert governor.answer().quantity == Decimal("0.25")
 
 
@@ -200,19 +204,19 @@ def test_a_copy_that_was_not_renewed_in_time_is_not_used(
     monkeypatch.setattr(inputs, "COPY_LATE_S", 0.1)
     governor = start()
     governor.governor.look()
-    snapshot(redis, mark_price="70000")
-    assert governor.answer().notional == 12_500
-    governor.governor.look()
     snapshot(redis, mark_price="80000")
     clock.sleep_s(0.25)
     assert governor.answer().notional == 20_000
 
 
-def test_an_exit_that_was_let_pass_is_not_measured_by_the_copy_before_it(start: Start, redis: Client) -> None:
+def test_an_exit_that_was_let_pass_is_not_measured_by_the_copy_before_it(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is being closed: the copy would only be found out by the script, a round later."""
     governor = start()
     governor.governor.look()
     governor.answer()
+    monkeypatch.setattr(governor.keeper, "_decide_anew", lambda _: pytest.fail("decided by the copy"))
     snapshot(redis, position_amt="0.75", mark_price="60000")
     assert governor.answer().notional == Decimal("11250")
 
@@ -222,9 +226,73 @@ def test_a_server_that_fails_between_plans_does_no_harm(
 ) -> None:
     governor = start()
     with monkeypatch.context() as broken:
-        broken.setattr(redis_py.client.Pipeline, "execute", lambda *_: (_ for _ in ()).throw(RedisError))
+        broken.setattr(
+            redis_py.client.Pipeline, "execute", lambda *_, **__: (_ for _ in ()).throw(RedisError)
+        )
         governor.governor.look()
     assert governor.reason() == "approved"
+
+
+def test_a_position_that_moves_after_a_fresh_read_is_decided_by_again_too(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No copy at hand, and a database that is asked between read and permit may take a second: flat by the read,
+    and the exit of an entry that came meanwhile would reserve nothing."""
+    snapshot(redis, position_amt="0")
+    governor = start()
+    issue, once = governor.keeper._desk.issue, [snapshot]
+
+    def moved_first(*asked: Any) -> Any:
+        if once:
+            once.pop()(redis, position_amt="4")
+        return issue(*asked)
+
+    monkeypatch.setattr(governor.keeper._desk, "issue", moved_first)
+    assert governor.answer().quantity == 1
+
+
+def test_people_are_not_asked_by_the_price_of_a_copy(start: Start, redis: Client) -> None:
+    """It fell since: the exit would wait for a person who is shown a number that no longer holds."""
+    limit("approval_above_usd=10000")
+    governor = start()
+    governor.governor.look()
+    snapshot(redis, mark_price="30000")
+    assert governor.reason() == "approved"
+    snapshot(redis, mark_price="50000")
+    governor.governor._snapshots._due_s.clear()
+    governor.governor.look()
+    snapshot(redis, mark_price="60000")
+    assert governor.reason() == "awaiting_approval"
+    governor.end()
+    assert Approval.objects.get().compared["asked"] == "15000"
+
+
+def test_a_denial_by_size_is_not_of_the_copy_where_the_usage_cannot_be_read_either(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit("notional_per_day_usd=20000")
+    snapshot(redis, mark_price="90000")
+    governor = start()
+    governor.governor.look()
+    snapshot(redis, mark_price="70000")
+
+    def fails() -> None:
+        raise DatabaseError
+
+    monkeypatch.setattr(governor.governor._books, "read_anew", fails)
+    assert governor.reason() == "approved"
+
+
+def test_one_snapshot_that_is_no_hash_costs_no_other_symbol_its_copy(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit("allowlist=BTCUSDT,ETHUSDT")
+    redis.delete(settings.KEYS.snapshot("ETHUSDT"))
+    redis.set(settings.KEYS.snapshot("ETHUSDT"), "by hand")
+    governor = start()
+    governor.governor.look()
+    monkeypatch.setattr(governor.governor._snapshots, "_read", lambda _: pytest.fail("read on the way"))
+    assert governor.answer().quantity == Decimal("0.25")
 
 
 # ---- approvals and shadow rules

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from django.conf import settings as django_settings
 from django.db import OperationalError, connection
+from pytest_django.fixtures import Settings
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from apply.mirror import MirrorEnded, StateMirror
@@ -172,12 +173,15 @@ def test_a_receipt_of_a_call_whose_answer_was_lost_is_as_old_as_that_call(
 # ---- keys of a stranger's making
 
 
-def test_a_wake_up_of_another_type_costs_no_exit(gate: Gate, redis: Client) -> None:
+def test_a_wake_up_of_another_type_costs_no_exit(gate: Gate, redis: Client, settings: Settings) -> None:
+    settings.APPLY_PERMIT_WAIT_MS = 1200
     plan = House.make()
     redis.set(django_settings.KEYS.wake(plan.plan_id), "strange")
     redis.set(django_settings.KEYS.governor_permit(plan.plan_id), permit(plan, GOVERNOR), px=60_000)
     redis.set(django_settings.KEYS.p33_permit(plan.plan_id), permit(plan, P33), px=60_000)
-    assert isinstance(outcome_of(gate, plan), SpentPair)
+    spent = outcome_of(gate, plan)
+    assert isinstance(spent, SpentPair)
+    assert spent.wait_ms < 600, "only the last look of the wait found them"
     assert not redis.exists(django_settings.KEYS.wake(plan.plan_id))
 
 

@@ -3,7 +3,7 @@
 -- KEYS 5 this gate's reservations
 -- ARGV 1 gate  2 digest  3 permit bytes  4 expiry ms (epoch)  5 '1' for a denial  6 pair and wake life ms
 -- ARGV 7 what the grant reserves ('': nothing)  8 plan id  9 version of the reservations that was decided by
--- ARGV 10 position that was decided by, of an answer by a copy ('': by a fresh read)  11 its snapshot.
+-- ARGV 10 position that was decided by, as the snapshot told it ('': by none)  11 its snapshot.
 -- That one is no KEYS: a server asks who runs a script for the right to write them, and no gate may write it.
 -- Returns {1, ttl ms} issued; {2, bytes} a live permit of this gate stands and is kept;
 --      or {0, reason}: already_consumed, revoked, digest_mismatch, expired_permit, inputs_changed.
