@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from quantum.exchange.paper.market import LISTINGS, Market
 from quantum.exchange.paper.orders import Ticket
 from quantum.exchange.paper.store import Received, Store
 from quantum.exchange.paper.venue import Venue
+from quantum.exchange.paper.weights import OverLimit
 from quantum.exchange.types import FateUnknown, Refused
 from tests.environment import TOLD
+from tests.paper.shapes import differences
 
 FOLDER = TOLD["QUANTUM_FIXTURES"]
 pytestmark = pytest.mark.skipif(
@@ -32,8 +35,9 @@ pytestmark = pytest.mark.skipif(
 )
 ERRORS_SAMPLED = sorted(path.stem for path in Path(FOLDER).glob("err_*.json")) if FOLDER else []
 TRAILING_ONLY = {"activatePrice", "priceRate"}
-# The clock sentence names its own milliseconds; the notional one its own number.
-TEXT_VARIES = {-1021, -4164, -1106}
+# The clock sentence names its own milliseconds; the notional and weight ones their own number.
+TEXT_VARIES = {-1021, -4164, -1106, -1003}
+BAN = 418
 
 
 def sample(name: str) -> dict[str, Any]:
@@ -71,6 +75,10 @@ def test_the_paper_exchange_words_an_error_as_it_was_recorded(name: str) -> None
     if code not in ERRORS:
         pytest.skip(f"the paper exchange never answers {code} by itself")
     status, text = ERRORS[code]
+    if recorded["http_status"] == BAN:
+        banned = OverLimit.banned(now_ms=0, until_ms=1_615_183_669_840)
+        status, ours = banned.status, re.sub(r"IP\(.*?\)", "IP(***.***.***.***)", banned.msg)
+        assert ours == recorded["payload"]["msg"]
     assert status == recorded["http_status"]
     if code not in TEXT_VARIES:
         assert text == recorded["payload"]["msg"]
@@ -125,3 +133,47 @@ def test_recorded_signatures_verify_over_the_raw_text() -> None:
         text, signature = vector["total_params"], vector["doc_signature"]
         raw = RawRequest("k", "", f"{text}&signature={signature}")
         assert hmac.new(secret, raw.unsigned_text().encode(), hashlib.sha256).hexdigest() == signature
+
+
+SAMPLES_OF_OURS = json.loads((Path(__file__).parents[1] / "paper" / "samples.json").read_text())
+RECORDED_EVENTS = {
+    "ev_nt_order_update_trade": "event_order_trade",
+    "ev_nt_order_update_trade_partial": "event_order_trade",
+    "ev_nt_order_update_new": "event_order_new",
+    "ev_ntpy_order_update_new_reduce_only_qty": "event_order_new",
+    "ev_nt_order_update_calculated": "event_order_calculated",
+    "ev_ntpy_order_update_liquidation": "event_order_calculated",
+    "ev_order_trade_update_new_trailing": "event_order_new",
+    "ev_nt_account_update": "event_account_update",
+    "ev_account_update_order_hedge": "event_account_update",
+    "ev_ntpy_trade_lite": "event_trade_lite",
+    "ev_trade_lite": "event_trade_lite",
+    "ev_account_config_update_leverage": "event_leverage",
+    "ev_listen_key_expired_recorded": "event_listen_key_expired",
+    "ev_algo_update": "event_algo_new",
+    "rest_new_algo_order": "rest_algo_order",
+    "rest_open_algo_orders": "rest_algo_order",
+    "rest_listen_key_create": "rest_listen_key",
+    "rest_account_v3": "rest_account",
+    "rest_balance": "rest_balance",
+    "rest_user_trades_docs": "rest_trade",
+    "rest_position_risk_v3_one_way_docs": "rest_position_v3",
+    "rest_position_risk_v2_flat": "rest_position_v2",
+    "rest_premium_index": "rest_premium_index",
+}
+OF_OTHER_ORDERS = {"AP", "cr", "W"}
+"""Of trailing orders, and of orders that rest: `cr` of an order, not of a position."""
+
+
+@pytest.mark.parametrize(("recorded", "ours"), RECORDED_EVENTS.items())
+def test_the_projects_own_samples_have_every_recorded_field(recorded: str, ours: str) -> None:
+    """And tests/paper/test_samples.py holds the paper exchange to those."""
+    payload = sample(recorded)["payload"]
+    theirs = payload[0] if isinstance(payload, list) else payload.get("data", payload)
+    besides = OF_OTHER_ORDERS if theirs.get("e") == "ORDER_TRADE_UPDATE" else set()
+    assert differences(theirs=theirs, ours=SAMPLES_OF_OURS[ours], besides=besides) == []
+
+
+def test_the_recorded_order_of_the_testnet_has_no_field_that_ours_lacks() -> None:
+    theirs = sample("ev_order_new_recorded")["payload"]
+    assert differences(theirs=theirs, ours=SAMPLES_OF_OURS["event_order_new"]["o"], besides={"c"}) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import http.client
 import json
 import os
 import signal
@@ -23,7 +22,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantum.exchange import binance
-from quantum.exchange.binance import BinanceReader, BinanceSender
 from quantum.exchange.paper.auth import PaperKeys, RawRequest
 from quantum.exchange.paper.book import Holding, book
 from quantum.exchange.paper.process import PaperExchangeFailed, PaperExchangeProcess
@@ -31,66 +29,12 @@ from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import (
     Answered,
     FateUnknown,
-    OrderRequest,
     OrderStatus,
     RefusalKind,
     Refused,
-    SendOutcome,
     Side,
 )
-
-
-class Desk:
-    """One running exchange with a reader and a sender, and ids that never repeat."""
-
-    def __init__(self, exchange: PaperExchangeProcess):
-        keys = exchange.keys
-        self.exchange = exchange
-        self.reader = BinanceReader(
-            api_key=keys.read_key, api_secret=keys.read_secret, base_url=exchange.base_url
-        )
-        self.sender = BinanceSender(
-            api_key=keys.trade_key, api_secret=keys.trade_secret, base_url=exchange.base_url, timeout_s=2
-        )
-        self._number = 0
-
-    def new_id(self, prefix: str = "q") -> str:
-        self._number += 1
-        return f"{prefix}-{self._number:016x}-{os.getpid()}"
-
-    def hold(self, symbol: str, amount: str) -> None:
-        self.exchange.set_position(symbol=symbol, amount=amount, client_order_id=self.new_id("entry"))
-
-    def send(
-        self, symbol: str, side: Side, quantity: str, *, client_id: str | None = None, age_ms: int = 0
-    ) -> SendOutcome:
-        at_ms = time.time_ns() // 1_000_000 - age_ms
-        return self.sender.send(
-            OrderRequest(symbol, side, Decimal(quantity), client_id or self.new_id(), at_ms)
-        )
-
-    def amount(self, symbol: str) -> Decimal:
-        return self.reader.positions().amount(symbol)
-
-    def signed(
-        self, method: str, path: str, *, secret: str | None = None, key: str | None = None, **params: object
-    ) -> tuple[int, Any, dict[str, str]]:
-        params = {"timestamp": time.time_ns() // 1_000_000, **params}
-        text = "&".join(f"{name}={value}" for name, value in params.items() if value is not None)
-        secret = self.exchange.keys.trade_secret if secret is None else secret
-        text += "&signature=" + hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-        return self.raw(method, path, text, key=self.exchange.keys.trade_key if key is None else key)
-
-    def raw(
-        self, method: str, path: str, text: str = "", *, key: str = ""
-    ) -> tuple[int, Any, dict[str, str]]:
-        line = http.client.HTTPConnection("127.0.0.1", self.exchange.port, timeout=5)
-        try:
-            line.request(method, f"{path}?{text}", headers={"X-MBX-APIKEY": key} if key else {})
-            answer = line.getresponse()
-            return answer.status, json.loads(answer.read()), dict(answer.headers)
-        finally:
-            line.close()
+from tests.paper.desk import Desk
 
 
 @pytest.fixture(scope="module")
@@ -555,7 +499,8 @@ def test_it_remembers_everything_after_kill_9_at_work(tmp_path: Path) -> None:
         assert desk.exchange.port == port
         assert desk.exchange.log() == log
         assert desk.amount("BTCUSDT") == Decimal("0.80")
-        assert len(desk.reader.trades_since(symbol="BTCUSDT", since_ms=0)) == 21
+        an_hour_ago_ms = time.time_ns() // 1_000_000 - 3_600_000
+        assert len(desk.reader.trades_since(symbol="BTCUSDT", since_ms=an_hour_ago_ms)) == 21
         first, last = exits[0], desk.send("BTCUSDT", Side.SELL, "0.01")
         assert isinstance(first, Answered)
         assert isinstance(last, Answered)

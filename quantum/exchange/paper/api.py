@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
 from quantum.exchange.paper import rows
+from quantum.exchange.paper.algo import algo_json
 from quantum.exchange.paper.book import ZERO
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import required, ticket
 from quantum.exchange.paper.store import Received, StoredOrder
-from quantum.exchange.paper.venue import Venue
+from quantum.exchange.paper.venue import AT_ONCE, FillWay, Venue
+from quantum.exchange.paper.weights import LIMITS, ORDERS_1M, ORDERS_10S, WEIGHT_1M
 
 TRADES_DEFAULT = 500
 TRADES_MAX = 1000
+NOUGHT = "0.00000000"
 WEEK_MS = 7 * 24 * 3600 * 1000
 Params = Mapping[str, str]
 
@@ -36,7 +38,8 @@ class Call:
     params: Params
     now_ms: int
     received: Received
-    fill_percent: int = 100
+    way: FillWay = AT_ONCE
+    limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class Endpoint:
     weight: int
     needs: Needs
     answer: Callable[[Call], object]
+    weight_of_all: int = 0
+    """Where a request without a symbol weighs more."""
+
+    def weight_for(self, params: Params) -> int:
+        return self.weight_of_all if self.weight_of_all and "symbol" not in params else self.weight
 
 
 def ping(_call: Call) -> object:
@@ -57,9 +65,9 @@ def server_time(call: Call) -> object:
 
 def exchange_info(call: Call) -> object:
     limits = [
-        ("REQUEST_WEIGHT", "MINUTE", 1, 2400),
-        ("ORDERS", "MINUTE", 1, 1200),
-        ("ORDERS", "SECOND", 10, 300),
+        ("REQUEST_WEIGHT", "MINUTE", 1, call.limits[WEIGHT_1M]),
+        ("ORDERS", "MINUTE", 1, call.limits[ORDERS_1M]),
+        ("ORDERS", "SECOND", 10, call.limits[ORDERS_10S]),
     ]
     names = ("rateLimitType", "interval", "intervalNum", "limit")
     return {
@@ -110,7 +118,7 @@ def set_position_mode(call: Call) -> object:
 def set_leverage(call: Call) -> object:
     (symbol,) = _symbols(call, required(call.params, "symbol"))
     leverage = _whole(call, "leverage")
-    call.venue.set_leverage(symbol=symbol, leverage=leverage)
+    call.venue.set_leverage(symbol=symbol, leverage=leverage, now_ms=call.now_ms)
     return {"symbol": symbol, "leverage": leverage, "maxNotionalValue": "1000000"}
 
 
@@ -118,9 +126,7 @@ def new_order(call: Call) -> object:
     """Answers NEW with zeros although it filled, unless RESULT is asked: as the exchange does."""
     venue = call.venue
     asked = ticket(params=call.params, listings=venue.market.listings, hedge_mode=venue.hedge_mode)
-    order = venue.place(
-        ticket=asked, received=call.received, now_ms=call.now_ms, fill_percent=call.fill_percent
-    )
+    order = venue.place(ticket=asked, received=call.received, now_ms=call.now_ms, way=call.way)
     return rows.order_json(order, as_ack=call.params.get("newOrderRespType", "ACK") != "RESULT")
 
 
@@ -140,6 +146,29 @@ def open_orders(call: Call) -> object:
         call.venue.mark(symbol=symbol, now_ms=call.now_ms)
     found = call.venue.store.open_orders(symbol=wanted)
     return [{**rows.order_json(order), "time": order.time_ms} for order in found]
+
+
+def new_algo_order(call: Call) -> object:
+    listings = call.venue.market.listings
+    order = call.venue.algo_orders.place(params=call.params, listings=listings, now_ms=call.now_ms)
+    return algo_json(order)
+
+
+def get_algo_order(call: Call) -> object:
+    return algo_json(call.venue.algo_orders.get(params=call.params, unknown=-2013))
+
+
+def cancel_algo_order(call: Call) -> object:
+    order = call.venue.algo_orders.get(params=call.params, unknown=-2011)
+    call.venue.algo_orders.cancel(order=order, now_ms=call.now_ms)
+    ids = {"algoId": order.algo_id, "clientAlgoId": order.client_id}
+    return {**ids, "code": "200", "msg": "success"}
+
+
+def open_algo_orders(call: Call) -> object:
+    wanted = call.params.get("symbol")
+    _symbols(call, wanted)
+    return [algo_json(order) for order in call.venue.algo_orders.open(symbol=wanted)]
 
 
 def user_trades(call: Call) -> object:
@@ -170,19 +199,16 @@ def user_trades(call: Call) -> object:
 
 
 def new_listen_key(call: Call) -> object:
-    if not call.venue.listen_key:
-        call.venue.set_listen_key(secrets.token_hex(32))
-    return {"listenKey": call.venue.listen_key}
+    return {"listenKey": call.venue.listen_key.open(now_ms=call.now_ms)}
 
 
 def keep_listen_key(call: Call) -> object:
-    if not call.venue.listen_key:
-        raise ApiError(-1125)
-    return {"listenKey": call.venue.listen_key}
+    kept = call.venue.listen_key.keep(asked=call.params.get("listenKey", ""), now_ms=call.now_ms)
+    return {"listenKey": kept}
 
 
 def close_listen_key(call: Call) -> object:
-    call.venue.set_listen_key("")
+    call.venue.listen_key.close()
     return {}
 
 
@@ -198,15 +224,26 @@ def balance(call: Call) -> object:
 
 
 def account(call: Call) -> object:
-    wallet, unrealized = call.venue.balance, _unrealized(call)
+    """Margin is not modelled beyond what the positions tie up: the sums are those of the positions."""
+    wallet, unrealized = rows.eight(call.venue.balance), rows.eight(_unrealized(call))
+    margin = rows.eight(call.venue.balance + _unrealized(call))
+    positions = [
+        rows.position_v3(call.venue, symbol, call.now_ms)
+        for symbol in call.venue.market.listings
+        if call.venue.holding(symbol).amount
+    ]
+    tied = rows.eight(sum((Decimal(str(row["initialMargin"])) for row in positions), ZERO))
+    margins = {"InitialMargin": tied, "MaintMargin": NOUGHT, "PositionInitialMargin": tied,
+               "OpenOrderInitialMargin": NOUGHT}  # fmt: skip
+    sums = {"WalletBalance": wallet, "UnrealizedProfit": unrealized, "MarginBalance": margin, **margins,
+            "CrossWalletBalance": wallet, "CrossUnPnl": unrealized}  # fmt: skip
+    free = {"availableBalance": wallet, "maxWithdrawAmount": wallet}
+    usdt = {name[0].lower() + name[1:]: value for name, value in sums.items()}
     return {
-        "totalWalletBalance": rows.eight(wallet),
-        "totalUnrealizedProfit": rows.eight(unrealized),
-        "totalMarginBalance": rows.eight(wallet + unrealized),
-        "availableBalance": rows.eight(wallet),
-        "maxWithdrawAmount": rows.eight(wallet),
-        "assets": [],
-        "positions": position_risk_v3(call),
+        **{f"total{name}": value for name, value in sums.items()},
+        **free,
+        "assets": [{"asset": "USDT", **usdt, **free, "updateTime": call.now_ms}],
+        "positions": [{**row, "unrealizedProfit": row["unRealizedProfit"]} for row in positions],
     }
 
 
@@ -259,7 +296,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/fapi/v1/ping"): Endpoint("ping", 1, Needs.NOTHING, ping),
     ("GET", "/fapi/v1/time"): Endpoint("time", 1, Needs.NOTHING, server_time),
     ("GET", "/fapi/v1/exchangeInfo"): Endpoint("exchangeInfo", 1, Needs.NOTHING, exchange_info),
-    ("GET", "/fapi/v1/premiumIndex"): Endpoint("premiumIndex", 1, Needs.NOTHING, premium_index),
+    ("GET", "/fapi/v1/premiumIndex"): Endpoint("premiumIndex", 1, Needs.NOTHING, premium_index, 10),
     ("GET", "/fapi/v2/positionRisk"): Endpoint("positionRisk", 5, Needs.SIGNATURE, position_risk_v2),
     ("GET", "/fapi/v3/positionRisk"): Endpoint("positionRisk", 5, Needs.SIGNATURE, position_risk_v3),
     ("GET", "/fapi/v1/positionSide/dual"): Endpoint("positionMode", 30, Needs.SIGNATURE, get_position_mode),
@@ -268,7 +305,11 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "/fapi/v1/order"): Endpoint("order", 0, Needs.TRADE, new_order),
     ("GET", "/fapi/v1/order"): Endpoint("getOrder", 1, Needs.SIGNATURE, get_order),
     ("DELETE", "/fapi/v1/order"): Endpoint("cancelOrder", 1, Needs.TRADE, cancel_order),
-    ("GET", "/fapi/v1/openOrders"): Endpoint("openOrders", 40, Needs.SIGNATURE, open_orders),
+    ("GET", "/fapi/v1/openOrders"): Endpoint("openOrders", 1, Needs.SIGNATURE, open_orders, 40),
+    ("POST", "/fapi/v1/algoOrder"): Endpoint("algoOrder", 0, Needs.TRADE, new_algo_order),
+    ("GET", "/fapi/v1/algoOrder"): Endpoint("getAlgoOrder", 1, Needs.SIGNATURE, get_algo_order),
+    ("DELETE", "/fapi/v1/algoOrder"): Endpoint("cancelAlgoOrder", 1, Needs.TRADE, cancel_algo_order),
+    ("GET", "/fapi/v1/openAlgoOrders"): Endpoint("openAlgoOrders", 1, Needs.SIGNATURE, open_algo_orders, 40),
     ("GET", "/fapi/v1/userTrades"): Endpoint("userTrades", 5, Needs.SIGNATURE, user_trades),
     ("POST", "/fapi/v1/listenKey"): Endpoint("listenKey", 1, Needs.KEY, new_listen_key),
     ("PUT", "/fapi/v1/listenKey"): Endpoint("keepListenKey", 1, Needs.KEY, keep_listen_key),

@@ -3,16 +3,26 @@
 POST /paper/scenario   a list of items (scenario.py), added; [] clears
 GET  /paper/log        order requests received, refused ones too; ?after=SEQ
 POST /paper/position   {"symbol", "amount", "client_order_id"}: trade to that signed position
+GET  /paper/position   ?symbol=: the signed amount
 POST /paper/price      {"symbol", "price", "standing": true}
 POST /paper/latency    {"ms"}: added to every answer
 POST /paper/clock      {"skew_ms"}: how far the exchange's clock is ahead of ours
 POST /paper/hedge_mode {"on"}
+POST /paper/seize      {"symbol", "kind", "quantity"}: liquidation, adl or settlement
+POST /paper/fill       {"symbol", "client_order_id", "quantity"}: what rests meets a counterparty
+POST /paper/funding    {"amount"}: signed, into the wallet
+POST /paper/filters    {"symbol", "step", "notional_min", ...}: the exchange changes its rules
+POST /paper/limits     {"weight_1m", "orders_10s", "orders_1m"}: and counting begins anew
+POST /paper/stream     a lever of the user stream (stream_faults.py)
+GET  /paper/stream     how many lines are open, how many events went out
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -22,11 +32,18 @@ from aiohttp import web
 from quantum.exchange.paper.auth import RawRequest
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.hand import trade_to
+from quantum.exchange.paper.market import Listing
+from quantum.exchange.paper.rows import eight, order_json, plain
+from quantum.exchange.paper.scenario import item_from
+from quantum.exchange.paper.stream_faults import Lever
+from quantum.exchange.paper.venue import SEIZURES
 
 if TYPE_CHECKING:
     from quantum.exchange.paper.server import PaperServer
 
 LATENCY_MS_MAX = 60_000
+AFTER_MS_MAX = 600_000
+Action = Callable[["PaperServer", Any], object]
 
 
 def answer(server: PaperServer, *, method: str, path: str, raw: RawRequest) -> web.Response:
@@ -46,12 +63,57 @@ def answer(server: PaperServer, *, method: str, path: str, raw: RawRequest) -> w
         return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
 
 
-def _scenario(server: PaperServer, asked: list[object]) -> object:
-    if type(asked) is not list:
+def check_scenario(rows: Sequence[object]) -> None:
+    """ValueError says what is wrong: all of it is right, or none of it is taken."""
+    if not isinstance(rows, list | tuple):
         raise ValueError("a scenario is a list")
+    for row in rows:
+        if isinstance(row, dict) and "now" in row:
+            _act_of(row)
+        else:
+            item_from(row)
+
+
+def push_scenario(server: PaperServer, rows: Sequence[object]) -> None:
+    """Of rows that were checked."""
+    server.scenario.push([item_from(row) for row in rows if not _is_act(row)])
+    for row in rows:
+        if isinstance(row, dict) and _is_act(row):
+            after_ms, act, asked = _act_of(row)
+            if after_ms:
+                asyncio.get_running_loop().call_later(after_ms / 1000, _act_late, server, act, asked)
+            else:
+                act(server, asked)
+
+
+def _is_act(row: object) -> bool:
+    return isinstance(row, dict) and "now" in row
+
+
+def _act_of(row: Mapping[str, Any]) -> tuple[int, Action, dict[str, Any]]:
+    asked = dict(row)
+    name, after_ms = asked.pop("now"), asked.pop("after_ms", 0)
+    act = ACTIONS.get(("POST", f"/paper/{name}"))
+    if act is None or name == "scenario":
+        known = sorted(path.rpartition("/")[2] for method, path in ACTIONS if method == "POST")
+        raise ValueError(f'"now" is one of {known}')
+    if type(after_ms) is not int or not 0 <= after_ms <= AFTER_MS_MAX:
+        raise ValueError("after_ms is out of range")
+    if name == "stream":
+        Lever.from_json(asked)
+    return after_ms, act, asked
+
+
+def _act_late(server: PaperServer, act: Action, asked: dict[str, Any]) -> None:
+    """Nobody waits for the answer any more; a mistake shows on the process's stderr."""
+    act(server, asked)
+
+
+def _scenario(server: PaperServer, asked: list[object]) -> object:
+    check_scenario(asked)
     if not asked:
         server.scenario.clear()
-    server.scenario.push(asked)
+    push_scenario(server, asked)
     return {"waiting": server.scenario.waiting()}
 
 
@@ -68,6 +130,11 @@ def _position(server: PaperServer, asked: Mapping[str, str]) -> object:
         now_us=server.now_us(),
     )
     return {"order": order}
+
+
+def _held(server: PaperServer, asked: Mapping[str, str]) -> object:
+    _require_listed(server, asked["symbol"])
+    return {"amount": plain(server.venue.holding(asked["symbol"]).amount)}
 
 
 def _price(server: PaperServer, asked: Mapping[str, object]) -> object:
@@ -91,6 +158,7 @@ def _latency(server: PaperServer, asked: Mapping[str, int]) -> object:
 
 def _clock(server: PaperServer, asked: Mapping[str, int]) -> object:
     server.skew_ms = int(asked["skew_ms"])
+    server.user_lines.look_at_listen_key()
     return {"skew_ms": server.skew_ms}
 
 
@@ -99,12 +167,69 @@ def _hedge_mode(server: PaperServer, asked: Mapping[str, object]) -> object:
     return {"on": server.venue.hedge_mode}
 
 
-ACTIONS: Mapping[tuple[str, str], Callable[[PaperServer, Any], object]] = {
+def _seize(server: PaperServer, asked: Mapping[str, str]) -> object:
+    symbol, venue = asked["symbol"], server.venue
+    _require_listed(server, symbol)
+    if asked["kind"] not in SEIZURES:
+        raise ValueError(f"kind is one of {sorted(SEIZURES)}")
+    quantity = Decimal(asked.get("quantity", abs(venue.holding(symbol).amount)))
+    order = venue.seize(symbol=symbol, kind=asked["kind"], quantity=quantity, now_us=server.now_us())
+    return {"order": order_json(order)}
+
+
+def _fill(server: PaperServer, asked: Mapping[str, str]) -> object:
+    quantity = Decimal(asked["quantity"]) if "quantity" in asked else None
+    server.fill(asked["symbol"], asked["client_order_id"], quantity)
+    order = server.venue.store.order(symbol=asked["symbol"], client_id=asked["client_order_id"])
+    return {"order": order and order_json(order)}
+
+
+def _funding(server: PaperServer, asked: Mapping[str, str]) -> object:
+    server.venue.pay_funding(amount=Decimal(asked["amount"]), now_ms=server.now_us() // 1000)
+    return {"balance": eight(server.venue.balance)}
+
+
+def _filters(server: PaperServer, asked: Mapping[str, str]) -> object:
+    """Any of market.Listing's numbers of one symbol; the rest stays as it is."""
+    symbol, listings = asked["symbol"], server.venue.market.listings
+    _require_listed(server, symbol)
+    listings[symbol] = Listing.from_json({**asdict(listings[symbol]), **asked})
+    return {"symbol": symbol}
+
+
+def _limits(server: PaperServer, asked: Mapping[str, int]) -> object:
+    server.weights.set_limits(asked)
+    return {"limits": server.weights.limits}
+
+
+def _require_listed(server: PaperServer, symbol: str) -> None:
+    if symbol not in server.venue.market.listings:
+        raise ApiError(-1121)
+
+
+def _pull(server: PaperServer, asked: Mapping[str, object]) -> object:
+    server.user_lines.pull(Lever.from_json(asked))
+    return _stream(server, asked)
+
+
+def _stream(server: PaperServer, _asked: object) -> object:
+    return {"lines": len(server.user_lines), "sent": server.user_lines.sent}
+
+
+ACTIONS: Mapping[tuple[str, str], Action] = {
     ("POST", "/paper/scenario"): _scenario,
     ("GET", "/paper/log"): _log,
     ("POST", "/paper/position"): _position,
+    ("GET", "/paper/position"): _held,
     ("POST", "/paper/price"): _price,
     ("POST", "/paper/latency"): _latency,
     ("POST", "/paper/clock"): _clock,
     ("POST", "/paper/hedge_mode"): _hedge_mode,
+    ("POST", "/paper/seize"): _seize,
+    ("POST", "/paper/fill"): _fill,
+    ("POST", "/paper/funding"): _funding,
+    ("POST", "/paper/filters"): _filters,
+    ("POST", "/paper/limits"): _limits,
+    ("POST", "/paper/stream"): _pull,
+    ("GET", "/paper/stream"): _stream,
 }

@@ -19,6 +19,8 @@ from quantum.exchange.paper.auth import PaperKeys
 
 START_S_MAX = 15
 STOP_S_MAX = 5
+WEIGHT_1M_FOR_TESTS = 1_000_000
+"""A run of tests asks in a minute what an instance asks in hours; set_limits() brings the exchange's own."""
 
 
 class PaperExchangeFailed(Exception):
@@ -35,6 +37,7 @@ class PaperExchangeProcess:
     def __init__(
         self, *, data_path: Path, keys: PaperKeys | None = None, port: int = 0,
         seed_positions: bool = False, seed: int = 1, symbols_path: Path | None = None,
+        scenario_path: Path | None = None, weight_1m: int = WEIGHT_1M_FOR_TESTS,
     ):  # fmt: skip
         self.keys = keys or PaperKeys.generate()
         self.port = port
@@ -42,6 +45,8 @@ class PaperExchangeProcess:
         self._more = ["--seed", str(seed)]
         self._more += ["--seed-positions"] if seed_positions else []
         self._more += ["--symbols", str(symbols_path)] if symbols_path else []
+        self._more += ["--weight-limit", str(weight_1m)]
+        self._more += ["--scenario", str(scenario_path)] if scenario_path else []
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,6 +79,11 @@ class PaperExchangeProcess:
         """As a power cut would, for this process alone."""
         self._end(signal.SIGKILL)
 
+    @property
+    def stream_url(self) -> str:
+        """As FSTREAM_URL of the client library."""
+        return f"ws://127.0.0.1:{self.port}/"
+
     def push_scenario(self, *items: Mapping[str, object]) -> None:
         self.control("POST", "/paper/scenario", list(items))
 
@@ -95,6 +105,29 @@ class PaperExchangeProcess:
 
     def set_hedge_mode(self, *, on: bool) -> None:
         self.control("POST", "/paper/hedge_mode", {"on": on})
+
+    def seize(self, *, symbol: str, kind: str = "liquidation", **more: str) -> None:
+        """The exchange closes the position itself: liquidation, adl or settlement."""
+        self.control("POST", "/paper/seize", {"symbol": symbol, "kind": kind, **more})
+
+    def fill(self, *, symbol: str, client_order_id: str, **more: str) -> None:
+        """What rests meets a counterparty, for `quantity` or all of it."""
+        asked = {"symbol": symbol, "client_order_id": client_order_id, **more}
+        self.control("POST", "/paper/fill", asked)
+
+    def set_filters(self, *, symbol: str, **numbers: str) -> None:
+        self.control("POST", "/paper/filters", {"symbol": symbol, **numbers})
+
+    def set_limits(self, **limits: int) -> None:
+        """Without any: the exchange's own. The counts begin anew."""
+        self.control("POST", "/paper/limits", limits)
+
+    def pull_stream(self, do: str, **more: object) -> None:
+        """One lever of the user stream (stream_faults.py): freeze, cut, double, drop ..."""
+        self.control("POST", "/paper/stream", {"do": do, **more})
+
+    def stream(self) -> dict[str, Any]:
+        return self.control("GET", "/paper/stream")
 
     def log(self, *, after: int = 0) -> list[dict[str, Any]]:
         """The exchange's own log: every order request it received, with what became of it."""

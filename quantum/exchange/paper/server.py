@@ -26,7 +26,9 @@ from quantum.exchange.paper.hand import trade_to
 from quantum.exchange.paper.market import LISTINGS, Listing, Market
 from quantum.exchange.paper.scenario import Item, Scenario
 from quantum.exchange.paper.store import Received, Store
+from quantum.exchange.paper.user_lines import UserLines, asked_listen_key
 from quantum.exchange.paper.venue import Venue
+from quantum.exchange.paper.weights import LIMITS, OverLimit, Weights
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SEED_POSITIONS: Mapping[str, Decimal] = {
@@ -39,26 +41,6 @@ SEED_POSITIONS: Mapping[str, Decimal] = {
 PLAIN_ITEM = Item(do="latency")
 
 
-class Counters:
-    """Used weight and order counts of the current minute and of the current ten seconds."""
-
-    def __init__(self) -> None:
-        self._counts = {("weight", 60): (0, 0), ("orders", 60): (0, 0), ("orders", 10): (0, 0)}
-
-    def count(self, *, weight: int, is_order: bool, now_ms: int) -> dict[str, str]:
-        shown = {}
-        for (what, window_s), (window, used) in self._counts.items():
-            current = now_ms // (window_s * 1000)
-            used = (used if current == window else 0) + (weight if what == "weight" else int(is_order))
-            self._counts[what, window_s] = (current, used)
-            shown[what, window_s] = str(used)
-        headers = {"X-MBX-USED-WEIGHT-1M": shown["weight", 60]}
-        if is_order:
-            headers["X-MBX-ORDER-COUNT-10S"] = shown["orders", 10]
-            headers["X-MBX-ORDER-COUNT-1M"] = shown["orders", 60]
-        return headers
-
-
 class PaperServer:
     def __init__(self, *, venue: Venue, keys: PaperKeys, entry_bot: EntryBot | None = None):
         self.venue = venue
@@ -67,13 +49,18 @@ class PaperServer:
         self.scenario = Scenario()
         self.latency_ms = 0
         self.skew_ms = 0
-        self._counters = Counters()
+        self.weights = Weights()
+        self.user_lines = UserLines(listen_key=venue.listen_key, now_ms=lambda: self.now_us() // 1000)
+        venue.tell = self.user_lines.tell
 
     def now_us(self) -> int:
         return time.time_ns() // 1000 + self.skew_ms * 1000
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
+        if (listen_key := asked_listen_key(path=path, query=query)) is not None:
+            wrapped = path.endswith("/stream")
+            return await self.user_lines.serve(request, listen_key=listen_key, wrapped=wrapped)
         body = (await request.read()).decode("utf-8", "replace")
         raw = RawRequest(request.headers.get("X-MBX-APIKEY", ""), query, body)
         if path.startswith("/paper/"):
@@ -100,29 +87,54 @@ class PaperServer:
         received_us = self.now_us()
         now_ms = received_us // 1000
         is_order = endpoint.name == "order"
-        headers = self._counters.count(weight=endpoint.weight, is_order=is_order, now_ms=now_ms)
         params = raw.params()
+        weight = endpoint.weight_for(params)
+        headers = self.weights.count(weight=weight, is_order=is_order, now_ms=now_ms)
         received = _received(raw, params, received_us)
         try:
+            self.weights.require_room(is_order=is_order, now_ms=now_ms)
             self._authenticate(endpoint, raw, params, now_ms)
             if item.do == "cut_before_accept" or (item.answers_itself and not item.accepted):
                 if is_order:
                     self._log(received, verdict="not taken: " + item.do)
                 if item.do == "late_accept":
                     self._accept_later(endpoint, params, received, item.after_ms)
-                return None if item.do == "cut_before_accept" else _scripted(item, headers)
-            percent = item.percent if item.do == "partial" else 100
-            answer = endpoint.answer(Call(self.venue, params, now_ms, received, percent))
+                return None if item.do == "cut_before_accept" else _scripted(item, headers, now_ms)
+            if item.do == "move_first":
+                self._move_first(params.get("symbol", ""), Decimal(item.amount))
+            answer = endpoint.answer(
+                Call(self.venue, params, now_ms, received, item.way, self.weights.limits)
+            )
         except ApiError as error:
             if is_order:
                 with self.venue.store.commit():
                     self.venue.store.put_received(received.as_refused(code=error.code))
             return _error(error, headers)
-        if is_order and self._entry_bot is not None:
-            self._entry_bot.after_order(received.symbol)
+        if is_order:
+            self._after_order(received.symbol, item, answer)
         if item.do == "accept_then_cut":
             return None
-        return _scripted(item, headers) if item.answers_itself else _json(answer, headers)
+        if item.do == "edit":
+            answer = item.edited(answer)
+        return _scripted(item, headers, now_ms) if item.answers_itself else _json(answer, headers)
+
+    def _after_order(self, symbol: str, item: Item, answer: object) -> None:
+        if self._entry_bot is not None:
+            self._entry_bot.after_order(symbol)
+        if item.do == "rest" and item.after_ms and isinstance(answer, dict):
+            client_id = answer["clientOrderId"]
+            asyncio.get_running_loop().call_later(item.after_ms / 1000, self.fill, symbol, client_id)
+
+    def fill(self, symbol: str, client_id: str, quantity: Decimal | None = None) -> None:
+        """What rests meets its counterparty; nothing happens where it has gone meanwhile."""
+        order = self.venue.store.order(symbol=symbol, client_id=client_id)
+        if order is not None and order.open:
+            now_ms = self.now_us() // 1000
+            self.venue.fill(order=order, quantity=quantity or order.quantity, now_ms=now_ms)
+
+    def _move_first(self, symbol: str, amount: Decimal) -> None:
+        now_us = self.now_us()
+        trade_to(venue=self.venue, symbol=symbol, amount=amount, client_id=f"web_{now_us}", now_us=now_us)
 
     def _authenticate(self, endpoint: Endpoint, raw: RawRequest, params: dict[str, str], now_ms: int) -> None:
         if endpoint.needs is Needs.NOTHING:
@@ -162,7 +174,14 @@ def make_positions(*, venue: Venue, amounts: Mapping[str, Decimal], now_us: int)
         trade_to(venue=venue, symbol=symbol, amount=amount, client_id=f"entry-seed-{symbol}", now_us=now_us)
 
 
-async def serve(*, server: PaperServer, host: str, port: int, ready: Callable[[int], None]) -> None:
+async def serve(
+    *,
+    server: PaperServer,
+    host: str,
+    port: int,
+    ready: Callable[[int], None],
+    scenario: Sequence[object] = (),
+) -> None:
     """Answers until SIGTERM or SIGINT. ready is told the port that was taken."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -172,9 +191,11 @@ async def serve(*, server: PaperServer, host: str, port: int, ready: Callable[[i
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
+        control.push_scenario(server, scenario)
         ready(runner.addresses[0][1])
         await stop.wait()
     finally:
+        server.user_lines.cut()
         await runner.cleanup()
 
 
@@ -188,9 +209,14 @@ def run_paper_exchange(
     seed: int,
     listings: Sequence[Listing] = LISTINGS,
     entry_bot: bool = False,
+    scenario: Sequence[object] = (),
+    limits: Mapping[str, int] = LIMITS,
     ready: Callable[[int], None] = lambda _port: None,
 ) -> None:
-    """Blocks until SIGTERM or SIGINT; main thread only. OSError: the port is taken or the disk broken."""
+    """ValueError: a mistake in the scenario.
+
+    Blocks until SIGTERM or SIGINT; main thread only. OSError: the port is taken or the disk broken.
+    """
     if host not in LOOPBACK:
         raise ValueError("the paper exchange listens on loopback only")
     store = Store(path=data_path)
@@ -204,7 +230,10 @@ def run_paper_exchange(
             store.put_fact(name="seeded", value="true")
         bot = EntryBot(venue=venue, amounts=SEED_POSITIONS) if entry_bot else None
         server = PaperServer(venue=venue, keys=keys, entry_bot=bot)
-        asyncio.run(serve(server=server, host=host, port=port, ready=ready))
+        control.check_scenario(scenario)
+        if limits != LIMITS:
+            server.weights.set_limits(limits)
+        asyncio.run(serve(server=server, scenario=scenario, host=host, port=port, ready=ready))
     finally:
         store.close()
 
@@ -220,10 +249,14 @@ def _json(answer: object, headers: Mapping[str, str], status: int = 200) -> web.
 
 
 def _error(error: ApiError, headers: Mapping[str, str]) -> web.Response:
+    if isinstance(error, OverLimit):
+        headers = {**headers, "Retry-After": str(error.retry_after_s)}
     return _json({"code": error.code, "msg": error.msg}, headers, error.status)
 
 
-def _scripted(item: Item, headers: Mapping[str, str]) -> web.Response:
+def _scripted(item: Item, headers: Mapping[str, str], now_ms: int) -> web.Response:
+    if item.do == "banned":
+        return _error(OverLimit.banned(now_ms=now_ms, until_ms=now_ms + item.for_s * 1000), headers)
     headers = {**headers, **item.headers}
     if isinstance(item.body, str):
         return web.Response(text=item.body, status=item.status, headers=headers, content_type="text/html")

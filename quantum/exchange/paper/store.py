@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS received (
     seq INTEGER PRIMARY KEY, received_us INTEGER NOT NULL, source TEXT NOT NULL,
     client_id TEXT NOT NULL, symbol TEXT NOT NULL, params TEXT NOT NULL,
     verdict TEXT NOT NULL, code INTEGER, order_id INTEGER);
+CREATE TABLE IF NOT EXISTS algo_orders (algo_id INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 FIRST_ORDER_ID = 8_000_000_001
@@ -153,6 +154,12 @@ class Store:
 
     def put_fact(self, *, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (name, value))
+
+    def put_algo_order(self, *, algo_id: int, text: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO algo_orders VALUES (?,?)", (algo_id, text))
+
+    def algo_orders(self) -> list[str]:
+        return [text for (text,) in self._db.execute("SELECT text FROM algo_orders ORDER BY algo_id")]
 
     def facts(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT name, value FROM facts"))

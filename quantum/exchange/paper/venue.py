@@ -6,11 +6,15 @@ reaches them, which is looked at whenever the price is. One thread calls all of 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from quantum.exchange.paper.book import ZERO, Booked, Holding, book
+from quantum.exchange.paper.algo import AlgoOrders
+from quantum.exchange.paper.book import ZERO, Holding, book
+from quantum.exchange.paper.changes import Account, Fill, LeverageStep, OrderStep, Step, WalletStep
 from quantum.exchange.paper.errors import ApiError
+from quantum.exchange.paper.listen_key import ListenKey
 from quantum.exchange.paper.market import Market
 from quantum.exchange.paper.orders import Ticket
 from quantum.exchange.paper.store import Received, Store, StoredOrder, StoredTrade
@@ -18,6 +22,30 @@ from quantum.exchange.paper.store import Received, Store, StoredOrder, StoredTra
 START_BALANCE = Decimal(100_000)
 LEVERAGE_DEFAULT = 20
 LEVERAGE_MAX = 125
+SEIZURES: Mapping[str, tuple[str, str]] = {
+    "liquidation": ("autoclose-", "CALCULATED"),
+    "adl": ("adl_autoclose-", "TRADE"),
+    "settlement": ("settlement_autoclose-", "TRADE"),
+}
+"""Why the exchange closes a position itself: the client id it gives, and what the stream calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillWay:
+    """How an order that could fill at once does: in part, in pieces, or not yet."""
+
+    percent: int = 100
+    pieces: int = 1
+    rests: bool = False
+
+    def pieces_of(self, quantity: Decimal, *, step: Decimal) -> list[Decimal]:
+        executed = (quantity * self.percent / 100) // step * step
+        each = executed / self.pieces // step * step
+        parts = [each] * (self.pieces - 1)
+        return [part for part in (*parts, executed - sum(parts)) if part]
+
+
+AT_ONCE = FillWay()
 
 
 class Venue:
@@ -35,7 +63,14 @@ class Venue:
         self.balance = Decimal(facts.get("balance", START_BALANCE))
         self.hedge_mode = facts.get("hedge_mode") == "true"
         self.leverage = {s: int(facts.get(f"leverage:{s}", LEVERAGE_DEFAULT)) for s in market.listings}
-        self.listen_key = facts.get("listen_key", "")
+        self._realized = {
+            name.removeprefix("realized:"): Decimal(value)
+            for name, value in facts.items()
+            if name.startswith("realized:")
+        }
+        self.listen_key = ListenKey(store=store)
+        self.tell: Callable[[Step], None] = _nobody
+        self.algo_orders = AlgoOrders(store=store, tell=lambda step: self.tell(step))
 
     def holding(self, symbol: str) -> Holding:
         return self.holdings.get(symbol, Holding())
@@ -45,11 +80,11 @@ class Venue:
         price = self.market.price(symbol=symbol, now_ms=now_ms)
         for order in [one for one in self._resting.values() if one.symbol == symbol]:
             if _reached(order, price):
-                self._fill_resting(order, now_ms)
+                self._fill_resting(order, order.quantity, order.price, now_ms)
         return price
 
     def place(
-        self, *, ticket: Ticket, received: Received, now_ms: int, fill_percent: int = 100,
+        self, *, ticket: Ticket, received: Received, now_ms: int, way: FillWay = AT_ONCE,
         by_hand: bool = False,
     ) -> StoredOrder:  # fmt: skip
         """by_hand: an entry set up through the control plane, without the minimum notional."""
@@ -58,29 +93,46 @@ class Venue:
         price = self.mark(symbol=ticket.symbol, now_ms=now_ms)
         quantity = self._placeable(ticket, price, by_hand=by_hand)
         order = self._new_order(ticket, quantity, now_ms)
-        booked = None
-        with self.store.commit():
-            if ticket.type == "MARKET" or _reached(order, price):
-                step = self.market.listings[ticket.symbol].step
-                executed = (quantity * fill_percent / 100) // step * step
-                order, booked = self._executed(order, executed, price, now_ms)
-                if order.open:  # a MARKET order never rests: what found no counterparty expires
-                    order = replace(order, status="EXPIRED")
-            self.store.put_order(order)
-            self.store.put_received(replace(received, order_id=order.order_id, client_id=order.client_id))
-        self._remember(order.symbol, booked, now_ms)
-        if order.open:
-            self._resting[order.order_id] = order
-        return order
+        at_once = not way.rests and (ticket.type == "MARKET" or _reached(order, price))
+        pieces = way.pieces_of(quantity, step=self.market.listings[order.symbol].step) if at_once else []
+        # A MARKET order never rests by itself: what found no counterparty expires.
+        return self._carry_out(
+            order, pieces, price, now_ms, received=received, ends=at_once and ticket.type == "MARKET"
+        )
+
+    def fill(self, *, order: StoredOrder, quantity: Decimal, now_ms: int) -> StoredOrder:
+        """A resting order meets a counterparty at the mark price, for so much of what is left."""
+        price = self.mark(symbol=order.symbol, now_ms=now_ms)
+        if order.order_id not in self._resting:
+            raise ApiError(-2011)
+        return self._fill_resting(self._resting[order.order_id], quantity, price, now_ms)
 
     def cancel(self, *, order: StoredOrder, now_ms: int) -> StoredOrder:
         if not order.open:
             raise ApiError(-2011)
-        canceled = replace(order, status="CANCELED", update_ms=now_ms)
-        with self.store.commit():
-            self.store.put_order(canceled)
-        self._resting.pop(order.order_id, None)
-        return canceled
+        return self._end(order, "CANCELED", now_ms)
+
+    def seize(self, *, symbol: str, kind: str, quantity: Decimal, now_us: int) -> StoredOrder:
+        """The exchange closes (part of) a position itself: liquidation, auto-deleveraging, settlement."""
+        prefix, execution = SEIZURES[kind]
+        now_ms, amount = now_us // 1000, self.holding(symbol).amount
+        price = self.mark(symbol=symbol, now_ms=now_ms)
+        if not 0 < quantity <= abs(amount):
+            raise ApiError(-2022)
+        side, client_id = "SELL" if amount > 0 else "BUY", f"{prefix}{now_us}"
+        ticket = Ticket(symbol, side, "LIMIT", quantity, price, False, client_id)
+        order = replace(self._new_order(ticket, quantity, now_ms), time_in_force="IOC")
+        received = Received(now_us, "exchange", client_id, symbol, f"side={side}&quantity={quantity:f}")
+        return self._carry_out(
+            order, [quantity], price, now_ms, received=received, ends=True, execution=execution
+        )
+
+    def pay_funding(self, *, amount: Decimal, now_ms: int) -> None:
+        """Signed: negative is paid by the account."""
+        balance = self.balance + amount
+        self.store.put_fact(name="balance", value=format(balance, "f"))
+        self.balance = balance
+        self.tell(WalletStep("FUNDING_FEE", amount, balance, now_ms))
 
     def set_hedge_mode(self, *, on: bool) -> None:
         if on == self.hedge_mode:
@@ -94,15 +146,12 @@ class Venue:
         self.hedge_mode = on
         self.store.put_fact(name="hedge_mode", value="true" if on else "false")
 
-    def set_leverage(self, *, symbol: str, leverage: int) -> None:
+    def set_leverage(self, *, symbol: str, leverage: int, now_ms: int) -> None:
         if not 1 <= leverage <= LEVERAGE_MAX:
             raise ApiError(-4028, str(leverage))
         self.leverage[symbol] = leverage
         self.store.put_fact(name=f"leverage:{symbol}", value=str(leverage))
-
-    def set_listen_key(self, key: str) -> None:
-        self.listen_key = key
-        self.store.put_fact(name="listen_key", value=key)
+        self.tell(LeverageStep(symbol, leverage, now_ms))
 
     def _placeable(self, ticket: Ticket, price: Decimal, *, by_hand: bool) -> Decimal:
         if ticket.reduce_only:
@@ -138,32 +187,50 @@ class Venue:
             update_ms=now_ms,
         )
 
-    def _executed(
-        self, order: StoredOrder, quantity: Decimal, price: Decimal, now_ms: int
-    ) -> tuple[StoredOrder, Booked | None]:
-        """Inside a commit: one fill with its trade, position and balance. Zero fills nothing."""
-        if quantity == 0:
-            return order, None
+    def _carry_out(
+        self, order: StoredOrder, pieces: Sequence[Decimal], price: Decimal, now_ms: int, *,
+        received: Received | None, ends: bool, execution: str = "TRADE",
+    ) -> StoredOrder:  # fmt: skip
+        """One commit: a new order (received), its fills and its end; then it is remembered and told."""
+        steps = [] if received is None else [OrderStep(order, "NEW", now_ms)]
+        account = before = self._account(order.symbol)
+        with self.store.commit():
+            for quantity in pieces:
+                order, done = self._filled(order, quantity, price, now_ms, account)
+                account = done.account
+                steps.append(OrderStep(order, execution, now_ms, done))
+            if ends and order.open:
+                order = replace(order, status="EXPIRED", update_ms=now_ms)
+                steps.append(OrderStep(order, "EXPIRED", now_ms))
+            self.store.put_order(order)
+            if received is not None:
+                row = replace(received, order_id=order.order_id, client_id=order.client_id)
+                self.store.put_received(row)
+            if account is not before:
+                self._put_account(order.symbol, account, price, now_ms)
+        self._remember(order, account if account is not before else None, now_ms)
+        for step in steps:
+            self.tell(step)
+        return order
+
+    def _filled(
+        self, order: StoredOrder, quantity: Decimal, price: Decimal, now_ms: int, account: Account
+    ) -> tuple[StoredOrder, Fill]:
+        """Inside a commit: one fill with its trade."""
         signed = quantity if order.side == "BUY" else -quantity
-        booked = book(holding=self.holding(order.symbol), signed_quantity=signed, price=price)
-        self.store.put_trade(
-            StoredTrade(
-                trade_id=self.store.next_trade_id,
-                order_id=order.order_id,
-                symbol=order.symbol,
-                side=order.side,
-                quantity=quantity,
-                price=price,
-                realized=booked.realized,
-                commission=booked.commission,
-                time_ms=now_ms,
-            )
+        booked = book(holding=account.holding, signed_quantity=signed, price=price)
+        trade = StoredTrade(
+            trade_id=self.store.next_trade_id,
+            order_id=order.order_id,
+            symbol=order.symbol,
+            side=order.side,
+            quantity=quantity,
+            price=price,
+            realized=booked.realized,
+            commission=booked.commission,
+            time_ms=now_ms,
         )
-        self.store.put_holding(
-            symbol=order.symbol, holding=booked.holding, mark_price=price, update_ms=now_ms
-        )
-        balance = self.balance + booked.realized - booked.commission
-        self.store.put_fact(name="balance", value=format(balance, "f"))
+        self.store.put_trade(trade)
         executed = order.executed + quantity
         filled = replace(
             order,
@@ -172,27 +239,57 @@ class Venue:
             status="FILLED" if executed == order.quantity else "PARTIALLY_FILLED",
             update_ms=now_ms,
         )
-        return filled, booked
+        balance = account.balance + booked.realized - booked.commission
+        return filled, Fill(trade, Account(booked.holding, balance, account.realized + booked.realized))
 
-    def _remember(self, symbol: str, booked: Booked | None, now_ms: int) -> None:
+    def _account(self, symbol: str) -> Account:
+        return Account(self.holding(symbol), self.balance, self._realized.get(symbol, ZERO))
+
+    def _put_account(self, symbol: str, account: Account, price: Decimal, now_ms: int) -> None:
+        put_fact = self.store.put_fact
+        self.store.put_holding(symbol=symbol, holding=account.holding, mark_price=price, update_ms=now_ms)
+        put_fact(name="balance", value=format(account.balance, "f"))
+        if account.realized != self._realized.get(symbol, ZERO):
+            put_fact(name=f"realized:{symbol}", value=format(account.realized, "f"))
+
+    def _remember(self, order: StoredOrder, account: Account | None, now_ms: int) -> None:
         """After the commit only: a commit that failed must leave memory and file alike."""
-        if booked is not None:
-            self.holdings[symbol], self.changed_ms[symbol] = booked.holding, now_ms
-            self.balance += booked.realized - booked.commission
+        if account is not None:
+            self.holdings[order.symbol], self.changed_ms[order.symbol] = account.holding, now_ms
+            self.balance, self._realized[order.symbol] = account.balance, account.realized
+        if order.open:
+            self._resting[order.order_id] = order
+        else:
+            self._resting.pop(order.order_id, None)
 
-    def _fill_resting(self, order: StoredOrder, now_ms: int) -> None:
-        self._resting.pop(order.order_id, None)
-        quantity = order.quantity - order.executed
-        signed = quantity if order.side == "BUY" else -quantity
-        try:
-            fill = self._reducible(order.symbol, signed) if order.reduce_only else quantity
-        except ApiError:
-            fill = ZERO
+    def _fill_resting(
+        self, order: StoredOrder, quantity: Decimal, price: Decimal, now_ms: int
+    ) -> StoredOrder:
+        """Reduce-only with nothing (more) to reduce expires, as the exchange does it."""
+        left = order.quantity - order.executed
+        fill, reducible = min(quantity, left), left
+        if order.reduce_only:
+            try:
+                reducible = self._reducible(order.symbol, left if order.side == "BUY" else -left)
+            except ApiError:
+                reducible = ZERO
+        pieces = [min(fill, reducible)] if reducible else []
+        return self._carry_out(order, pieces, price, now_ms, received=None, ends=reducible < left)
+
+    def _end(self, order: StoredOrder, status: str, now_ms: int) -> StoredOrder:
+        ended = replace(order, status=status, update_ms=now_ms)
         with self.store.commit():
-            done, booked = self._executed(order, fill, order.price, now_ms)
-            self.store.put_order(replace(done, status="EXPIRED") if done.open else done)
-        self._remember(order.symbol, booked, now_ms)
+            self.store.put_order(ended)
+        self._remember(ended, None, now_ms)
+        self.tell(OrderStep(ended, status, now_ms))
+        return ended
 
 
 def _reached(order: StoredOrder, price: Decimal) -> bool:
+    if order.type == "MARKET":
+        return False  # rests by a scripted delay only
     return price <= order.price if order.side == "BUY" else price >= order.price
+
+
+def _nobody(_step: Step) -> None:
+    pass
