@@ -1,10 +1,10 @@
-"""Fills, the ledger, balances and locks, to be read."""
+"""Fills, the ledger, balances, locks and incidents, to be read."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
-from positions.models import Balance, Fill, LedgerEntry, SymbolLock
+from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from quantum.facts import ReadOnlyAdmin
 
 
@@ -42,4 +42,27 @@ class SymbolLockAdmin(ReadOnlyAdmin):
     ordering = ["since"]
     empty_says = (
         "No symbol is locked, which is normal: a lock lasts only while an order of ours is in flight."
+    )
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnlyAdmin):
+    list_display = [
+        "opened_at",
+        "symbol",
+        "kind",
+        "cause",
+        "state",
+        "exchange_amt",
+        "ledger_amt",
+        "diff",
+        "acked_by",
+        "how",
+    ]
+    list_filter = ["state", "symbol", "kind", "cause"]
+    search_fields = ["=symbol"]
+    date_hierarchy = "opened_at"
+    empty_says = (
+        "No incident, which is normal: one opens when ledger and exchange disagree and no order of ours explains it. "
+        "`manage.py reconcile` shows both sides."
     )

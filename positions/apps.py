@@ -1,6 +1,9 @@
-from django.apps import AppConfig
+from collections.abc import Iterable
 
-from quantum import roles
+from django.apps import AppConfig
+from prometheus_client import Metric
+
+from quantum import gauges, roles
 
 
 def _p33(watch: roles.Watch) -> None:
@@ -11,9 +14,16 @@ def _p33(watch: roles.Watch) -> None:
     brain.run(watch)
 
 
+def _gauges() -> Iterable[Metric]:
+    from positions import incidents
+
+    yield gauges.gauge("quantum_incidents", "Incidents that are open", incidents.standing().count())
+
+
 class PositionsConfig(AppConfig):
     name = "positions"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         roles.register(roles.Role(name="p33", metrics_index=2, run=_p33))
+        gauges.register("positions", _gauges)

@@ -15,12 +15,15 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
 
 from positions import ledger
+from positions.difference import Origin
 from positions.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry
+from positions.sweep import GRACE_S, Sweep
 from positions.verdict import Observed
 from quantum import amounts, clock
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import Position, PositionsRead, SymbolRules
+from quantum.fault import fault_point
 from quantum.log import log
 from quantum.redis import RedisError, blocking_client, command_client
 
@@ -30,6 +33,8 @@ UNREADABLE_PAUSE_S = 1.0
 SNAPSHOT_MARGIN_S = 1.0
 QUIET_MS = 250
 CLIENT_IDS_MAX = 10_000
+READ_ALL = b"all"
+"""A wake that asks for a fresh read and for every snapshot: somebody waits for it (positions/reconcile.py)."""
 
 
 class Feed(threading.Thread):
@@ -48,7 +53,9 @@ class Feed(threading.Thread):
         self._client_ids: dict[int, str] = {}
         self._readable = True
         self._settled = False
+        self._sweep = Sweep()
         self._projected: dict[str, tuple[Decimal | None, float]] = {}
+        self._ledgers: dict[str, int] = {}
         self.hedged = False
 
     # ---- what the Brain asks
@@ -112,10 +119,13 @@ class Feed(threading.Thread):
         read = self._read
         if read is None:
             return
+        self._project_ledgers()
         self._project(read)  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
-        for symbol in self._differing(read):
+        for symbol in {*self._differing(read), *self._sweep.troubled}:
             self._catch_up(symbol)
+        if not self.hedged:
+            self._sweep.look(read, self._rules)
 
     def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
         self._read, self._read_boot_s = read, asked_boot_s
@@ -124,8 +134,11 @@ class Feed(threading.Thread):
             log.info("positions can be read again")
 
     def _wait_for_wake(self) -> None:
-        within_s = self._beat_s if self._settled else QUIET_MS / 1000
-        self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
+        within_s = min(self._beat_s, GRACE_S) if self._sweep.suspects else self._beat_s
+        within_s = within_s if self._settled else QUIET_MS / 1000
+        woken = self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
+        if woken and woken[1] == READ_ALL:
+            self._projected.clear()
         self._commands.delete(settings.KEYS.feed_wake)  # ten wakes at once are one read
 
     def _tell_unreadable(self, failed: ReadFailed) -> None:
@@ -193,15 +206,16 @@ class Feed(threading.Thread):
         ]
         if not trades:
             return
-        entries = [trade for trade in seen if trade.is_declared_entry]
+        entries = [trade for trade in seen if trade.origin is Origin.DECLARED]
         with transaction.atomic():
             ledger.store(seen)
+            fault_point("entry_stored")
             ledger.book(entries, kind=LedgerEntry.Kind.ENTRY, actor="feed")
             Balance.objects.filter(pk=balance.pk).update(
                 trades_from_ms=max(trade.time_ms for trade in trades)
             )
         for stranger in seen:
-            if not (stranger.is_ours or stranger.is_declared_entry):
+            if stranger.origin in (Origin.EXCHANGE, Origin.MANUAL):
                 log.warning(
                     "a trade of unknown origin moved the position",
                     symbol=symbol,
@@ -221,6 +235,14 @@ class Feed(threading.Thread):
 
     # ---- readers in Redis
 
+    def _project_ledgers(self) -> None:
+        """Whatever moved since the last beat: a correction by command, which may not write these keys itself."""
+        versions = dict(Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "version"))
+        for symbol, version in versions.items():
+            if self._ledgers.get(symbol) != version:
+                ledger.project(self._commands, symbol)
+        self._ledgers = versions
+
     def _project(self, read: PositionsRead) -> None:
         """At once where the amount changed; otherwise before the next beat would come too late for the
         Governor's age check, and no oftener. When some are gone, all of them anew."""
@@ -231,12 +253,16 @@ class Feed(threading.Thread):
         now_s = clock.boot_s()
         seen_s = clock.now_s() - (now_s - self._read_boot_s)
         old_s = float(settings.P33_STALE_THRESHOLD_SEC) - SNAPSHOT_MARGIN_S - self._beat_s
-        for symbol in set(settings.APPLY_ALLOWLIST) | set(read.positions):
+        for symbol in {*settings.APPLY_ALLOWLIST, *read.positions, *self._ledgers}:
             amount, told_s = self._projected.get(symbol, (None, 0.0))
             if amount == read.amount(symbol) and now_s - told_s < old_s:
                 continue
             self._projected[symbol] = read.amount(symbol), now_s
-            fields = {**_snapshot(read.positions.get(symbol), read), "seen_epoch": f"{seen_s:.3f}"}
+            fields = {
+                **_snapshot(read.positions.get(symbol), read),
+                "seen_epoch": f"{seen_s:.3f}",
+                "lot_step": amounts.plain(self._rules[symbol].lot_step) if symbol in self._rules else "",
+            }
             pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
         pipeline.execute()
 

@@ -1,4 +1,4 @@
-"""The only writer of the ledger. It moves by a fill seen once, or by an adoption with who and why (I11)."""
+"""The only writer of the ledger. It moves by a fill seen once, or by a person, with who and why (I11)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
-from positions.models import Balance, Fill, LedgerEntry
+from positions import difference
+from positions.difference import Origin
+from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from positions.verdict import Ledger
 from quantum import amounts, audit, clock
 from quantum.exchange.types import PositionsRead, Trade
+from quantum.fault import fault_point
 from quantum.redis import Client
 
-OWN_PREFIX = "q-"
-EXCHANGE_PREFIXES = ("autoclose-", "adl_autoclose", "settlement_autoclose-", "delivery_autoclose-")
+SKEW_MS_MAX = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,8 @@ class SeenTrade:
     client_order_id: str
 
     @property
-    def is_ours(self) -> bool:
-        return self.client_order_id.startswith(OWN_PREFIX)
-
-    @property
-    def is_declared_entry(self) -> bool:
-        """From the user's own entry bot, by LEDGER_SOURCES. The exchange's own orders never are."""
-        if self.is_ours or self.client_order_id.startswith(EXCHANGE_PREFIXES):
-            return False
-        sources = settings.LEDGER_SOURCES
-        return "*" in sources or (bool(sources) and self.client_order_id.startswith(tuple(sources)))
+    def origin(self) -> Origin:
+        return difference.origin(self.client_order_id, sources=settings.LEDGER_SOURCES)
 
 
 _VIEW = """
@@ -56,8 +50,15 @@ def view(symbol: str) -> Ledger:
         moved_ms=moved_ms or 0,
         locked_by=locked_by or "",
         hold=hold or "",
-        since_exit_s=None if exit_ms is None else Decimal(clock.now_ms() - exit_ms) / 1000,
+        since_exit_s=None if exit_ms is None else _since(exit_ms),
     )
+
+
+def _since(exit_ms: int) -> Decimal | None:
+    """An exit that lies far in the future was stamped by a clock that has been set back since: it must not cool
+    down for as long as that clock was wrong. A little ahead is only another host's clock: it has just been."""
+    ms = clock.now_ms() - exit_ms
+    return None if ms < -SKEW_MS_MAX else Decimal(max(0, ms)) / 1000
 
 
 def unknown_symbols(symbols: Iterable[str]) -> set[str]:
@@ -101,6 +102,86 @@ def _adopt_one(symbol: str, read: PositionsRead, *, seen_ms: int, actor: str, re
     )
 
 
+class LedgerChanged(Exception):
+    """The ledger is not what the person looked at: nothing was written. The text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person decided on, and what he saw when he did: the version of the balance (None: never entered)
+    and the moment of the exchange's amount. Trades before that moment are inside the amount."""
+
+    symbol: str
+    to: Decimal
+    seen_version: int | None
+    as_of_ms: int
+    kind: LedgerEntry.Kind
+    by: str
+    reason: str
+
+
+def correct(wanted: Correction) -> LedgerEntry:
+    """Inside the caller's transaction: one entry, on top of exactly the version that was seen. Never trades."""
+    mine = {"account": settings.ACCOUNT, "symbol": wanted.symbol}
+    balance = Balance.objects.select_for_update().filter(**mine).first()
+    if (balance.version if balance else None) != wanted.seen_version:
+        raise LedgerChanged(f"{wanted.symbol}: the ledger moved meanwhile. Look again, then decide.")
+    if SymbolLock.objects.filter(**mine).exists():
+        raise LedgerChanged(f"{wanted.symbol}: an order of ours is in flight. Wait until it is settled.")
+    before = balance.amount if balance else Decimal(0)
+    if balance is None:
+        _enter(wanted)
+    else:
+        balance.amount, balance.version = wanted.to, balance.version + 1
+        balance.moved_ms = max(balance.moved_ms, wanted.as_of_ms)  # older reads are not compared with this
+        balance.save(update_fields=["amount", "version", "moved_ms"])
+    fault_point("ledger_balance_corrected")
+    entry = LedgerEntry.objects.create(
+        **mine,
+        kind=wanted.kind,
+        delta=wanted.to - before,
+        balance=wanted.to,
+        actor=wanted.by,
+        reason=wanted.reason,
+        at=clock.from_ms(wanted.as_of_ms),
+    )
+    audit.record(
+        kind=f"ledger_{'adopted' if wanted.kind is LedgerEntry.Kind.ADOPTED else 'corrected'}",
+        actor=wanted.by,
+        symbol=wanted.symbol,
+        reason=wanted.reason,
+        data={
+            "before": "missing" if wanted.seen_version is None else amounts.plain(before),
+            "amount": amounts.plain(wanted.to),
+            "delta": amounts.plain(entry.delta),
+            "entry": entry.pk,
+        },
+    )
+    return entry
+
+
+def _enter(wanted: Correction) -> None:
+    """The symbol's first balance. Somebody else may have entered it since: the row is unique."""
+    try:
+        with transaction.atomic():
+            Balance.objects.create(
+                account=settings.ACCOUNT,
+                symbol=wanted.symbol,
+                amount=wanted.to,
+                moved_ms=wanted.as_of_ms,
+                trades_from_ms=wanted.as_of_ms,
+            )
+    except IntegrityError:
+        raise LedgerChanged(f"{wanted.symbol} was entered meanwhile. Look again, then decide.") from None
+
+
+def _is_contained(trade: Trade) -> bool:
+    """Whether the newest adoption or correction took an amount of the exchange that has this trade in it."""
+    kinds = (LedgerEntry.Kind.ADOPTED, LedgerEntry.Kind.CORRECTION)
+    mine = LedgerEntry.objects.filter(account=settings.ACCOUNT, symbol=trade.symbol, kind__in=kinds)
+    return mine.filter(at__gte=clock.from_ms(trade.time_ms)).exists()
+
+
 def store(trades: Iterable[SeenTrade]) -> None:
     """Keep what the exchange reported. A trade that is told twice is one row."""
     Fill.objects.bulk_create([_fill(seen) for seen in trades], ignore_conflicts=True)
@@ -137,7 +218,9 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
     balance = (
         Balance.objects.select_for_update().filter(account=settings.ACCOUNT, symbol=trade.symbol).first()
     )
-    if balance is None or not stored.filter(booked=False).update(booked=True):
+    if balance is None or (kind is LedgerEntry.Kind.ENTRY and _is_contained(trade)):
+        return 0
+    if not stored.filter(booked=False).update(booked=True):
         return 0
     balance.amount += trade.signed_quantity
     balance.version += 1

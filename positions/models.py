@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from django.db import models
 
+from positions import difference
 from quantum import clock
 from quantum.fields import AmountField
 
@@ -43,6 +46,7 @@ class LedgerEntry(models.Model):
         ADOPTED = "adopted"
         EXIT = "exit"
         ENTRY = "entry"
+        CORRECTION = "correction"
 
     account = models.CharField(max_length=32)
     symbol = models.CharField(max_length=40, db_index=True)
@@ -59,6 +63,7 @@ class LedgerEntry(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "ledger entries"
+        indexes = [models.Index(fields=["account", "symbol", "recorded_at"], name="ledger_by_moment")]
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.delta:+f} = {self.balance:f}"
@@ -97,3 +102,56 @@ class SymbolLock(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} locked by {self.plan_id}"
+
+
+def _choices(names: type[StrEnum]) -> list[tuple[str, str]]:
+    return [(each.value, each.value.replace("_", " ")) for each in names]
+
+
+class Incident(models.Model):
+    """Ledger and exchange disagree and no order of ours explains it. At most one open per symbol and cause."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        RESOLVED = "resolved"
+
+    class How(models.TextChoices):
+        ENDED = "ended", "ended by itself"
+        ADOPTED = "adopted", "the exchange's amount was adopted"
+        CORRECTED = "corrected", "the ledger was corrected"
+
+    account = models.CharField(max_length=32)
+    symbol = models.CharField(max_length=40)
+    kind = models.CharField(max_length=20, choices=_choices(difference.Kind))
+    cause = models.CharField(max_length=20, choices=_choices(difference.Cause), help_text="The probable one.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    opened_at = models.DateTimeField(default=clock.now)
+    exchange_amt = AmountField(help_text="What the exchange held when this was opened.")
+    ledger_amt = AmountField(null=True, help_text="What our ledger said; nothing: never entered.")
+    diff = AmountField()
+    tolerance = AmountField()
+    evidence = models.JSONField(default=list, help_text="Fills that moved the position and not the ledger.")
+    hold_id = models.BigIntegerField(
+        null=True, help_text="The hold that it placed; nothing: a person's hold stood already."
+    )
+    acked_at = models.DateTimeField(null=True)
+    acked_by = models.CharField(max_length=80, blank=True)
+    acked_reason = models.CharField(max_length=400, blank=True)
+    resolved_at = models.DateTimeField(null=True)
+    resolved_by = models.CharField(max_length=80, blank=True)
+    how = models.CharField(max_length=10, choices=How.choices, blank=True)
+    reason = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "symbol", "cause"],
+                condition=models.Q(state="open"),
+                name="one_open_incident_per_cause",
+            )
+        ]
+        permissions = [("reconcile", "Can adopt, correct and acknowledge")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.kind}: {self.cause}"

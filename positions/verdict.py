@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from positions import difference
+from positions.difference import Kind
 from quantum import amounts
 from quantum.reasons import BrainReason
 
@@ -86,17 +88,18 @@ def _disagreement(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict
     exchange, ours = observed.amount, ledger.amount
     if exchange is None:
         return _deny(BrainReason.POSITION_UNREADABLE, exchange_amt="unreadable")
+    found = difference.between(
+        exchange=exchange, ledger=ours, lot_step=bounds.lot_step, tolerance_pct=bounds.tolerance_pct
+    )
     if ours is None:
         return _deny(BrainReason.LEDGER_MISSING, exchange_amt=exchange, ledger_amt="missing")
-    diff = abs(exchange - ours)
-    tolerance = max(bounds.lot_step, abs(exchange) * bounds.tolerance_pct / 100)
-    if exchange * ours < 0:
+    if found is not None:
         return _deny(
-            BrainReason.SIDE_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance
-        )
-    if diff > tolerance:
-        return _deny(
-            BrainReason.QTY_MISMATCH, exchange_amt=exchange, ledger_amt=ours, diff=diff, tolerance=tolerance
+            BrainReason.SIDE_MISMATCH if found.kind is Kind.SIDE else BrainReason.QTY_MISMATCH,
+            exchange_amt=exchange,
+            ledger_amt=ours,
+            diff=found.diff,
+            tolerance=found.tolerance,
         )
     if exchange == 0:
         return _deny(BrainReason.NO_POSITION, exchange_amt=exchange, ledger_amt=ours)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -20,22 +19,17 @@ from django.db import transaction
 from permits.models import Hold
 from permits.policy import policies
 from permits.policy.rules import Nonsense
-from quantum import audit, clock
+from permits.state.freezing import drop, freeze, thaw, written
+from quantum import audit
 from quantum.log import log
-from quantum.redis import Client, Script
-
-_DROP = Script(Path(__file__).parent / "lua" / "drop_hold-1.lua")
+from quantum.redis import Client
 
 
 def place(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
     """Placing twice keeps the first. Raises RedisError once the row stands: the projection brings the key."""
     with transaction.atomic():
-        hold, made = Hold.objects.get_or_create(
-            symbol=symbol, lifted_at=None, defaults={"by": by, "reason": reason}
-        )
-        if made:
-            audit.record(kind="hold_placed", actor=by, symbol=symbol, reason=reason, data={"hold": hold.pk})
-    client.set(settings.KEYS.hold(symbol), _written(hold))
+        hold, _ = freeze(symbol=symbol, by=by, reason=reason)
+    client.set(settings.KEYS.hold(symbol), written(hold))
     return hold
 
 
@@ -45,19 +39,15 @@ def lift(client: Client, *, symbol: str, by: str, reason: str) -> bool:
     if hold is None:
         return False
     with transaction.atomic():
-        lifted = Hold.objects.filter(pk=hold.pk, lifted_at=None).update(
-            lifted_at=clock.now(), lifted_by=by, lifted_reason=reason
-        )
-        if lifted:
-            audit.record(kind="hold_lifted", actor=by, symbol=symbol, reason=reason, data={"hold": hold.pk})
-    _drop(client, symbol, _written(hold))
-    return bool(lifted)
+        lifted = thaw(hold_id=hold.pk, by=by, reason=reason)
+    drop(client, symbol, written(hold))
+    return lifted is not None
 
 
 def project(client: Client) -> None:
     """Keys first, rows after: see above. One command while nothing differs."""
     seen = _keys(client, _listed())
-    opened = {hold.symbol: _written(hold) for hold in Hold.objects.filter(lifted_at=None)}
+    opened = {hold.symbol: written(hold) for hold in Hold.objects.filter(lifted_at=None)}
     unlisted = sorted(opened.keys() - seen.keys())
     if unlisted:
         seen |= _keys(client, unlisted)
@@ -66,7 +56,7 @@ def project(client: Client) -> None:
             client.set(settings.KEYS.hold(symbol), raw)
             log.warning("hold projected", symbol=symbol)
     for symbol, found in seen.items():
-        if found is not None and symbol not in opened and _drop(client, symbol, found):
+        if found is not None and symbol not in opened and drop(client, symbol, found):
             _tell_removed(symbol, found)
 
 
@@ -78,14 +68,14 @@ def drop_unreadable(client: Client) -> None:
     if client.exists(*names) <= readable:
         return
     for symbol in listed:
-        if _drop(client, symbol, b""):
+        if drop(client, symbol, b""):
             _tell_removed(symbol, b"")
 
 
 def allowed(*, hold_id: int, symbol: str) -> bytes:
     """The bytes of that symbol's open hold if it is the one of that id, else none."""
     hold = Hold.objects.filter(pk=hold_id, symbol=symbol, lifted_at=None).first()
-    return _written(hold) if hold else b""
+    return written(hold) if hold else b""
 
 
 def _listed() -> list[str]:
@@ -99,10 +89,6 @@ def _listed() -> list[str]:
 def _keys(client: Client, symbols: Iterable[str]) -> dict[str, bytes | None]:
     names = list(symbols)
     return dict(zip(names, client.mget([settings.KEYS.hold(symbol) for symbol in names]), strict=True))
-
-
-def _drop(client: Client, symbol: str, raw: bytes) -> bool:
-    return bool(_DROP(client, keys=(settings.KEYS.hold(symbol),), args=(raw,)))
 
 
 def _tell_removed(symbol: str, raw: bytes) -> None:
@@ -126,8 +112,3 @@ def _hold_id(raw: bytes) -> Any:
     except (ValueError, RecursionError):
         return None
     return found.get("hold_id") if isinstance(found, dict) else None
-
-
-def _written(hold: Hold) -> bytes:
-    members = {"hold_id": hold.pk, "reason": hold.reason, "by": hold.by, "since": hold.since.timestamp()}
-    return json.dumps(members, separators=(",", ":")).encode()

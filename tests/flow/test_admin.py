@@ -24,7 +24,7 @@ from apply.models import Order, Plan
 from apply.pages import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
 from permits.state import holds, trading
-from positions.models import Balance, Fill, LedgerEntry, SymbolLock
+from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.facts import ReadOnlyAdmin
 from quantum.models import AuditEvent, Instance
@@ -35,7 +35,7 @@ from tests.house import House, wait_for
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
 OURS = {
     Plan, Order, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
-    Fill, LedgerEntry, Balance, SymbolLock, AuditEvent, Instance,
+    Fill, LedgerEntry, Balance, SymbolLock, Incident, AuditEvent, Instance,
 }  # fmt: skip
 NOWHERE = "unix:///nowhere/at-all.sock"
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
@@ -101,6 +101,10 @@ def lived_in(number: int) -> None:
     Balance.objects.create(
         account="main", symbol=f"S{number}", amount=Decimal(1), moved_ms=1, trades_from_ms=1
     )
+    Incident.objects.create(
+        account="main", symbol=f"S{number}", kind="quantity", cause="manual_trade", exchange_amt=Decimal(1),
+        ledger_amt=Decimal(2), diff=Decimal(1), tolerance=Decimal("0.1"), evidence=[{"trade_id": "7"}],
+    )  # fmt: skip
     AuditEvent.objects.create(kind="tested", plan_id=plan.plan_id, actor="tests", data={"a": 1})
     trading.change(state=TradingState.State.ACTIVE, by="tests", reason="to have a row")
     Hold.objects.create(symbol=f"S{number}", by="tests", reason="to have a row")

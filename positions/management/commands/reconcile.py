@@ -1,0 +1,154 @@
+"""Compare exchange and ledger; bring them together, with a reason. Never trades."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from positions import reconcile
+from positions.ledger import LedgerChanged
+from positions.management.looking import LookCommand, shown, told
+from positions.reconcile import Brought, Line
+from quantum import amounts
+from quantum.audit import REASON_MIN
+from quantum.commands import Exit
+from quantum.log import safe
+from quantum.redis import RedisError, command_client
+
+
+class Command(LookCommand):
+    help = (
+        "Compare exchange and ledger: reconcile [SYMBOL...]. Take the exchange's amount: --adopt --reason '...'; "
+        "write your own: reconcile SYMBOL --apply --to AMOUNT --reason '...'. Exit 3: they differ."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("symbols", nargs="*", metavar="SYMBOL", help="without any: all that are known")
+        act = parser.add_mutually_exclusive_group()
+        act.add_argument("--adopt", action="store_true", help="the exchange's amount becomes the ledger's")
+        act.add_argument("--apply", action="store_true", help="the amount of --to becomes the ledger's")
+        parser.add_argument("--to", default="", metavar="AMOUNT", help="signed, plain: 0.062, -3, 0")
+        parser.add_argument("--confirm", default="", metavar="ACCOUNT", help="in live: the account, typed")
+        parser.add_argument("--dry-run", action="store_true", help="show before and after, change nothing")
+        parser.add_argument("--reason", default="", help=f"why, at least {REASON_MIN} characters")
+        parser.add_argument("--by", default="", help="who; default: the login name")
+        parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
+        parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        acts = options["adopt"] or options["apply"]
+        to, said = self._wish(options), self.who_and_why(options) if acts else {}
+        lines = self.look(options["symbols"])
+        wanted = self._wanted(lines, options, to)
+        if not acts:
+            self._tell(options, lines)
+            self.leave(Exit.DRIFT if any(line.difference for line in lines) else Exit.OK)
+        if not wanted:
+            self.say("Ledger and exchange agree: there is nothing to do.")
+            self._tell(options, lines)
+            return
+        for line in wanted:
+            self._announce(line, line.exchange if to is None else to)
+        if options["dry_run"]:
+            self._tell(options, lines)
+            self.leave(Exit.DRIFT, "Nothing was changed.")
+        self._confirmed(options)
+        brought = self._bring(wanted, to, said)
+        self._tell(options, lines, brought)
+        self._project(brought)
+
+    def _wish(self, options: dict[str, Any]) -> Decimal | None:
+        """Of --to; everything that is typed wrong is told before anything is asked."""
+        if not options["apply"]:
+            if options["to"]:
+                self.leave(Exit.USAGE, "--to belongs to --apply. To take the exchange's amount: --adopt.")
+            return None
+        if len(options["symbols"]) != 1 or not options["to"]:
+            self.leave(Exit.USAGE, "--apply takes one symbol and --to AMOUNT.")
+        to = amounts.parse(options["to"].strip())
+        if to is None:
+            self.leave(
+                Exit.USAGE,
+                f"{safe(options['to'][:40])} is no plain amount (like 0.062, -3 or 0; at most 18 decimals). "
+                "Nothing was changed.",
+            )
+        return to
+
+    def _wanted(self, lines: list[Line], options: dict[str, Any], to: Decimal | None) -> list[Line]:
+        """Named symbols also where they differ by less than the tolerance; without names only real differences."""
+        if to is not None:
+            return [line for line in lines if line.ledger != to]
+        if options["symbols"]:
+            return [line for line in lines if line.ledger != line.exchange]
+        return [line for line in lines if line.difference is not None]
+
+    def _announce(self, line: Line, after: Decimal) -> None:
+        before = "never entered" if line.ledger is None else amounts.plain(line.ledger)
+        where = f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT} {safe(line.symbol)}"
+        held = ", ".join(f"incident {each.pk} ends" for each in line.incidents)
+        self.say(
+            f"{where}: ledger {before} -> {amounts.plain(after)} (exchange {amounts.plain(line.exchange)})"
+            f"{'; ' + held if held else ''}"
+        )
+
+    def _confirmed(self, options: dict[str, Any]) -> None:
+        if settings.APPLY_MODE == "live":
+            if not options["symbols"]:
+                self.leave(Exit.USAGE, "Nothing was changed. In live, name the symbols.")
+            if options["confirm"] != settings.ACCOUNT:
+                self.leave(Exit.USAGE, f"Nothing was changed. To go on, type --confirm {settings.ACCOUNT}")
+        self.ask(options)
+
+    def _bring(self, wanted: list[Line], to: Decimal | None, said: dict[str, str]) -> Brought:
+        try:
+            if to is not None:
+                return reconcile.correct(wanted[0], to=to, **said)
+            return reconcile.adopt(wanted, **said)
+        except LedgerChanged as changed:
+            self.leave(Exit.BLOCKED, f"{safe(str(changed))} Nothing was changed.")
+        except DatabaseError as error:
+            self.leave(
+                Exit.DEPENDENCY_DOWN, f"The database refuses ({type(error).__name__}). Nothing was changed."
+            )
+
+    def _project(self, brought: Brought) -> None:
+        try:
+            reconcile.project(command_client(), brought)
+        except RedisError as error:
+            self.leave(
+                Exit.DEPENDENCY_DOWN,
+                f"Recorded. Redis could not be reached ({type(error).__name__}); apply and p33 bring it up to date "
+                "within seconds of reaching it.",
+            )
+
+    def _tell(self, options: dict[str, Any], lines: list[Line], brought: Brought | None = None) -> None:
+        if options["json"]:
+            self.data({"symbols": [told(line) for line in lines], **_came(brought)})
+        elif brought is None:
+            self.stdout.write(shown(lines))
+        else:
+            for entry in brought.entries:
+                self.stdout.write(
+                    f"{safe(entry.symbol)}: entry {entry.pk}, {entry.delta:+f}, balance "
+                    f"{amounts.plain(entry.balance)}"
+                )
+            for hold in brought.lifted:
+                self.stdout.write(f"{safe(hold.symbol)}: hold {hold.pk} lifted")
+
+
+def _came(brought: Brought | None) -> dict[str, Any]:
+    if brought is None:
+        return {"changed": False}
+    return {
+        "changed": True,
+        "entries": [
+            {"id": each.pk, "symbol": each.symbol, "delta": each.delta, "balance": each.balance}
+            for each in brought.entries
+        ],
+        "resolved": [each.pk for each in brought.resolved],
+        "lifted": [each.pk for each in brought.lifted],
+    }

@@ -1,0 +1,100 @@
+"""What the commands that compare exchange and ledger share: symbols that exist, a fresh read, one way to tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import Error as DatabaseError
+
+from permits.management.acting import ActCommand
+from permits.management.tables import table
+from positions import reconcile
+from positions.reconcile import Line, Unreadable
+from quantum import amounts
+from quantum.commands import Exit
+from quantum.log import safe
+from quantum.redis import RedisError, command_client
+
+WITHIN_S = 5.0
+HEADINGS = ("symbol", "state", "exchange", "ledger", "difference", "tolerance", "age", "incident", "hold")
+
+
+class LookCommand(ActCommand):
+    def look(self, asked: list[str]) -> list[Line]:
+        """Fresh lines of these symbols, without any of all that are known; else leaves with 2 or 5."""
+        try:
+            known = reconcile.symbols()
+            names = sorted({symbol.strip().upper() for symbol in asked}) or sorted(known)
+            for name in names:
+                if name not in known:
+                    self.leave(
+                        Exit.USAGE,
+                        f"{safe(name[:40])} has no ledger and is not on APPLY_ALLOWLIST. Known: "
+                        f"{safe(', '.join(sorted(known)))}",
+                    )
+            return reconcile.look(command_client(), names=names, within_s=WITHIN_S)
+        except Unreadable as unreadable:
+            self.leave(
+                Exit.DEPENDENCY_DOWN,
+                f"{unreadable}. Nothing was changed. Ask `doctor` what is wrong with p33.",
+            )
+        except RedisError as error:
+            self.leave(
+                Exit.DEPENDENCY_DOWN, f"Redis gave no answer ({type(error).__name__}). Nothing was changed."
+            )
+        except DatabaseError as error:
+            self.leave(
+                Exit.DEPENDENCY_DOWN, f"The database refuses ({type(error).__name__}). Nothing was changed."
+            )
+
+
+def state_of(line: Line) -> str:
+    if line.difference is None:
+        return "match"
+    return "unknown" if line.locked_by else line.difference.kind.value
+
+
+def told(line: Line) -> dict[str, Any]:
+    return {
+        "symbol": line.symbol,
+        "state": state_of(line),
+        "exchange_amt": amounts.plain(line.exchange),
+        "ledger_amt": None if line.ledger is None else amounts.plain(line.ledger),
+        "diff": amounts.plain(line.exchange - (line.ledger or 0)),
+        "tolerance": amounts.plain(line.tolerance),
+        "age_s": f"{line.age_s:.3f}",
+        "version": line.version,
+        "locked_by": line.locked_by,
+        "incidents": [
+            {
+                "id": each.pk,
+                "kind": each.kind,
+                "cause": each.cause,
+                "opened_at": each.opened_at,
+                "acked_by": each.acked_by,
+                "evidence": each.evidence,
+            }
+            for each in line.incidents
+        ],
+        "hold": None
+        if line.hold is None
+        else {"id": line.hold.pk, "by": line.hold.by, "reason": line.hold.reason},
+    }
+
+
+def shown(lines: list[Line]) -> str:
+    return table(HEADINGS, [_row(told(line)) for line in lines])
+
+
+def _row(line: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        line["symbol"],
+        line["state"].replace("_", " ") + (f" (order of {line['locked_by']})" if line["locked_by"] else ""),
+        line["exchange_amt"],
+        line["ledger_amt"] or "never entered",
+        line["diff"],
+        line["tolerance"],
+        f"{line['age_s']} s",
+        ", ".join(f"{each['id']} {each['cause'].replace('_', ' ')}" for each in line["incidents"]) or "-",
+        f"{line['hold']['id']} by {line['hold']['by']}" if line["hold"] else "-",
+    )

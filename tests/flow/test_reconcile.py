@@ -1,0 +1,185 @@
+"""Drift with real parts: it denies, it is shown, a person settles it, and exits flow again."""
+
+from __future__ import annotations
+
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+
+from permits.models import Hold, Permit
+from positions import incidents
+from positions.feed import Feed
+from positions.models import Balance, Fill, Incident, LedgerEntry
+from quantum.exchange import connect
+from quantum.fault import FaultRaised
+from quantum.plan import Action
+from tests.house import House, wait_for
+
+WHY = "my own trade in the app, checked there"
+
+
+def run(*words: str, **options: Any) -> tuple[int, dict[str, Any], str]:
+    """Exit code, what --json says, and the talk."""
+    out, talk = io.StringIO(), io.StringIO()
+    code = 0
+    try:
+        call_command(*words, "--json", stdout=out, stderr=talk, **options)
+    except SystemExit as end:
+        code = int(str(end.code))
+    return code, json.loads(out.getvalue() or "{}"), talk.getvalue()
+
+
+def trade_by_hand(house: House, symbol: str, amount: str) -> None:
+    by_hand = house.entry_id().replace("entry", "web")
+    house.paper.set_position(symbol=symbol, amount=amount, client_order_id=by_hand)
+    wait_for(Fill.objects.filter(client_order_id=by_hand).exists, what="the trade to be seen")
+
+
+def balance(symbol: str = "BTCUSDT") -> Decimal:
+    found: Decimal = Balance.objects.get(symbol=symbol).amount
+    return found
+
+
+def incident_of(symbol: str = "BTCUSDT") -> Incident:
+    found: Incident = wait_for(lambda: incidents.standing(symbol).first(), what="the incident")
+    return found
+
+
+def test_drift_denies_is_shown_is_adopted_with_a_reason_and_the_next_plan_executes(house: House) -> None:
+    """0.062 at the exchange, 0.002 in the ledger."""
+    house.paper.set_position(symbol="BTCUSDT", amount="0.002", client_order_id=House.entry_id())
+    house.start()
+    assert balance() == Decimal("0.002")
+
+    trade_by_hand(house, "BTCUSDT", "0.062")
+    row = house.exit("BTCUSDT", Action.FULL_CLOSE)
+    assert (row.error, row.gate_reason) == ("permit_denied:p33_denied", "reconcile_required_qty_mismatch")
+    permit = wait_for(
+        lambda: Permit.objects.filter(plan_id=row.plan_id, gate="p33").first(), what="the permit's row"
+    )
+    said = json.loads(permit.raw, parse_float=Decimal)["context"]
+    numbers = [said[name] for name in ("exchange_amt", "ledger_amt", "diff", "tolerance")]
+    assert numbers == [Decimal("0.062"), Decimal("0.002"), Decimal("0.060"), Decimal("0.001")]
+
+    incident = incident_of()
+    assert (incident.kind, incident.cause) == ("quantity", "manual_trade")
+    code, told, _ = run("reconcile", "BTCUSDT")
+    assert code == 3
+    [line] = told["symbols"]
+    assert (line["exchange_amt"], line["ledger_amt"], line["diff"]) == ("0.062", "0.002", "0.06")
+    assert (line["tolerance"], line["incidents"][0]["id"]) == ("0.001", incident.pk)
+    assert line["hold"]["id"] == incident.hold_id
+    orders = len(house.orders())
+
+    code, told, talk = run("reconcile", "BTCUSDT", "--adopt", reason=WHY, by="nina")
+    assert code == 0, talk
+    assert "ledger 0.002 -> 0.062" in talk
+    assert (told["resolved"], told["lifted"]) == ([incident.pk], [incident.hold_id])
+    assert balance() == Decimal("0.062")
+    entry = LedgerEntry.objects.filter(symbol="BTCUSDT").latest("id")
+    assert (entry.actor, entry.reason, entry.delta) == ("nina", WHY, Decimal("0.06"))
+    assert len(house.orders()) == orders, "reconciling never trades"
+
+    row = house.exit("BTCUSDT", Action.FULL_CLOSE)
+    assert row.state == "filled", (row.error, row.gate_reason)
+    wait_for(lambda: balance() == 0, what="the ledger to be flat")
+    assert run("reconcile", "BTCUSDT")[0] == 0
+
+
+def test_a_drift_that_lasts_freezes_its_symbol_alone_and_ends_when_the_trade_is_undone(house: House) -> None:
+    house.start()
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    incident = incident_of()
+    assert house.exit("BTCUSDT").gate_reason == "reconcile_hold_active"
+    assert house.exit("SOLUSDT").state == "filled"
+    trade_by_hand(house, "BTCUSDT", "1.000")
+    wait_for(lambda: not incidents.standing().exists(), what="the incident to end")
+    incident.refresh_from_db()
+    assert incident.how == "ended"
+    undone = Fill.objects.latest("recorded_at").recorded_at
+    assert incident.resolved_at is not None
+    assert undone < incident.resolved_at, "what undid it is told with it"
+    assert not Hold.objects.filter(lifted_at=None).exists()
+    wait_for(lambda: house.exit("BTCUSDT").state == "filled", what="exits to flow again")
+
+
+def test_a_preview_and_every_mistake_change_nothing(house: House) -> None:
+    house.start("p33")
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    incident_of()
+    for words, code, says in (
+        (("BTCUSDT", "--adopt", "--dry-run", "--reason", WHY), 3, "ledger 1 -> 3"),
+        (("BTCUSDT", "--adopt", "--reason", "oops"), 2, "at least 8 characters"),
+        (("NOSUCHUSDT",), 2, "NOSUCHUSDT has no ledger"),
+        (("BTCUSDT", "--apply", "--to", "1e3", "--reason", WHY), 2, "no plain amount"),
+        (("BTCUSDT", "--apply", "--to", "nan", "--reason", WHY), 2, "no plain amount"),
+        (("BTCUSDT", "--apply", "--reason", WHY), 2, "--to AMOUNT"),
+        (("--apply", "--to", "1", "--reason", WHY), 2, "one symbol"),
+        (("BTCUSDT", "--to", "1"), 2, "--to belongs to --apply"),
+        (("ETHUSDT", "--adopt", "--reason", WHY), 0, "nothing to do"),
+    ):
+        found, _, talk = run("reconcile", *words)
+        assert (found, says in talk) == (code, True), (words, found, talk)
+    assert (balance(), balance("ETHUSDT")) == (Decimal(1), Decimal(-8))
+    assert incidents.standing().count() == 1
+
+
+def test_an_exchange_that_is_down_is_told_with_five_and_changes_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("positions.management.looking.WITHIN_S", 0.5)
+    house.start("p33")
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    incident_of()
+    body = {"code": -1000, "msg": "x"}
+    house.paper.push_scenario(
+        {"next": "positionRisk", "do": "reply", "status": 500, "body": body, "times": 1000}
+    )
+    wait_for(lambda: run("reconcile")[0] == 5, what="the reads to fail")
+    code, _, talk = run("reconcile", "BTCUSDT", "--adopt", reason=WHY)
+    house.paper.clear_scenario()
+    assert (code, "Nothing was changed" in talk, balance()) == (5, True, Decimal(1))
+
+
+def test_a_correction_by_hand_and_what_the_other_commands_show(house: House) -> None:
+    house.start("p33")
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    incident = incident_of()
+    code, told, _ = run("incident_ack", str(incident.pk), reason="I am looking at it", by="nina")
+    assert (code, told["acked_by"]) == (0, "nina")
+    assert run("incident_ack", "999999", reason="I am looking at it")[0] == 4
+    code, told, talk = run("reconcile", "BTCUSDT", "--apply", "--to", "3", reason=WHY, by="omar")
+    assert code == 0, talk
+    assert balance() == Decimal(3)
+    key = settings.KEYS.ledger("BTCUSDT")
+    wait_for(lambda: house.redis.hget(key, "last_known_amt") == b"3", what="p33 to project the correction")
+    code, told, _ = run("ledger_show", "BTCUSDT")
+    assert (code, told["balance"], told["entries"][0]["kind"]) == (0, "3", "correction")
+    assert run("ledger_show", "BTCUSDT", at="2020-01-01T00:00:00Z")[0] == 1
+    assert run("ledger_show", "BTCUSDT", at="yesterday")[0] == 2
+    code, told, _ = run("positions")
+    assert code == 0
+    [btc] = [each for each in told["positions"] if each["symbol"] == "BTCUSDT"]
+    assert (btc["exchange_amt"], btc["ledger_amt"], btc["state"]) == ("3", "3", "match")
+
+
+def test_a_fill_whose_booking_dies_is_booked_by_the_next_read(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A11: stored and not booked is one transaction, so it is neither; the trade is found again."""
+    house.start("p33")
+    monkeypatch.setattr(settings, "QUANTUM_FAULT", "entry_stored:raise")
+    house.stop("p33")
+    house.paper.set_position(symbol="BTCUSDT", amount="2.500", client_order_id=House.entry_id())
+    with pytest.raises(FaultRaised):
+        Feed(reader=connect.reader(), stopping=lambda: True)._beat()
+    assert balance() == Decimal(1)
+    monkeypatch.setattr(settings, "QUANTUM_FAULT", "")
+    house.start("p33")
+    wait_for(lambda: balance() == Decimal("2.5"), what="the entry to be booked")
+    assert not Incident.objects.exists()
