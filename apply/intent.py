@@ -12,6 +12,7 @@ from apply.models import Order, Plan
 from apply.sizing import Size
 from permits.gate.outcome import SpentPair
 from permits.models import TradingState
+from positions import ledger
 from positions.models import SymbolLock
 from quantum import amounts, audit, clock, rows
 from quantum.models import AuditEvent
@@ -64,6 +65,8 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         book = (settings.ACCOUNT, plan.symbol)
         cursor.execute(_GUARDS, (plan.symbol, *book, *book))
         standing, hold_id, amount, exit_ms = cursor.fetchone()
+    if exit_ms is not None and ledger.is_of_a_wrong_clock(exit_ms):
+        exit_ms = None  # the amount still tells whether the position has shrunk
     if not _is_let_pass(pair, standing or ""):
         raise _NotIntended(GateReason.HALTED.value)
     if hold_id is not None and hold_id != pair.hold_id:

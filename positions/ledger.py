@@ -57,8 +57,11 @@ def view(symbol: str) -> Ledger:
 def _since(exit_ms: int) -> Decimal | None:
     """An exit that lies far in the future was stamped by a clock that has been set back since: it must not cool
     down for as long as that clock was wrong. A little ahead is only another host's clock: it has just been."""
-    ms = clock.now_ms() - exit_ms
-    return None if ms < -SKEW_MS_MAX else Decimal(max(0, ms)) / 1000
+    return None if is_of_a_wrong_clock(exit_ms) else Decimal(max(0, clock.now_ms() - exit_ms)) / 1000
+
+
+def is_of_a_wrong_clock(exit_ms: int) -> bool:
+    return exit_ms - clock.now_ms() > SKEW_MS_MAX
 
 
 def unknown_symbols(symbols: Iterable[str]) -> set[str]:

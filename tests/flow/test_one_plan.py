@@ -9,6 +9,7 @@ from django.conf import settings
 from permits.models import Permit, TradingState
 from permits.state import holds, trading
 from positions.models import Balance, SymbolLock
+from quantum import clock
 from quantum.plan import Action
 from tests.house import House, wait_for
 
@@ -98,3 +99,11 @@ def test_a_hold_on_a_symbol_stops_that_symbol_only(house: House) -> None:
     assert house.exit("SOLUSDT").state == "filled"
     holds.lift(house.redis, symbol="BTCUSDT", by="tests", reason="it was fine")
     assert house.exit("BTCUSDT").state == "filled"
+
+
+def test_an_exit_stamped_by_a_clock_that_was_an_hour_ahead_stops_no_exit(house: House) -> None:
+    """The clock was set back: for an hour each exit would have come before the one before it."""
+    house.start()
+    assert house.exit().state == "filled"
+    Balance.objects.update(exit_ms=clock.now_ms() + 3_600_000)
+    assert house.exit().state == "filled"
