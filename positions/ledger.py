@@ -60,8 +60,8 @@ def _since(exit_ms: int) -> Decimal | None:
     return None if is_of_a_wrong_clock(exit_ms) else Decimal(max(0, clock.now_ms() - exit_ms)) / 1000
 
 
-def is_of_a_wrong_clock(exit_ms: int) -> bool:
-    return exit_ms - clock.now_ms() > SKEW_MS_MAX
+def is_of_a_wrong_clock(moment_ms: int) -> bool:
+    return moment_ms - clock.now_ms() > SKEW_MS_MAX
 
 
 def unknown_symbols(symbols: Iterable[str]) -> set[str]:
@@ -131,12 +131,13 @@ def correct(wanted: Correction) -> LedgerEntry:
         raise LedgerChanged(f"{wanted.symbol}: the ledger moved meanwhile. Look again, then decide.")
     if SymbolLock.objects.filter(**mine).exists():
         raise LedgerChanged(f"{wanted.symbol}: an order of ours is in flight. Wait until it is settled.")
+    _refuse_if_older(wanted, balance)
     before = balance.amount if balance else Decimal(0)
     if balance is None:
         _enter(wanted)
     else:
         balance.amount, balance.version = wanted.to, balance.version + 1
-        balance.moved_ms = max(balance.moved_ms, wanted.as_of_ms)  # older reads are not compared with this
+        balance.moved_ms = wanted.as_of_ms  # older reads are not compared with this
         balance.save(update_fields=["amount", "version", "moved_ms"])
     fault_point("ledger_balance_corrected")
     entry = LedgerEntry.objects.create(
@@ -161,6 +162,19 @@ def correct(wanted: Correction) -> LedgerEntry:
         },
     )
     return entry
+
+
+def _refuse_if_older(wanted: Correction, balance: Balance | None) -> None:
+    """The version alone does not tell: an amount read first and a ledger that a fill moved before it was shown are
+    of two moments. And an amount from a moment that is still to come would swallow every entry until then."""
+    if is_of_a_wrong_clock(wanted.as_of_ms):
+        raise LedgerChanged(
+            f"{wanted.symbol}: the exchange's amount is from the future. Set the clocks right."
+        )
+    if balance and wanted.as_of_ms < balance.moved_ms and not is_of_a_wrong_clock(balance.moved_ms):
+        raise LedgerChanged(
+            f"{wanted.symbol}: the ledger moved after the exchange was read. Look again, then decide."
+        )
 
 
 def _enter(wanted: Correction) -> None:

@@ -113,6 +113,31 @@ def test_a_page_that_is_stale_changes_nothing() -> None:
     nothing_happened()
 
 
+def test_an_amount_read_before_a_fill_that_is_booked_already_is_not_adopted() -> None:
+    """Read, then an entry is booked, then shown: the version is the newest, the exchange's amount is not."""
+    row = balance("1")
+    entry = stranger(1, "0.5", client_order_id="entry-1")
+    assert ledger.book([entry], kind=LedgerEntry.Kind.ENTRY, actor="feed") == 1
+    with pytest.raises(LedgerChanged):
+        reconcile.adopt([seen("1", asked_ms=entry.trade.time_ms - 1)], by="nina", reason=WHY)
+    row.refresh_from_db()
+    assert (row.amount, LedgerEntry.objects.count()) == (Decimal("1.5"), 1)
+    reconcile.adopt([seen("1.25", asked_ms=entry.trade.time_ms)], by="nina", reason=WHY)
+    assert amount() == Decimal("1.25")
+
+
+def test_an_amount_from_the_future_is_not_adopted() -> None:
+    """A host's clock was ahead: every entry until then would count as inside the amount."""
+    line = drifting()
+    ahead = seen("0.062", asked_ms=clock.now_ms() + 3_600_000)
+    with pytest.raises(LedgerChanged):
+        reconcile.adopt([ahead], by="nina", reason=WHY)
+    nothing_happened()
+    Balance.objects.update(moved_ms=clock.now_ms() + 3_600_000)
+    reconcile.adopt([line], by="nina", reason=WHY)
+    assert Balance.objects.get().moved_ms == line.asked_ms, "and what such a clock left is mended by it"
+
+
 def test_a_symbol_entered_meanwhile_is_not_entered_again() -> None:
     line = seen("0.5")
     balance("0.002")
