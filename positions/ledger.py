@@ -19,6 +19,8 @@ from quantum.fault import fault_point
 from quantum.redis import Client
 
 SKEW_MS_MAX = 5000
+CLOCK_MS_MAX = 60_000
+"""Two moments of the exchange that lie farther apart than this were not told by one clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ def _since(exit_ms: int) -> Decimal | None:
     return None if is_of_a_wrong_clock(exit_ms) else Decimal(max(0, clock.now_ms() - exit_ms)) / 1000
 
 
-def is_of_a_wrong_clock(moment_ms: int) -> bool:
-    return moment_ms - clock.now_ms() > SKEW_MS_MAX
+def is_of_a_wrong_clock(exit_ms: int) -> bool:
+    return exit_ms - clock.now_ms() > SKEW_MS_MAX
 
 
 def unknown_symbols(symbols: Iterable[str]) -> set[str]:
@@ -167,14 +169,20 @@ def correct(wanted: Correction) -> LedgerEntry:
 def _refuse_if_older(wanted: Correction, balance: Balance | None) -> None:
     """The version alone does not tell: an amount read first and a ledger that a fill moved before it was shown are
     of two moments. And an amount from a moment that is still to come would swallow every entry until then."""
-    if is_of_a_wrong_clock(wanted.as_of_ms):
+    if wanted.as_of_ms - clock.now_ms() > CLOCK_MS_MAX:
         raise LedgerChanged(
             f"{wanted.symbol}: the exchange's amount is from the future. Set the clocks right."
         )
-    if balance and wanted.as_of_ms < balance.moved_ms and not is_of_a_wrong_clock(balance.moved_ms):
+    if balance and moved_since(balance, wanted.as_of_ms):
         raise LedgerChanged(
             f"{wanted.symbol}: the ledger moved after the exchange was read. Look again, then decide."
         )
+
+
+def moved_since(balance: Balance, asked_ms: int) -> bool:
+    """Then an amount asked for at asked_ms is not to be compared with it. A movement stamped far in the future, by
+    a clock set back since, must not hide everything until then."""
+    return 0 < balance.moved_ms - asked_ms <= CLOCK_MS_MAX
 
 
 def _enter(wanted: Correction) -> None:

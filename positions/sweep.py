@@ -112,7 +112,7 @@ def _differing(read: PositionsRead, rules: Mapping[str, SymbolRules]) -> dict[st
     balances = {row.symbol: row for row in Balance.objects.filter(account=settings.ACCOUNT)}
     for symbol in {*balances, *_to_be_entered()}:
         balance, rule = balances.get(symbol), rules.get(symbol)
-        if rule is None or (balance is not None and _moved_since(balance, read)):
+        if rule is None or (balance is not None and ledger.moved_since(balance, read.asked_ms)):
             found[symbol] = None
             continue
         differs = difference.between(
@@ -124,11 +124,6 @@ def _differing(read: PositionsRead, rules: Mapping[str, SymbolRules]) -> dict[st
         if differs is not None:
             found[symbol] = differs
     return found
-
-
-def _moved_since(balance: Balance, read: PositionsRead) -> bool:
-    """A movement stamped far in the future, by a clock set back since, must not blind the sweep until then."""
-    return balance.moved_ms > read.asked_ms and not ledger.is_of_a_wrong_clock(balance.moved_ms)
 
 
 def _to_be_entered() -> Iterable[str]:

@@ -116,8 +116,8 @@ def test_no_incident_opens_while_an_order_of_ours_is_in_flight() -> None:
 
 def test_a_read_from_before_the_ledger_moved_is_not_compared() -> None:
     watched = Watched()
-    balance("1", moved_ms=watched.asked_ms + 4_500)
-    for _ in range(4):
+    balance("1", moved_ms=watched.asked_ms + 30_000)
+    for _ in range(5):
         watched.look(BTCUSDT="0.5")
     assert opened() == []
 
@@ -145,7 +145,7 @@ def test_a_difference_that_ends_by_itself_resolves_its_incident_and_lifts_its_ho
 
 def test_an_incident_does_not_end_by_a_read_from_before_the_ledger_moved() -> None:
     watched = drifting()
-    Balance.objects.update(amount=Decimal("0.062"), moved_ms=watched.asked_ms + 2_000)
+    Balance.objects.update(amount=Decimal("0.062"), moved_ms=watched.asked_ms + 30_000)
     watched.look(BTCUSDT="0.062")
     assert len(opened()) == 1
 
