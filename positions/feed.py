@@ -18,11 +18,11 @@ from positions import ledger
 from positions.difference import Origin
 from positions.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry
-from positions.sweep import GRACE_S, Sweep
+from positions.sweep import GRACE_S, LOOK_AGAIN_S, Sweep
 from positions.verdict import Observed
 from quantum import amounts, clock
 from quantum.exchange.reading import Reader, ReadFailed
-from quantum.exchange.types import Position, PositionsRead, SymbolRules
+from quantum.exchange.types import Position, PositionsRead, SymbolRules, Trade
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.redis import RedisError, blocking_client, command_client
@@ -33,6 +33,7 @@ UNREADABLE_PAUSE_S = 1.0
 SNAPSHOT_MARGIN_S = 1.0
 QUIET_MS = 250
 CLIENT_IDS_MAX = 10_000
+ORDER_SHOWN_MS = 15_000
 READ_ALL = b"all"
 """A wake that asks for a fresh read and for every snapshot: somebody waits for it (positions/reconcile.py)."""
 
@@ -54,6 +55,8 @@ class Feed(threading.Thread):
         self._readable = True
         self._settled = False
         self._sweep = Sweep()
+        self._unread: dict[str, float] = {}
+        """Symbols whose trades cannot be read, since when."""
         self._projected: dict[str, tuple[Decimal | None, float]] = {}
         self._ledgers: dict[str, int] = {}
         self.hedged = False
@@ -122,10 +125,9 @@ class Feed(threading.Thread):
         self._project_ledgers()
         self._project(read)  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
-        for symbol in {*self._differing(read), *self._sweep.troubled}:
-            self._catch_up(symbol)
+        unread = self._catch_up_all({*self._differing(read), *self._sweep.troubled})
         if not self.hedged:
-            self._sweep.look(read, self._rules)
+            self._sweep.look(read, self._rules, unread=unread)
 
     def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
         self._read, self._read_boot_s = read, asked_boot_s
@@ -178,6 +180,28 @@ class Feed(threading.Thread):
         balances = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "amount")
         return [symbol for symbol, amount in balances if read.amount(symbol) != amount]
 
+    def _catch_up_all(self, symbols: set[str]) -> set[str]:
+        """One symbol whose trades cannot be read must not keep the sweep from the others. The first failure ends
+        the round, lest many of them delay the next read; who failed comes last in the next.
+
+        Returns those that failed for less than half a minute: their fills may be on the way.
+        """
+        self._unread = {symbol: since_s for symbol, since_s in self._unread.items() if symbol in symbols}
+        waiting = [*sorted(symbols - self._unread.keys()), *self._unread]
+        now_s = clock.boot_s()
+        while waiting:
+            symbol = waiting.pop(0)
+            since_s = self._unread.pop(symbol, None)
+            try:
+                self._catch_up(symbol)
+            except ReadFailed as failed:
+                if since_s is None:
+                    log.warning("trades cannot be read", symbol=symbol, error=str(failed))
+                self._unread |= {each: self._unread.get(each, now_s) for each in waiting}
+                self._unread[symbol] = now_s if since_s is None else since_s
+                break
+        return {symbol for symbol, since_s in self._unread.items() if now_s - since_s < LOOK_AGAIN_S}
+
     def _catch_up_safely(self, symbol: str) -> None:
         try:
             self._catch_up(symbol)
@@ -199,11 +223,7 @@ class Feed(threading.Thread):
                 account=settings.ACCOUNT, symbol=symbol, trade_id__in=[trade.trade_id for trade in trades]
             ).values_list("trade_id", flat=True)
         )
-        seen = [
-            SeenTrade(trade, self._client_id(symbol, trade.order_id))
-            for trade in trades
-            if trade.trade_id not in known
-        ]
+        seen = [SeenTrade(trade, self._client_id(trade)) for trade in trades if trade.trade_id not in known]
         if not trades:
             return
         entries = [trade for trade in seen if trade.origin is Origin.DECLARED]
@@ -224,14 +244,17 @@ class Feed(threading.Thread):
         if entries:
             ledger.project(self._commands, symbol)
 
-    def _client_id(self, symbol: str, order_id: int) -> str:
-        """Trades do not say whose order they were; the order does."""
+    def _client_id(self, trade: Trade) -> str:
+        """Trades do not say whose order they were; the order does. One that is not shown yet proves nothing: its
+        trade would be kept as made by hand, for ever. Raises ReadFailed."""
         if len(self._client_ids) > CLIENT_IDS_MAX:
             self._client_ids.clear()
-        if order_id not in self._client_ids:
-            order = self._reader.order_by_id(symbol=symbol, order_id=order_id)
-            self._client_ids[order_id] = order.client_order_id if order else ""
-        return self._client_ids[order_id]
+        if trade.order_id not in self._client_ids:
+            order = self._reader.order_by_id(symbol=trade.symbol, order_id=trade.order_id)
+            if order is None and self._reader.now_ms() - trade.time_ms < ORDER_SHOWN_MS:
+                raise ReadFailed(f"the order of trade {trade.trade_id} is not shown yet")
+            self._client_ids[trade.order_id] = order.client_order_id if order else ""
+        return self._client_ids[trade.order_id]
 
     # ---- readers in Redis
 

@@ -7,7 +7,7 @@ is no incident. The lock is read before the fills, so a fill of ours that is sti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -52,11 +52,14 @@ class Sweep:
         """A difference waits for a further read: do not let it wait for the heartbeat."""
         return bool(self._suspicions)
 
-    def look(self, read: PositionsRead, rules: Mapping[str, SymbolRules]) -> None:
+    def look(
+        self, read: PositionsRead, rules: Mapping[str, SymbolRules], *, unread: Collection[str] = ()
+    ) -> None:
+        """unread: their trades could not be fetched, so what they did to the ledger is not known."""
         if clock.boot_s() - self._swept_boot_s < EVERY_S:
             return
         self._swept_boot_s = clock.boot_s()
-        differing = _differing(read, rules)
+        differing = _differing(read, rules) | dict.fromkeys(unread)
         fetched, troubled = self.troubled, set(incidents.standing().values_list("symbol", flat=True))
         self.troubled = set(troubled)
         locked = _locked(differing.keys() | troubled)
