@@ -12,14 +12,14 @@ from django.db.models import QuerySet
 from prometheus_client import Counter
 
 from permits.models import Hold
-from permits.state.freezing import freeze, thaw
+from permits.state.freezing import DRIFT, freeze, thaw
 from positions.difference import Cause, Difference
 from positions.models import Incident
 from quantum import amounts, audit, clock, metrics
 from quantum.fault import fault_point
 from quantum.log import log
 
-ACTOR = "p33"
+ACTOR = DRIFT
 OPENED = Counter("quantum_incidents_opened_total", "Incidents that were opened", ["symbol", "kind", "cause"])
 RESOLVED = Counter("quantum_incidents_resolved_total", "Incidents that were resolved", ["symbol", "how"])
 

@@ -10,11 +10,13 @@ from django.db import IntegrityError, transaction
 from pytest_django.fixtures import Settings
 
 from permits.models import Hold
+from permits.state import freezing, holds
 from permits.state.freezing import freeze
 from positions import incidents, ledger
 from positions.models import Balance, Incident, SymbolLock
 from quantum import clock
 from quantum.models import AuditEvent
+from quantum.redis import Client
 from tests.drift_by_hand import Watched, balance, stranger
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -170,6 +172,18 @@ def test_a_hold_that_a_person_placed_in_the_incidents_place_stays() -> None:
     Balance.objects.update(amount=Decimal("0.062"))
     watched.look(BTCUSDT="0.062")
     assert (opened(), held()) == ([], ["BTCUSDT"])
+
+
+def test_a_person_who_freezes_what_drift_froze_takes_the_hold_over(redis: Client) -> None:
+    watched = drifting()
+    automatic = incidents.standing().get().hold_id
+    mine = holds.place(redis, symbol="BTCUSDT", by="nina", reason="I am looking at it")
+    assert (mine.by, Hold.objects.get(pk=automatic or 0).lifted_by) == ("nina", "nina")
+    assert holds.place(redis, symbol="BTCUSDT", by="omar", reason="so am I, too").pk == mine.pk
+    Balance.objects.update(amount=Decimal("0.062"))
+    watched.look(BTCUSDT="0.062")
+    assert (opened(), Hold.objects.get(lifted_at=None).pk) == ([], mine.pk)
+    assert redis.get(settings.KEYS.hold("BTCUSDT")) == freezing.written(mine)
 
 
 @pytest.mark.parametrize(

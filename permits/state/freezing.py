@@ -14,6 +14,9 @@ from permits.models import Hold
 from quantum import audit, clock
 from quantum.redis import Client, Script
 
+DRIFT = "p33"
+"""Who freezes by itself, and lifts that by itself when ledger and exchange agree again."""
+
 _DROP = Script(Path(__file__).parent / "lua" / "drop_hold-1.lua")
 
 

@@ -19,15 +19,19 @@ from django.db import transaction
 from permits.models import Hold
 from permits.policy import policies
 from permits.policy.rules import Nonsense
-from permits.state.freezing import drop, freeze, thaw, written
+from permits.state.freezing import DRIFT, drop, freeze, thaw, written
 from quantum import audit
 from quantum.log import log
 from quantum.redis import Client
 
 
 def place(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
-    """Placing twice keeps the first. Raises RedisError once the row stands: the projection brings the key."""
+    """Placing twice keeps the first, except that a person takes over the hold of a drift: it would end with the
+    incident, and he wants it to stay. Raises RedisError once the row stands: the projection brings the key."""
     with transaction.atomic():
+        automatic = Hold.objects.filter(symbol=symbol, lifted_at=None, by=DRIFT).first()
+        if automatic is not None:
+            thaw(hold_id=automatic.pk, by=by, reason=f"taken over: {reason}"[:400])
         hold, _ = freeze(symbol=symbol, by=by, reason=reason)
     client.set(settings.KEYS.hold(symbol), written(hold))
     return hold

@@ -83,7 +83,9 @@ class Command(ActCommand):
         except RedisError as error:
             self._tell(options, _open(symbol), projected=False)
             self._not_in_redis(error, "intents of the symbol are refused from now on")
-        if before is not None:
+        if before is not None and before.pk != hold.pk:
+            self.say(f"Hold {before.pk} was {safe(before.by)}'s; yours stays when its incident ends.")
+        elif before is not None:
             self.say(f"It was frozen already: hold {hold.pk} and its reason stay as they are.")
         self._tell(options, hold, projected=True)
         return None
