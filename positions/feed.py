@@ -284,7 +284,7 @@ class Feed(threading.Thread):
             fields = {
                 **_snapshot(read.positions.get(symbol), read),
                 "seen_epoch": f"{seen_s:.3f}",
-                "lot_step": amounts.plain(self._rules[symbol].lot_step) if symbol in self._rules else "",
+                "lot_step": amounts.plain(self._rules[symbol].lot_step) if symbol in self._rules else "0",
             }
             pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
         pipeline.execute()

@@ -101,7 +101,7 @@ def _read(found: Sequence[bytes | None]) -> Snapshot | None:
     """Anybody who reaches Redis may write there: what is no plain number is no snapshot."""
     values = [amounts.parse((raw or b"").decode(errors="replace")) for raw in found]
     amount, asked_s, seen_s, lot_step = values
-    if amount is None or asked_s is None or seen_s is None or not lot_step or lot_step < 0:
+    if amount is None or asked_s is None or seen_s is None or lot_step is None or lot_step < 0:
         return None
     return Snapshot(amount=amount, asked_ms=int(asked_s * 1000), seen_s=seen_s, lot_step=lot_step)
 

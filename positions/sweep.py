@@ -115,13 +115,13 @@ def _differing(read: PositionsRead, rules: Mapping[str, SymbolRules]) -> dict[st
     balances = {row.symbol: row for row in Balance.objects.filter(account=settings.ACCOUNT)}
     for symbol in {*balances, *_to_be_entered()}:
         balance, rule = balances.get(symbol), rules.get(symbol)
-        if rule is None or (balance is not None and ledger.moved_since(balance, read.asked_ms)):
+        if balance is not None and ledger.moved_since(balance, read.asked_ms):
             found[symbol] = None
             continue
         differs = difference.between(
             exchange=read.amount(symbol),
             ledger=balance.amount if balance else None,
-            lot_step=rule.lot_step,
+            lot_step=rule.lot_step if rule else Decimal(0),  # delisted: it may have been settled
             tolerance_pct=settings.P33_QTY_TOLERANCE_PCT,
         )
         if differs is not None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from pytest_django.fixtures import Settings
 
-from positions import incidents
+from positions import incidents, reconcile
 from positions.feed import Feed
 from positions.models import Balance, Fill
 from quantum import clock
@@ -29,6 +29,7 @@ class Exchange:
         self.trades: list[Trade] = []
         self.orders: dict[int, str] = {}
         self.refuses: set[str] = set()
+        self.delisted: set[str] = set()
         self.asked: list[str] = []
 
     def now_ms(self) -> int:
@@ -41,7 +42,7 @@ class Exchange:
         return False
 
     def symbol_rules(self) -> dict[str, SymbolRules]:
-        return rules(*self.held)
+        return rules(*self.held.keys() - self.delisted)
 
     def positions(self) -> PositionsRead:
         return reading(asked_ms=clock.now_ms(), **self.held)
@@ -124,3 +125,17 @@ def test_a_trade_whose_order_is_never_shown_was_made_by_hand(redis: Client, boot
     exchange.trade("0.5", age_ms=60_000)
     beat(Feed(reader=cast("Any", exchange), stopping=lambda: True), boot, times=3)
     assert incidents.standing().get().cause == "manual_trade"
+
+
+def test_a_symbol_that_was_delisted_is_compared_and_keeps_no_other_from_being_shown(
+    redis: Client, boot: list[float]
+) -> None:
+    """It has a balance for ever, and no rules any more."""
+    exchange = Exchange(BTCUSDT="1", OLDUSDT="0")
+    exchange.delisted = {"OLDUSDT"}
+    for symbol in exchange.held:
+        balance("1", symbol=symbol)
+    beat(Feed(reader=cast("Any", exchange), stopping=lambda: True), boot, times=3)
+    assert troubled() == ["OLDUSDT"]
+    found = reconcile._snapshots(redis, ["BTCUSDT", "OLDUSDT"])
+    assert [each.amount if each else None for each in found.values()] == [Decimal(1), Decimal(0)]
