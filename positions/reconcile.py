@@ -139,9 +139,16 @@ def adopt(lines: Sequence[Line], *, by: str, reason: str) -> Brought:
 
 
 def correct(line: Line, *, to: Decimal, by: str, reason: str) -> Brought:
-    """An amount that a person typed. Raises LedgerChanged."""
+    """An amount that a person typed. One that still differs from the exchange's ends no incident and lifts no
+    hold. Raises LedgerChanged."""
     kind, how = LedgerEntry.Kind.CORRECTION, Incident.How.CORRECTED
-    return _bring([_correction(line, to, kind=kind, by=by, reason=reason)], how=how)
+    wanted = _correction(line, to, kind=kind, by=by, reason=reason)
+    return _bring([wanted], how=how, agreed=agrees(line, to))
+
+
+def agrees(line: Line, amount: Decimal) -> bool:
+    """The rule of difference.between, for the exchange's amount and tolerance that are shown."""
+    return line.exchange * amount >= 0 and abs(line.exchange - amount) <= line.tolerance
 
 
 def _correction(line: Line, to: Decimal, *, kind: LedgerEntry.Kind, by: str, reason: str) -> Correction:
@@ -156,7 +163,7 @@ def _correction(line: Line, to: Decimal, *, kind: LedgerEntry.Kind, by: str, rea
     )
 
 
-def _bring(wanted: Sequence[Correction], *, how: Incident.How) -> Brought:
+def _bring(wanted: Sequence[Correction], *, how: Incident.How, agreed: bool = True) -> Brought:
     entries: list[LedgerEntry] = []
     resolved: list[Incident] = []
     lifted: list[Hold] = []
@@ -164,6 +171,8 @@ def _bring(wanted: Sequence[Correction], *, how: Incident.How) -> Brought:
         for each in wanted:
             entries.append(ledger.correct(each))
             fault_point("ledger_corrected")
+            if not agreed:
+                continue
             ended, holds = incidents.resolve(symbol=each.symbol, by=each.by, how=how, reason=each.reason)
             resolved += ended
             lifted += holds

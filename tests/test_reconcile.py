@@ -84,10 +84,21 @@ def test_adopting_is_one_entry_with_who_and_why_and_frees_the_symbol() -> None:
 
 
 def test_a_correction_writes_the_amount_a_person_names() -> None:
-    reconcile.correct(drifting(), to=Decimal("-1.5"), by="nina", reason=WHY)
+    reconcile.correct(drifting(), to=Decimal("0.0625"), by="nina", reason=WHY)
     entry = LedgerEntry.objects.get()
-    assert (entry.kind, entry.delta, entry.balance) == ("correction", Decimal("-1.502"), Decimal("-1.5"))
+    assert (entry.kind, entry.delta, entry.balance) == ("correction", Decimal("0.0605"), Decimal("0.0625"))
     assert Incident.objects.get().how == "corrected"
+    assert not Hold.objects.filter(lifted_at=None).exists()
+
+
+@pytest.mark.parametrize("typed", ["-0.062", "0.62", "0"])
+def test_an_amount_that_still_differs_ends_no_incident_and_lifts_no_hold(typed: str) -> None:
+    """A sign or a digit typed wrong."""
+    brought = reconcile.correct(drifting(), to=Decimal(typed), by="nina", reason=WHY)
+    assert (brought.resolved, brought.lifted, amount()) == ([], [], Decimal(typed))
+    assert incidents.standing().count() == Hold.objects.filter(lifted_at=None).count() == 1
+    reconcile.adopt([seen("0.062")], by="nina", reason=WHY)
+    assert not incidents.standing().exists()
 
 
 def test_a_symbol_never_entered_is_entered_by_adopting_it(settings: Settings) -> None:

@@ -89,7 +89,8 @@ class Command(LookCommand):
     def _announce(self, line: Line, after: Decimal) -> None:
         before = "never entered" if line.ledger is None else amounts.plain(line.ledger)
         where = f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT} {safe(line.symbol)}"
-        held = ", ".join(f"incident {each.pk} ends" for each in line.incidents)
+        then = "ends" if reconcile.agrees(line, after) else "stays: they still differ"
+        held = ", ".join(f"incident {each.pk} {then}" for each in line.incidents)
         self.say(
             f"{where}: ledger {before} -> {amounts.plain(after)} (exchange {amounts.plain(line.exchange)})"
             f"{'; ' + held if held else ''}"
