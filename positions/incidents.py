@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from permits.models import Hold
 from permits.state.freezing import DRIFT, freeze, thaw
 from positions.difference import Cause, Difference
-from positions.models import Incident
+from positions.models import Balance, Incident
 from quantum import amounts, audit, clock, metrics
 from quantum.fault import fault_point
 from quantum.log import log
@@ -31,8 +31,13 @@ def standing(symbol: str | None = None) -> QuerySet[Incident]:
 
 
 def begin(*, symbol: str, found: Difference, cause: Cause, evidence: list[dict[str, str]]) -> Incident | None:
-    """None: that one is open already, and is told by nobody twice."""
+    """None: that one is open already, and is told by nobody twice; or the ledger is not any more what was compared.
+    The balance is locked before it is asked, as a correction does: a correction that resolves what is open must not
+    miss one that is being opened, with a hold that it lifts."""
     with transaction.atomic():
+        row = Balance.objects.select_for_update().filter(account=settings.ACCOUNT, symbol=symbol).first()
+        if (row.amount if row else None) != found.ledger:
+            return None
         incident, made = Incident.objects.get_or_create(
             account=settings.ACCOUNT,
             symbol=symbol,

@@ -202,6 +202,16 @@ def test_an_entry_from_before_the_adopted_read_is_not_counted_twice() -> None:
     assert amount() == Decimal("0.072")
 
 
+def test_a_drift_that_a_person_settled_while_the_sweep_looked_at_it_is_no_incident() -> None:
+    line = drifting()
+    assert line.difference is not None
+    reconcile.adopt([line], by="nina", reason=WHY)
+    late = incidents.begin(
+        symbol="BTCUSDT", found=line.difference, cause=difference.Cause.LIQUIDATION, evidence=[]
+    )
+    assert (late, incidents.standing().count(), Hold.objects.filter(lifted_at=None).count()) == (None, 0, 0)
+
+
 def test_a_read_from_before_the_correction_starts_no_new_incident() -> None:
     line = drifting()
     reconcile.adopt([line], by="nina", reason=WHY)
