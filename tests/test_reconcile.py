@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from django.conf import settings
+from django.core.management import call_command
 from pytest_django.fixtures import Settings
 
 from permits.models import Hold
@@ -264,3 +265,10 @@ def test_profit_and_commission_are_added_to_the_last_digit_and_kept_apart() -> N
     found = history.earned("BTCUSDT")
     assert (found.fills, found.realized_pnl) == (3, Decimal("3.75"))
     assert found.commission == {"USDT": Decimal("0.12")}
+
+
+@pytest.mark.parametrize("typed", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "soon"])
+def test_a_moment_that_no_calendar_has_is_typed_wrong(typed: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        call_command("ledger_show", "BTCUSDT", at=typed)
+    assert end.value.code == 2

@@ -72,9 +72,9 @@ class Command(Base):
             return clock.now()
         try:
             found = dt.datetime.fromisoformat(text.strip())
-        except ValueError:
+            return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
+        except (ValueError, OverflowError):  # the year 1, a zone further back
             self.leave(Exit.USAGE, f"{safe(text[:40])} is no time; write it like 2026-01-31T12:00:00Z")
-        return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
 def _told(row: LedgerEntry) -> dict[str, Any]:
