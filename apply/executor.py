@@ -238,8 +238,11 @@ class Executor:
             self._answered(order, outcome)
 
     def _answered(self, order: Order, outcome: Answered) -> None:
+        done = (
+            "executed successfully" if outcome.order.executed_quantity else "accepted, nothing executed yet"
+        )
         log.info(
-            f"{order.symbol}: Order {outcome.order.order_id} executed successfully",
+            f"{order.symbol}: Order {outcome.order.order_id} {done}",
             plan=order.plan_id,
             executed_qty=outcome.order.executed_quantity,
             avg_price=outcome.order.average_price,

@@ -23,6 +23,7 @@ from quantum.exchange.inbox import GAP_MARGIN_MS, Gap, GapReason, Inbox, Item, R
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Answered, Side
 from quantum.exchange.user_stream import LineBroken, UserStream
+from tests.loops import run
 from tests.paper.desk import Desk
 
 WAIT_S = 8.0
@@ -338,7 +339,7 @@ def test_what_the_librarys_overflow_left_queued_still_comes_out_before_the_gap(
         finally:
             await line.close()
 
-    assert asyncio.run(drained()) == (50, GapReason.OVERFLOW)
+    assert run(drained()) == (50, GapReason.OVERFLOW)
 
 
 # ---- without a line

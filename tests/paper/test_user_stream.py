@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from quantum.exchange.types import Answered, Side
+from tests.loops import run
 from tests.paper.desk import Desk
 from tests.paper.listener import Listener
 
@@ -218,7 +219,7 @@ def test_a_line_of_another_key_hears_nothing(desk: Desk, heard: Listener) -> Non
 
 def test_a_stream_can_be_opened_by_path_and_wrapped_as_well(desk: Desk) -> None:
     made = listen_key(desk, "POST")["listenKey"]
-    plain, wrapped = asyncio.run(first_messages(desk, f"ws/{made}", f"stream?streams={made}"))
+    plain, wrapped = run(first_messages(desk, f"ws/{made}", f"stream?streams={made}"))
     assert plain["e"] == "ORDER_TRADE_UPDATE"
     assert wrapped == {"stream": made, "data": plain}
 

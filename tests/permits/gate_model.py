@@ -90,7 +90,7 @@ def attempt_says(memory: Memory, database: Database, plan: ExitPlan, *, known: P
         script = _look(memory, plan, known.raw)
         if script == "state_differs":
             return "not_armed"
-    if not known.active:
+    if script != "already_consumed" and not known.active:
         return "halted"
     laid = [memory.laid.get((plan.plan_id, gate)) for gate in (GOVERNOR, P33)]
     wrong = [each.wrong for each in laid if each is not None and each.wrong not in ("", "expired_permit")]
