@@ -23,7 +23,8 @@ from quantum.reasons import WORTH_WAITING_FOR, GateReason
 from quantum.redis import RedisError
 
 LIFE_CAP_MS = 60_000
-LAST_MOMENT_MS = 5
+LAST_MOMENT_MS = 50
+"""The end that the script is given counts from its answer to the look: judging and a busy machine come off it."""
 BUSY_STEP_MS = 50
 """Nobody wakes us when the symbol's slot is free: its owner is another process."""
 
