@@ -40,10 +40,18 @@ class House:
 
     def wait(self) -> None:
         keys = self._settings.KEYS
+        # Of a second start Redis remembers the state of the first: it says nothing about the other processes.
+        parts.wait_until(self._paper_listens, what="the paper exchange")
         parts.wait_until(lambda: self._armed(keys.trading_state), what="the product to be armed")
         self._reset_positions()
         parts.wait_until(self._agreed, what="ledger and exchange to agree")
         self.exits(30, gap_s=0.02)  # warm: connections, threads, caches
+
+    def _paper_listens(self) -> bool:
+        try:
+            return self._paper.log() is not None
+        except OSError:
+            return False
 
     def _armed(self, key: str) -> bool:
         from redis.exceptions import RedisError
