@@ -11,6 +11,7 @@ from permits.desk import payloads
 from permits.desk.desk import Desk, Finding
 from permits.desk.gatekeeper import Gatekeeper
 from positions import ledger, verdict
+from positions.ear import Ear
 from positions.feed import Feed
 from positions.verdict import Bounds, Observed, Verdict
 from quantum import clock, keys, metrics
@@ -110,19 +111,27 @@ def announce(plan: ExitPlan, finding: Finding) -> None:
 
 
 class FeedEnded(Exception):
-    """The feed's thread ended although nobody told it to: the role starts anew."""
+    """A thread of the feed ended although nobody told it to: the role starts anew."""
 
 
 def run(watch: Watch) -> None:
-    feed = Feed(reader=connect.reader(), stopping=lambda: watch.stopping)
+    reader = connect.reader()
+    stream = connect.user_stream(reader)
+    feed = Feed(
+        reader=reader,
+        stopping=lambda: watch.stopping,
+        doubt=lambda since_ms: stream.doubt(since_ms=since_ms),
+    )
+    ear = Ear(stream=stream, feed=feed, stopping=lambda: watch.stopping)
     signer = Signer(name=payloads.P33, directory=settings.PERMIT_KEYS_DIR)
     desk = Desk(gate=payloads.P33, signer=signer, client=command_client())
     keeper = Gatekeeper(desk=desk, decide=Brain(feed).decide, announce=announce)
 
     def check_feed() -> None:
         keeper.check_recorder()
-        if not feed.is_alive() and not watch.stopping:
-            raise FeedEnded
+        ended = [thread.name for thread in (feed, ear, stream) if not thread.is_alive()]
+        if ended and not watch.stopping:
+            raise FeedEnded(ended)
 
     consumer = Consumer(
         terms=watch,
@@ -131,9 +140,11 @@ def run(watch: Watch) -> None:
         handle=keeper.handle,
         idle=check_feed,
     )
-    feed.start()
+    for thread in (feed, ear, stream):
+        thread.start()
     recorder = keeper.start_recording(ack=consumer.ack)
     try:
         consumer.run()
     finally:
         recorder.finish()
+        stream.stop()

@@ -1,7 +1,9 @@
-"""The feed: what the exchange holds, how old that knowledge is, and trades that are not ours.
+"""The feed: what the exchange holds, and how old that knowledge is.
 
-One call reads all symbols, every heartbeat and whenever something moved. A failed or partial answer
-changes nothing: the old snapshot goes on ageing until the Brain refuses it (I12).
+The user stream tells movements as they happen (positions/ear.py brings them here). One call for all symbols at every
+heartbeat keeps quiet symbols from growing stale by silence, finds what the stream kept to itself, and is all there is
+while the stream is down. A failed or partial answer changes nothing: what is known goes on ageing until the
+Brain refuses it (I12).
 """
 
 from __future__ import annotations
@@ -12,62 +14,81 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection, transaction
+from django.db import close_old_connections, connection
 
 from positions import ledger
 from positions.difference import Origin
 from positions.ledger import SeenTrade
-from positions.models import Balance, Fill, LedgerEntry
-from positions.sweep import GRACE_S, LOOK_AGAIN_S, Sweep
+from positions.models import Balance
+from positions.picture import Picture
+from positions.resting import Resting
+from positions.shown import Shown
+from positions.strangers import Strangers
+from positions.sweep import GRACE_S, Sweep
 from positions.verdict import Observed
-from quantum import amounts, clock
+from quantum import clock
+from quantum.exchange.events import AccountUpdate
+from quantum.exchange.inbox import Gap
 from quantum.exchange.reading import Reader, ReadFailed
-from quantum.exchange.types import Position, PositionsRead, SymbolRules, Trade
-from quantum.fault import fault_point
+from quantum.exchange.types import PositionsRead, SymbolRules
 from quantum.log import log
 from quantum.redis import RedisError, blocking_client, command_client
 
 RULES_LIFE_S = 3600.0
-REFRESH_GAP_S = 0.25
+LOOK_ROUND_S = 30.0
+"""How often resting orders and the position mode are read; between them the stream tells of both."""
+READ_GAP_S = 0.25
+"""Movements come in bursts: so many reads a second at most are made because of them."""
 UNREADABLE_PAUSE_S = 1.0
-SNAPSHOT_MARGIN_S = 1.0
 QUIET_MS = 250
-CLIENT_IDS_MAX = 10_000
-ORDER_SHOWN_MS = 15_000
-READ_ALL = b"all"
-"""A wake that asks for a fresh read and for every snapshot: somebody waits for it (positions/reconcile.py)."""
+FRESH_S = 5.0
+"""A plan is judged by a read of this age where the stream is live, and has been since that read was asked for."""
+DEAF_S = 1.0
+"""Without the stream: how often positions are read, and how old a read may be before a plan asks for another."""
+WAKES_MAX = 1000
+READ_ALL, READ_RULES, READ = b"all", b"rules", b"read"
+"""Wakes: for a fresh read and every snapshot (somebody waits for it: positions/reconcile.py), for the symbols' rules
+(the exchange refused by them), for a fresh read. Any other only has missing snapshots written anew, while the
+stream is live."""
 
 
 class Feed(threading.Thread):
-    def __init__(self, *, reader: Reader, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, *, reader: Reader, stopping: Callable[[], bool], doubt: Callable[[int], None] | None = None
+    ) -> None:
+        """doubt: told where REST shows what the stream has kept to itself, with the time since when."""
         super().__init__(name="feed", daemon=True)
         self._reader = reader
         self._stopping = stopping
+        self._doubt = doubt
         self._beat_s = float(settings.P33_HEARTBEAT_SEC)
         self._wakes = blocking_client(block_s=self._beat_s)
         self._commands = command_client()
         self._one_at_a_time = threading.Lock()
-        self._read: PositionsRead | None = None
-        self._read_boot_s = 0.0
+        self._picture = Picture()
+        self._shown = Shown(self._commands, picture=self._picture, beat_s=self._beat_s)
+        self._strangers = Strangers(reader=reader, client=self._commands)
+        self._sweep = Sweep()
         self._rules: dict[str, SymbolRules] = {}
-        self._rules_boot_s = 0.0
-        self._client_ids: dict[int, str] = {}
+        self._rules_due_s = self._round_due_s = 0.0
         self._readable = True
         self._settled = False
-        self._sweep = Sweep()
-        self._unread: dict[str, float] = {}
-        """Symbols whose trades cannot be read, since when."""
-        self._projected: dict[str, tuple[Decimal | None, float]] = {}
-        self._ledgers: dict[str, int] = {}
+        self._live_from_ms: int | None = None
+        """A read that was asked for from then on, and what the stream told since, are all there is to know. None: the
+        stream is down."""
+        self._read_wanted = False
+        self.resting = Resting()
         self.hedged = False
 
     # ---- what the Brain asks
 
     def observed(self, symbol: str, *, not_before_ms: int) -> Observed:
-        """The snapshot, provided it was asked for after not_before_ms; otherwise one fresh read."""
-        read = self._read
-        if read is None or read.asked_ms < not_before_ms:
+        """What is known, provided it is of not_before_ms or later and fresh; otherwise after one read more."""
+        known = self._picture.of(symbol)
+        if known is None or known.as_of_ms < not_before_ms:
             self.refresh(newer_than_ms=not_before_ms)
+        elif self._picture.age_s() > (FRESH_S if self._is_live() else DEAF_S):
+            self.refresh(newer_than_ms=self._reader.now_ms())
         return self._observed(symbol)
 
     def rules(self, symbol: str) -> SymbolRules | None:
@@ -75,21 +96,80 @@ class Feed(threading.Thread):
 
     def look_again(self, symbol: str) -> Observed:
         """Exchange and ledger disagree: read both sides of the difference once more, coalesced."""
-        if clock.boot_s() - self._read_boot_s > REFRESH_GAP_S:
+        if self._picture.age_s() > READ_GAP_S:
             self.refresh(newer_than_ms=self._reader.now_ms())
-        self._catch_up_safely(symbol)
+        try:
+            self._strangers.catch_up(symbol)
+        except ReadFailed as failed:
+            self._tell_unreadable(failed)
         return self._observed(symbol)
 
     def refresh(self, *, newer_than_ms: int) -> None:
         """Whoever waited for the lock while another read finds that read new enough."""
         with self._one_at_a_time:
-            if self._read is not None and self._read.asked_ms >= newer_than_ms:
+            read = self._picture.read
+            if read is not None and read.asked_ms >= newer_than_ms:
                 return
             try:
-                asked_boot_s = clock.boot_s()
-                self._take(self._reader.positions(), asked_boot_s)
+                self._read_now()
             except ReadFailed as failed:
                 self._tell_unreadable(failed)
+
+    def _observed(self, symbol: str) -> Observed:
+        known = self._picture.of(symbol)
+        if known is None:
+            return Observed(amount=None, age_s=Decimal(0), observed_at=Decimal(0))
+        return Observed(
+            amount=known.amount,
+            age_s=Decimal(str(round(self._picture.age_s(), 3))),
+            observed_at=Decimal(known.as_of_ms) / 1000,
+            resting=self.resting.against(symbol, known.amount),
+        )
+
+    def _is_live(self) -> bool:
+        read, live_from_ms = self._picture.read, self._live_from_ms
+        return live_from_ms is not None and read is not None and read.asked_ms >= live_from_ms
+
+    # ---- what the ear brings, in its thread
+
+    def heard_account(self, update: AccountUpdate) -> None:
+        heard = self._picture.hear(update)
+        if heard.hedged:
+            self.see_hedge_mode()
+        if heard.doubtful or (heard.changed and update.reason != "ORDER"):
+            self.read_soon()
+        self._shown.changed(heard.changed)
+
+    def heard_trade(self, seen: SeenTrade) -> None:
+        """Of an entry bot it moves the ledger. Any other is a reason to compare at once."""
+        if not self._strangers.told(seen) or seen.origin is not Origin.DECLARED:
+            self.read_soon()
+
+    def miss_trades(self, symbol: str) -> None:
+        self._strangers.miss(symbol)
+        self.read_soon()
+
+    def heard_gap(self, gap: Gap) -> None:
+        self._picture.missed()
+        self._strangers.miss(gap)
+        self._live_from_ms = gap.until_ms
+        self.read_soon()
+
+    def see_hedge_mode(self) -> None:
+        if not self.hedged:
+            log.error("the account is in hedge mode, which this version refuses")
+        self.hedged = True
+        self._round_due_s = 0.0  # the read of the mode says when it is over
+        self.read_soon()
+
+    def read_soon(self) -> None:
+        """The flag is what counts; the wake only ends the waiting, and is not missed where Redis is."""
+        self._read_wanted = True
+        try:
+            self._commands.rpush(settings.KEYS.feed_wake, READ)
+            self._commands.expire(settings.KEYS.feed_wake, 10)
+        except RedisError:
+            return
 
     # ---- the heartbeat
 
@@ -98,7 +178,8 @@ class Feed(threading.Thread):
         while not self._stopping():
             try:
                 self._beat()
-                self._wait_for_wake()
+                while not self._stopping() and not self._beat_is_due():
+                    self._wait_for_wake()
             except ReadFailed as failed:
                 self._tell_unreadable(failed)
                 clock.sleep_s(UNREADABLE_PAUSE_S)
@@ -111,51 +192,78 @@ class Feed(threading.Thread):
         connection.close()
 
     def _beat(self) -> None:
-        if clock.boot_s() - self._rules_boot_s > RULES_LIFE_S or not self._rules:
-            self._reader.sync_clock()
-            self.hedged = self._reader.hedge_mode()
-            self._rules = self._reader.symbol_rules()
-            self._rules_boot_s = clock.boot_s()
+        self._look_round()
+        self._read_wanted = False  # before the read: what is wanted while it runs is wanted of the next
         with self._one_at_a_time:
-            asked_boot_s = clock.boot_s()
-            self._take(self._reader.positions(), asked_boot_s)
-        read = self._read
-        if read is None:
-            return
-        self._project_ledgers()
-        self._project(read)  # first: whoever sees a position adopted finds its snapshot
+            read = self._read_now()
+        self._shown.ledgers()
+        self._shown.snapshots()  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
-        unread = self._catch_up_all({*self._differing(read), *self._sweep.troubled})
+        behind = {*self._differing(), *self._sweep.troubled, *self._strangers.missed(read)}
+        unread = self._strangers.catch_up_all(behind)
         if not self.hedged:
             self._sweep.look(read, self._rules, unread=unread)
 
-    def _take(self, read: PositionsRead, asked_boot_s: float) -> None:
-        self._read, self._read_boot_s = read, asked_boot_s
+    def _look_round(self) -> None:
+        now_s = clock.boot_s()
+        if now_s >= self._rules_due_s or not self._rules:
+            self._reader.sync_clock()
+            self._rules = self._shown.rules = self._reader.symbol_rules()
+            self._rules_due_s = now_s + RULES_LIFE_S
+        if now_s >= self._round_due_s:
+            self.hedged = self._reader.hedge_mode()
+            asked_ms = self._reader.now_ms()
+            self.resting.take(self._reader.open_orders(), asked_ms=asked_ms)
+            self._round_due_s = now_s + LOOK_ROUND_S
+
+    def _read_now(self) -> PositionsRead:
+        """Under the lock. Raises ReadFailed."""
+        asked_boot_s = clock.boot_s()
+        read = self._reader.positions()
+        self._picture.take(read, asked_boot_s=asked_boot_s)
         if not self._readable:
             self._readable = True
             log.info("positions can be read again")
+        since_ms = self._picture.untold_since_ms(now_ms=self._reader.now_ms())
+        if since_ms is not None and self._doubt is not None:
+            log.warning("the user stream kept a movement to itself", since_ms=since_ms)
+            self._doubt(since_ms)
+        return read
+
+    def _beat_is_due(self) -> bool:
+        age_s = self._picture.age_s()
+        return age_s >= self._wait_s() or (self._read_wanted and age_s >= READ_GAP_S)
+
+    def _wait_s(self) -> float:
+        """From one read to the next."""
+        if not self._settled:
+            return QUIET_MS / 1000
+        if self._read_wanted:
+            return READ_GAP_S
+        if self._sweep.suspects or self._live_from_ms is None:
+            return min(self._beat_s, GRACE_S, DEAF_S)
+        return self._beat_s
 
     def _wait_for_wake(self) -> None:
-        within_s = min(self._beat_s, GRACE_S) if self._sweep.suspects else self._beat_s
-        within_s = within_s if self._settled else QUIET_MS / 1000
+        within_s = max(self._wait_s() - self._picture.age_s(), 0.01)
         woken = self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
-        if woken and woken[1] == READ_ALL:
-            self._projected.clear()
-        self._commands.delete(settings.KEYS.feed_wake)  # ten wakes at once are one read
+        if woken is None:
+            return
+        others = self._commands.lpop(settings.KEYS.feed_wake, WAKES_MAX)  # ten wakes at once are one read
+        wakes = {woken[1], *(others or ())}
+        if READ_ALL in wakes:
+            self._shown.forget()
+        if READ_RULES in wakes:
+            self._rules_due_s = 0.0
+        if wakes & {READ_ALL, READ_RULES, READ} or not self._is_live():
+            self._read_wanted = True
+        else:
+            self._shown.snapshots()
 
     def _tell_unreadable(self, failed: ReadFailed) -> None:
         if self._readable:
             self._readable = False
             log.warning("positions cannot be read", error=str(failed))
-
-    def _observed(self, symbol: str) -> Observed:
-        read = self._read
-        if read is None:
-            return Observed(amount=None, age_s=Decimal(0), observed_at=Decimal(0))
-        age_s = Decimal(str(round(clock.boot_s() - self._read_boot_s, 3)))
-        return Observed(amount=read.amount(symbol), age_s=age_s, observed_at=Decimal(read.asked_ms) / 1000)
-
-    # ---- trades that are not ours
 
     def _adopt(self, read: PositionsRead) -> bool:
         """First start in paper mode. False: a symbol traded at the very moment of the read.
@@ -176,130 +284,7 @@ class Feed(threading.Thread):
             log.info("ledger adopted what the paper exchange holds", symbols=len(quiet))
         return quiet == missing
 
-    def _differing(self, read: PositionsRead) -> list[str]:
+    def _differing(self) -> list[str]:
         balances = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "amount")
-        return [symbol for symbol, amount in balances if read.amount(symbol) != amount]
-
-    def _catch_up_all(self, symbols: set[str]) -> set[str]:
-        """One symbol whose trades cannot be read must not keep the sweep from the others. The first failure ends
-        the round, lest many of them delay the next read; who failed comes last in the next.
-
-        Returns those that failed for less than half a minute: their fills may be on the way.
-        """
-        self._unread = {symbol: since_s for symbol, since_s in self._unread.items() if symbol in symbols}
-        waiting = [*sorted(symbols - self._unread.keys()), *self._unread]
-        now_s = clock.boot_s()
-        while waiting:
-            symbol = waiting.pop(0)
-            since_s = self._unread.pop(symbol, None)
-            try:
-                self._catch_up(symbol)
-            except ReadFailed as failed:
-                if since_s is None:
-                    log.warning("trades cannot be read", symbol=symbol, error=str(failed))
-                self._unread |= {each: self._unread.get(each, now_s) for each in waiting}
-                self._unread[symbol] = now_s if since_s is None else since_s
-                break
-        return {symbol for symbol, since_s in self._unread.items() if now_s - since_s < LOOK_AGAIN_S}
-
-    def _catch_up_safely(self, symbol: str) -> None:
-        try:
-            self._catch_up(symbol)
-        except ReadFailed as failed:
-            self._tell_unreadable(failed)
-
-    def _catch_up(self, symbol: str) -> None:
-        """Store every trade since the watermark; book those of declared entry bots.
-
-        The watermark is the feed's own: an exit booked by apply at a later time must not hide an
-        entry that came before it. Trade ids make the overlap harmless.
-        """
-        balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
-        if balance is None:
-            return
-        trades = self._reader.trades_since(symbol=symbol, since_ms=balance.trades_from_ms)
-        known = set(
-            Fill.objects.filter(
-                account=settings.ACCOUNT, symbol=symbol, trade_id__in=[trade.trade_id for trade in trades]
-            ).values_list("trade_id", flat=True)
-        )
-        seen = [SeenTrade(trade, self._client_id(trade)) for trade in trades if trade.trade_id not in known]
-        if not trades:
-            return
-        entries = [trade for trade in seen if trade.origin is Origin.DECLARED]
-        with transaction.atomic():
-            ledger.store(seen)
-            fault_point("entry_stored")
-            ledger.book(entries, kind=LedgerEntry.Kind.ENTRY, actor="feed")
-            Balance.objects.filter(pk=balance.pk).update(
-                trades_from_ms=max(trade.time_ms for trade in trades)
-            )
-        for stranger in seen:
-            if stranger.origin in (Origin.EXCHANGE, Origin.MANUAL):
-                log.warning(
-                    "a trade of unknown origin moved the position",
-                    symbol=symbol,
-                    trade=stranger.trade.trade_id,
-                )
-        if entries:
-            ledger.project(self._commands, symbol)
-
-    def _client_id(self, trade: Trade) -> str:
-        """Trades do not say whose order they were; the order does. One that is not shown yet proves nothing: its
-        trade would be kept as made by hand, for ever. Raises ReadFailed."""
-        if len(self._client_ids) > CLIENT_IDS_MAX:
-            self._client_ids.clear()
-        if trade.order_id not in self._client_ids:
-            order = self._reader.order_by_id(symbol=trade.symbol, order_id=trade.order_id)
-            if order is None and self._reader.now_ms() - trade.time_ms < ORDER_SHOWN_MS:
-                raise ReadFailed(f"the order of trade {trade.trade_id} is not shown yet")
-            self._client_ids[trade.order_id] = order.client_order_id if order else ""
-        return self._client_ids[trade.order_id]
-
-    # ---- readers in Redis
-
-    def _project_ledgers(self) -> None:
-        """Whatever moved since the last beat: a correction by command, which may not write these keys itself."""
-        versions = dict(Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "version"))
-        for symbol, version in versions.items():
-            if self._ledgers.get(symbol) != version:
-                ledger.project(self._commands, symbol)
-        self._ledgers = versions
-
-    def _project(self, read: PositionsRead) -> None:
-        """At once where the amount changed; otherwise before the next beat would come too late for the
-        Governor's age check, and no oftener. When some are gone, all of them anew."""
-        standing = [settings.KEYS.snapshot(symbol) for symbol in self._projected]
-        if standing and self._commands.exists(*standing) != len(standing):
-            self._projected.clear()
-        pipeline = self._commands.pipeline(transaction=False)
-        now_s = clock.boot_s()
-        seen_s = clock.now_s() - (now_s - self._read_boot_s)
-        old_s = float(settings.P33_STALE_THRESHOLD_SEC) - SNAPSHOT_MARGIN_S - self._beat_s
-        for symbol in {*settings.APPLY_ALLOWLIST, *read.positions, *self._ledgers}:
-            amount, told_s = self._projected.get(symbol, (None, 0.0))
-            if amount == read.amount(symbol) and now_s - told_s < old_s:
-                continue
-            self._projected[symbol] = read.amount(symbol), now_s
-            fields = {
-                **_snapshot(read.positions.get(symbol), read),
-                "seen_epoch": f"{seen_s:.3f}",
-                "lot_step": amounts.plain(self._rules[symbol].lot_step) if symbol in self._rules else "0",
-            }
-            pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)
-        pipeline.execute()
-
-
-def _snapshot(position: Position | None, read: PositionsRead) -> dict[str, str]:
-    amount = position.amount if position else Decimal(0)
-    side = "FLAT" if amount == 0 else "LONG" if amount > 0 else "SHORT"
-    return {
-        "position_amt": amounts.plain(amount),
-        "side": side,
-        "entry_price": amounts.plain(position.entry_price) if position else "0",
-        "mark_price": amounts.plain(position.mark_price) if position else "",
-        "unrealized_pnl": amounts.plain(position.unrealized_pnl) if position else "0",
-        "leverage": "",  # the position call (v3) does not tell it
-        "ts_epoch": amounts.plain(Decimal(read.asked_ms) / 1000),
-        "source": "rest",
-    }
+        known = {symbol: self._picture.of(symbol) for symbol, _ in balances}
+        return [symbol for symbol, amount in balances if (held := known[symbol]) and held.amount != amount]

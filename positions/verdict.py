@@ -10,6 +10,9 @@ from positions.difference import Kind
 from quantum import amounts
 from quantum.reasons import BrainReason
 
+CLOCK_S_MAX = Decimal(60)
+"""A movement later than this was stamped by a clock that has been set back since: it must not deny until then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -18,6 +21,8 @@ class Observed:
     amount: Decimal | None
     age_s: Decimal
     observed_at: Decimal
+    resting: Decimal = Decimal(0)
+    """How much of it reduce-only orders of others, which rest in the book, will close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,15 @@ def evaluate(*, percent: int, observed: Observed, ledger: Ledger, bounds: Bounds
     exchange, ours = observed.amount or Decimal(0), ledger.amount or Decimal(0)
     smaller = min(abs(exchange), abs(ours))
     safe = amounts.floor_to_step(smaller * percent / 100, bounds.market_step)
-    safe = min(safe, bounds.market_max)
+    left = amounts.floor_to_step(max(abs(exchange) - observed.resting, Decimal(0)), bounds.market_step)
+    safe = min(safe, bounds.market_max, left)
     if safe < bounds.market_min or safe <= 0:
-        return _deny(BrainReason.BELOW_MIN_QUANTITY, quantity=safe, minimum=bounds.market_min)
+        return _deny(
+            BrainReason.BELOW_MIN_QUANTITY,
+            quantity=safe,
+            minimum=bounds.market_min,
+            resting=observed.resting,
+        )
     compared: dict[str, Decimal | str] = {"exchange_amt": exchange, "ledger_amt": ours}
     return Verdict(BrainReason.SANITY_CHECKS_PASSED, safe, compared)
 
@@ -81,6 +92,12 @@ def _not_now(observed: Observed, ledger: Ledger, bounds: Bounds) -> Verdict | No
         return _deny(BrainReason.NO_EXCHANGE_SNAPSHOT, exchange_amt="never read")
     if observed.age_s > bounds.stale_after_s:
         return _deny(BrainReason.STALE_EXCHANGE_STATE, age_s=observed.age_s, limit_s=bounds.stale_after_s)
+    moved_at = Decimal(ledger.moved_ms) / 1000
+    if Decimal(0) < moved_at - observed.observed_at <= CLOCK_S_MAX:
+        # Two numbers of two moments: that they agree says nothing.
+        return _deny(
+            BrainReason.STALE_EXCHANGE_STATE, observed_at=observed.observed_at, ledger_moved_at=moved_at
+        )
     return None
 
 

@@ -29,7 +29,7 @@ _ROLE = (
 _CONSUMER = f"{_ROLE} blpop xreadgroup xack xautoclaim xgroup|create"
 _COMMANDS = {
     "governor": _CONSUMER,
-    "p33": _CONSUMER,
+    "p33": f"{_CONSUMER} lpop",
     "apply": _CONSUMER,
     "warden": f"{_ROLE} xtrim",
     "web": f"{_ROLE} xtrim xautoclaim xrange xrevrange scan incrby persist llen command",

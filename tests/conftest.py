@@ -83,6 +83,7 @@ def paper_process() -> Iterator[PaperExchangeProcess]:
 def paper(paper_process: PaperExchangeProcess) -> PaperExchangeProcess:
     """The exchange, in calm weather and with the same positions for every test."""
     paper_process.clear_scenario()
+    paper_process.pull_stream("clear")
     paper_process.set_latency(ms=0)
     paper_process.set_clock(skew_ms=0)
     paper_process.set_hedge_mode(on=False)

@@ -14,7 +14,7 @@ from positions.feed import Feed
 from positions.models import Balance, Fill
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import PositionsRead, Side, SymbolRules, Trade
+from quantum.exchange.types import OrderState, PositionsRead, Side, SymbolRules, Trade
 from quantum.redis import Client
 from tests.drift_by_hand import balance, reading, rules
 
@@ -31,21 +31,28 @@ class Exchange:
         self.refuses: set[str] = set()
         self.delisted: set[str] = set()
         self.asked: list[str] = []
+        self.reads = 0
+        self.hedged = False
+        self.ahead_ms = 0
 
     def now_ms(self) -> int:
-        return clock.now_ms()
+        return clock.now_ms() + self.ahead_ms
 
     def sync_clock(self) -> int:
         return 0
 
     def hedge_mode(self) -> bool:
-        return False
+        return self.hedged
 
     def symbol_rules(self) -> dict[str, SymbolRules]:
         return rules(*self.held.keys() - self.delisted)
 
+    def open_orders(self) -> list[OrderState]:
+        return []
+
     def positions(self) -> PositionsRead:
-        return reading(asked_ms=clock.now_ms(), **self.held)
+        self.reads += 1
+        return reading(asked_ms=self.now_ms(), **self.held)
 
     def trades_since(self, *, symbol: str, since_ms: int) -> list[Trade]:
         self.asked.append(symbol)

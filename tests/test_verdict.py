@@ -30,6 +30,7 @@ CHECKS: list[tuple[BrainReason, dict[str, Any], dict[str, Any]]] = [
     (BrainReason.COOLDOWN_IN_FLIGHT, {}, {"since_exit_s": Decimal("14.9")}),
     (BrainReason.NO_EXCHANGE_SNAPSHOT, {"amount": None}, {}),
     (BrainReason.STALE_EXCHANGE_STATE, {"age_s": Decimal("10.1")}, {}),
+    (BrainReason.STALE_EXCHANGE_STATE, {}, {"moved_ms": 1_764_000_000_001}),
     (BrainReason.LEDGER_MISSING, {}, {"amount": None}),
     (BrainReason.SIDE_MISMATCH, {}, {"amount": Decimal(-1)}),
     (BrainReason.QTY_MISMATCH, {}, {"amount": Decimal("0.98")}),
@@ -76,6 +77,7 @@ def test_the_earlier_check_answers(first: Any, later: Any) -> None:
         ({"age_s": Decimal(10)}, {}),
         ({}, {"amount": Decimal("0.99")}),
         ({}, {"amount": Decimal("1.01")}),
+        ({}, {"moved_ms": 1_764_000_000_000}),
     ],
 )
 def test_a_value_on_the_limit_passes(seen: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -97,6 +99,20 @@ def test_the_tolerance_is_at_least_one_lot_step() -> None:
 
 def test_what_rounds_below_the_least_is_denied() -> None:
     assert judged({}, {}, percent=25, market_min=Decimal("0.3")).reason is BrainReason.BELOW_MIN_QUANTITY
+
+
+def test_a_movement_stamped_by_a_clock_that_was_set_back_denies_nothing() -> None:
+    assert judged({}, {"moved_ms": 1_764_000_060_001}).allowed
+
+
+def test_what_rests_in_the_book_of_others_is_not_ours_to_close() -> None:
+    """A part that fits beside it is closed whole; the rest goes by their order."""
+    resting = {"resting": Decimal("0.6005")}
+    assert judged(resting, {}, percent=25).safe_quantity == Decimal("0.25")
+    assert judged(resting, {}, percent=100).safe_quantity == Decimal("0.399")
+    found = judged({"resting": Decimal(1)}, {})
+    assert (found.reason, found.compared["resting"]) == (BrainReason.BELOW_MIN_QUANTITY, Decimal(1))
+    assert judged({"resting": Decimal(7)}, {}).reason is BrainReason.BELOW_MIN_QUANTITY
 
 
 @given(

@@ -117,6 +117,9 @@ def test_a_full_batch_of_slow_entries_does_not_lose_the_lease(redis: Client) -> 
 
 def test_the_age_of_a_snapshot_counts_from_the_question() -> None:
     class Slow:
+        def now_ms(self) -> int:
+            return clock.now_ms()
+
         def positions(self) -> PositionsRead:
             asked_ms = clock.now_ms()
             time.sleep(0.5)

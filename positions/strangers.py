@@ -1,0 +1,148 @@
+"""Trades that are not ours: of the user's own entry bots, by hand, or by the exchange itself.
+
+They come by the stream, each with its order's client id, or by REST, where the order must be asked for it. Both ways
+end in the same rows: a trade is stored once and moves the ledger once (I11). Exits of ours are apply's to book.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from django.conf import settings
+from django.db import transaction
+
+from positions import ledger
+from positions.difference import Origin
+from positions.ledger import SeenTrade
+from positions.models import Balance, Fill, LedgerEntry
+from positions.sweep import LOOK_AGAIN_S
+from quantum import clock
+from quantum.exchange.inbox import Gap
+from quantum.exchange.reading import Reader, ReadFailed
+from quantum.exchange.types import PositionsRead, Trade
+from quantum.fault import fault_point
+from quantum.log import log
+from quantum.redis import Client
+
+CLIENT_IDS_MAX = 10_000
+ORDER_SHOWN_MS = 15_000
+
+
+class Strangers:
+    def __init__(self, *, reader: Reader, client: Client) -> None:
+        self._reader = reader
+        self._client = client
+        self._client_ids: dict[tuple[str, int], str] = {}
+        self._unread: dict[str, float] = {}
+        """Symbols whose trades cannot be read, since when."""
+        self._guard = threading.Lock()
+        self._gap: Gap | None = None
+        self._missed: set[str] = set()
+
+    def miss(self, what: Gap | str) -> None:
+        """By the ear: the trades of this symbol, or of whatever moved in this gap, could not be told."""
+        with self._guard:
+            if isinstance(what, str):
+                self._missed.add(what)
+            else:
+                since_ms = min(what.since_ms, self._gap.since_ms if self._gap else what.since_ms)
+                self._gap = replace(what, since_ms=since_ms)
+
+    def missed(self, read: PositionsRead) -> set[str]:
+        """Whose trades are to be asked for. A gap is done with where the read came after its end; what it does not
+        show moved (flat again by now) is found by its profit and commission (positions/income.py)."""
+        with self._guard:
+            gap = self._gap
+            if gap is not None and gap.until_ms is not None and read.asked_ms >= gap.until_ms:
+                moved = {name for name, each in read.positions.items() if each.updated_ms >= gap.since_ms}
+                self._missed |= moved
+                self._gap = None
+            return set(self._missed)
+
+    def catch_up_all(self, symbols: set[str]) -> set[str]:
+        """One symbol whose trades cannot be read must not keep the sweep from the others. The first failure ends
+        the round, lest many of them delay the next read; who failed comes last in the next.
+
+        Returns those that failed for less than half a minute: their fills may be on the way.
+        """
+        self._unread = {symbol: since_s for symbol, since_s in self._unread.items() if symbol in symbols}
+        waiting = [*sorted(symbols - self._unread.keys()), *self._unread]
+        now_s = clock.boot_s()
+        while waiting:
+            symbol = waiting.pop(0)
+            since_s = self._unread.pop(symbol, None)
+            try:
+                self.catch_up(symbol)
+                with self._guard:
+                    self._missed.discard(symbol)
+            except ReadFailed as failed:
+                if since_s is None:
+                    log.warning("trades cannot be read", symbol=symbol, error=str(failed))
+                self._unread |= {each: self._unread.get(each, now_s) for each in waiting}
+                self._unread[symbol] = now_s if since_s is None else since_s
+                break
+        return {symbol for symbol, since_s in self._unread.items() if now_s - since_s < LOOK_AGAIN_S}
+
+    def catch_up(self, symbol: str) -> None:
+        """Store every trade since the watermark; book those of declared entry bots. Raises ReadFailed.
+
+        The watermark is the feed's own: an exit booked by apply at a later time must not hide an
+        entry that came before it. Trade ids make the overlap harmless.
+        """
+        balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
+        if balance is None:
+            return
+        trades = self._reader.trades_since(symbol=symbol, since_ms=balance.trades_from_ms)
+        if not trades:
+            return
+        known = _stored(symbol, [trade.trade_id for trade in trades])
+        seen = [SeenTrade(trade, self._client_id(trade)) for trade in trades if trade.trade_id not in known]
+        self._keep(symbol, seen, seen_until_ms=max(trade.time_ms for trade in trades))
+
+    def told(self, seen: SeenTrade) -> bool:
+        """One trade as the stream told it. False: its symbol was never entered; a read must look at it.
+
+        It may come twice, or after REST has told it: stored and booked once. The watermark stays: only a read
+        knows that there was none before.
+        """
+        symbol = seen.trade.symbol
+        if not Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).exists():
+            return False
+        if not _stored(symbol, [seen.trade.trade_id]):
+            self._keep(symbol, [seen])
+        return True
+
+    def _keep(self, symbol: str, seen: list[SeenTrade], *, seen_until_ms: int | None = None) -> None:
+        entries = [trade for trade in seen if trade.origin is Origin.DECLARED]
+        with transaction.atomic():
+            ledger.store(seen)
+            fault_point("entry_stored")
+            booked = ledger.book(entries, kind=LedgerEntry.Kind.ENTRY, actor="feed")
+            if seen_until_ms is not None:
+                mine = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol)
+                mine.filter(trades_from_ms__lt=seen_until_ms).update(trades_from_ms=seen_until_ms)
+        for each in seen:
+            if each.origin in (Origin.EXCHANGE, Origin.MANUAL):
+                trade_id = each.trade.trade_id
+                log.warning("a trade of unknown origin moved the position", symbol=symbol, trade=trade_id)
+        if booked:
+            ledger.project(self._client, symbol)
+
+    def _client_id(self, trade: Trade) -> str:
+        """Trades do not say whose order they were; the order does. One that is not shown yet proves nothing: its
+        trade would be kept as made by hand, for ever. Raises ReadFailed."""
+        if len(self._client_ids) > CLIENT_IDS_MAX:
+            self._client_ids.clear()
+        key = trade.symbol, trade.order_id
+        if key not in self._client_ids:
+            order = self._reader.order_by_id(symbol=trade.symbol, order_id=trade.order_id)
+            if order is None and self._reader.now_ms() - trade.time_ms < ORDER_SHOWN_MS:
+                raise ReadFailed(f"the order of trade {trade.trade_id} is not shown yet")
+            self._client_ids[key] = order.client_order_id if order else ""
+        return self._client_ids[key]
+
+
+def _stored(symbol: str, trade_ids: list[int]) -> set[int]:
+    rows = Fill.objects.filter(account=settings.ACCOUNT, symbol=symbol, trade_id__in=trade_ids)
+    return set(rows.values_list("trade_id", flat=True))
