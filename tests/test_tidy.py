@@ -54,7 +54,7 @@ def python_binance_stays_in_its_adapter(path: str, text: str) -> Iterator[Proble
         return
     for node, module in _imports(ast.parse(text)):
         if module.partition(".")[0] == "binance":
-            yield node.lineno, "imports python-binance; use quantum/exchange/binance.py or a Reader"
+            yield node.lineno, "imports python-binance; use quantum/exchange/binance_reader.py or a Reader"
 
 
 def money_is_never_a_float(path: str, text: str) -> Iterator[Problem]:

@@ -172,7 +172,18 @@ def income(row: dict[str, object]) -> Income:
         asset=text(row, "asset"),
         transaction_id=text(row, "tranId") if isinstance(booked, str) else str(whole(row, "tranId")),
         time_ms=whole(row, "time"),
+        trade_id=_trade_id(row),
     )
+
+
+def _trade_id(row: dict[str, object]) -> int | None:
+    """A number or the text of one; empty where no trade was."""
+    value = row.get("tradeId")
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return whole(row, "tradeId")
 
 
 def asset_balance(row: dict[str, object]) -> AssetBalance:

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from quantum.exchange.hosts import base_url_for, stream_url_for
 
 if TYPE_CHECKING:
-    from quantum.exchange.binance import BinanceReader
+    from quantum.exchange.binance_reader import BinanceReader
     from quantum.exchange.user_stream import UserStream
 
 HTTP_TIMEOUT_S = 4.0
@@ -45,7 +45,7 @@ def credentials(kind: str) -> tuple[str, str]:
 
 
 def reader(kind: str = "READ") -> BinanceReader:
-    from quantum.exchange.binance import BinanceReader
+    from quantum.exchange.binance_reader import BinanceReader
 
     key, secret = credentials(kind)
     return BinanceReader(api_key=key, api_secret=secret, base_url=base_url(), timeout_s=HTTP_TIMEOUT_S)

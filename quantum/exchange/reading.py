@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from quantum.exchange.types import OrderState, PositionsRead, SymbolRules, Trade
+from quantum.exchange.types import AlgoOrder, Income, OrderState, PositionsRead, SymbolRules, Trade
 
 
 class ReadFailed(Exception):
@@ -54,3 +54,14 @@ class Reader(Protocol):
         ...
 
     def open_orders(self) -> list[OrderState]: ...
+
+    def open_algo_orders(self) -> list[AlgoOrder]:
+        """Conditional orders that still wait for their price, of all symbols in one call."""
+        ...
+
+    def income(self, since_ms: int) -> list[Income]:
+        """Every booking of all symbols from since_ms on, oldest first, paged to the end.
+
+        The exchange remembers three months: an older since_ms is ReadFailed.
+        """
+        ...

@@ -89,7 +89,15 @@ class Income:
     amount: Decimal
     asset: str
     transaction_id: str
+    """Unique among bookings of one kind only: a trade's profit and its commission may share one."""
     time_ms: int
+    trade_id: int | None = None
+    """Of COMMISSION and REALIZED_PNL. Unique per symbol, as in Trade."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells one booking from every other: never transaction_id alone."""
+        return self.kind, self.transaction_id, self.symbol, self.asset, str(self.trade_id)
 
 
 @dataclass(frozen=True, slots=True)

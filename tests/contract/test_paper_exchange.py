@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantum.exchange import binance
+from quantum.exchange import binance_reader
 from quantum.exchange.paper.auth import PaperKeys, RawRequest
 from quantum.exchange.paper.book import Holding, book
 from quantum.exchange.paper.process import PaperExchangeFailed, PaperExchangeProcess
@@ -400,7 +400,7 @@ def test_trades_since_walks_pages_and_weeks_to_the_end(desk: Desk, monkeypatch: 
     desk.hold("SOLUSDT", "10")
     for _ in range(9):
         assert isinstance(desk.send("SOLUSDT", Side.SELL, "0.01"), Answered)
-    monkeypatch.setattr(binance, "TRADES_PAGE", 3)
+    monkeypatch.setattr(binance_reader, "TRADES_PAGE", 3)
     mine = desk.reader.trades_since(symbol="SOLUSDT", since_ms=since_ms)
     assert len(mine) == 10
     assert [trade.trade_id for trade in mine] == sorted({trade.trade_id for trade in mine})

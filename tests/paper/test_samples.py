@@ -54,6 +54,7 @@ def told(running: Desk) -> Mapping[str, Any]:
         "rest_order": reply,
         "rest_algo_order": algo_reply,
         "rest_order_read": read("/fapi/v1/order", symbol=SHORT, origClientOrderId="sample-1"),
+        "rest_income": read("/fapi/v1/income", incomeType="COMMISSION")[-1],
         "rest_trade": read("/fapi/v1/userTrades", symbol=SHORT)[-1],
         "rest_position_v3": read("/fapi/v3/positionRisk", symbol=SHORT)[0],
         "rest_position_v2": read("/fapi/v2/positionRisk", symbol=SHORT)[0],

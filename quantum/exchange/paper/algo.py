@@ -1,6 +1,7 @@
-"""Conditional orders (stop, take profit, trailing): taken, kept, listed and cancelled, never triggered.
+"""Conditional orders (stop, take profit, trailing): taken, kept, listed, cancelled, and told when their price came.
 
-They live beside the plain orders, with ids of their own: algoId and clientAlgoId.
+They live beside the plain orders, with ids of their own: algoId and clientAlgoId. What a triggered
+one becomes is a plain order, placed by the venue. A trailing one rests and is never triggered here.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.market import Listing
 from quantum.exchange.paper.orders import ALGO_TYPES, CLIENT_ID, FLAGS, PLAIN_DECIMAL, required
-from quantum.exchange.paper.store import Store
+from quantum.exchange.paper.store import Store, StoredOrder
 
 FIRST_ALGO_ID = 3_000_000_001
 OPEN = "NEW"
@@ -36,6 +38,23 @@ class AlgoOrder:
     status: str
     create_ms: int
     update_ms: int
+    order_id: str = ""
+    """Of the order it became."""
+    average_price: str = "0.00000"
+    executed: str = "0.00000"
+    trigger_ms: int = 0
+    reject: str = ""
+
+    @property
+    def becomes(self) -> str:
+        return "LIMIT" if self.type in ("STOP", "TAKE_PROFIT") else "MARKET"
+
+    def reached(self, price: Decimal) -> bool:
+        trigger = Decimal(self.trigger_price)
+        if not trigger:
+            return False  # trailing
+        upwards = (self.side == "BUY") == (self.type in ("STOP", "STOP_MARKET"))
+        return price >= trigger if upwards else price <= trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +70,53 @@ class AlgoOrders:
         kept = [AlgoOrder(**json.loads(text)) for text in store.algo_orders()]
         self._orders = {order.algo_id: order for order in kept}
         self._by_client_id = {order.client_id: order.algo_id for order in kept}
+        self._waiting = {order.algo_id: order for order in kept if order.status == OPEN}
+        self._working = {int(order.order_id): order for order in kept if order.status == "TRIGGERED"}
 
-    def place(self, *, params: Mapping[str, str], listings: Mapping[str, Listing], now_ms: int) -> AlgoOrder:
+    def place(
+        self, *, params: Mapping[str, str], listings: Mapping[str, Listing], price: Decimal, now_ms: int
+    ) -> AlgoOrder:
+        """price: the mark price now, which must not have come to the trigger yet."""
         algo_id = max(self._orders, default=FIRST_ALGO_ID - 1) + 1
         order = _order(params, listings, algo_id, now_ms)
         if order.client_id in self._by_client_id:
             raise ApiError(-4116)
+        if order.reached(price):
+            raise ApiError(-2021)
         return self._put(order, now_ms)
+
+    def take_due(self, *, symbol: str, price: Decimal, now_ms: int) -> list[AlgoOrder]:
+        """Those whose price has come, each only once: they are TRIGGERING from here on.
+
+        That is told but not yet kept: killed before the order it becomes, it is due again at the next start,
+        and the one client id of both keeps a second order from being taken.
+        """
+        due = [o for o in self._waiting.values() if o.symbol == symbol and o.reached(price)]
+        for order in due:
+            del self._waiting[order.algo_id]
+        return [self._tell_as(o, "TRIGGERING", now_ms, trigger_ms=now_ms) for o in due]
+
+    def became(self, order: AlgoOrder, made: StoredOrder, *, now_ms: int) -> AlgoOrder:
+        order = self._tell_as(order, "TRIGGERED", now_ms, order_id=str(made.order_id))
+        self._working[made.order_id] = order
+        return order
+
+    def settle(self, made: StoredOrder, *, now_ms: int) -> None:
+        """After each commit of a plain order: the last word of a conditional order is its order's end."""
+        order = self._working.get(made.order_id)
+        if order is None:
+            return
+        if made.open:
+            self._keep(order)
+            return
+        del self._working[made.order_id]
+        average = format(made.quote / made.executed, ".5f") if made.executed else "0.00000"
+        executed = format(made.executed, "f")
+        done = replace(order, status="FINISHED", average_price=average, executed=executed, update_ms=now_ms)
+        self._put(done, now_ms)
+
+    def rejected(self, order: AlgoOrder, *, reason: str, now_ms: int) -> None:
+        self._put(replace(order, status="REJECTED", update_ms=now_ms, reject=reason), now_ms)
 
     def get(self, *, params: Mapping[str, str], unknown: int) -> AlgoOrder:
         if "algoId" in params:
@@ -70,17 +129,29 @@ class AlgoOrders:
         return self._orders[algo_id]
 
     def open(self, *, symbol: str | None) -> list[AlgoOrder]:
-        return [o for o in self._orders.values() if o.status == OPEN and symbol in (None, o.symbol)]
+        return [o for o in self._waiting.values() if symbol in (None, o.symbol)]
 
     def cancel(self, *, order: AlgoOrder, now_ms: int) -> AlgoOrder:
         if order.status != OPEN:
             raise ApiError(-2011)
         return self._put(replace(order, status="CANCELED", update_ms=now_ms), now_ms)
 
-    def _put(self, order: AlgoOrder, now_ms: int) -> AlgoOrder:
+    def _tell_as(self, order: AlgoOrder, status: str, now_ms: int, **more: Any) -> AlgoOrder:
+        order = self._orders[order.algo_id] = replace(order, status=status, update_ms=now_ms, **more)
+        self._tell(AlgoStep(order, now_ms))
+        return order
+
+    def _keep(self, order: AlgoOrder) -> None:
         self._store.put_algo_order(algo_id=order.algo_id, text=json.dumps(asdict(order)))
+
+    def _put(self, order: AlgoOrder, now_ms: int) -> AlgoOrder:
+        self._keep(order)
         self._orders[order.algo_id] = order
         self._by_client_id[order.client_id] = order.algo_id
+        if order.status == OPEN:
+            self._waiting[order.algo_id] = order
+        else:
+            self._waiting.pop(order.algo_id, None)
         self._tell(AlgoStep(order, now_ms))
         return order
 
@@ -157,8 +228,8 @@ def algo_json(order: AlgoOrder) -> dict[str, object]:
         "timeInForce": order.time_in_force,
         "quantity": order.quantity,
         "algoStatus": order.status,
-        "actualOrderId": "",
-        "actualPrice": "0.00000",
+        "actualOrderId": order.order_id,
+        "actualPrice": order.average_price,
         "triggerPrice": order.trigger_price,
         "price": order.price,
         "icebergQuantity": None,
@@ -177,7 +248,7 @@ def algo_json(order: AlgoOrder) -> dict[str, object]:
         "callbackRate": "",
         "createTime": order.create_ms,
         "updateTime": order.update_ms,
-        "triggerTime": 0,
+        "triggerTime": order.trigger_ms,
         "goodTillDate": 0,
     }
 
@@ -187,9 +258,10 @@ def algo_event(step: AlgoStep) -> dict[str, object]:
     row = {
         "caid": order.client_id, "aid": order.algo_id, "at": "CONDITIONAL", "o": order.type,
         "s": order.symbol, "S": order.side, "ps": "BOTH", "f": order.time_in_force, "q": order.quantity,
-        "X": order.status, "ai": "", "ap": "0.00000", "aq": "0.00000", "act": "0",
+        "X": order.status, "ai": order.order_id, "ap": order.average_price, "aq": order.executed,
+        "act": order.becomes if order.order_id else "0",
         "tp": order.trigger_price, "p": order.price, "V": "EXPIRE_MAKER", "wt": order.working_type,
-        "pm": "NONE", "cp": order.close_position, "pP": False, "R": order.reduce_only, "tt": 0, "gtd": 0,
-        "rm": "",
+        "pm": "NONE", "cp": order.close_position, "pP": False, "R": order.reduce_only,
+        "tt": order.trigger_ms, "gtd": 0, "rm": order.reject,
     }  # fmt: skip
     return {"e": "ALGO_UPDATE", "T": step.at_ms, "E": step.at_ms, "o": row}

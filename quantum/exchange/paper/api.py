@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
 from quantum.exchange.paper import rows
 from quantum.exchange.paper.algo import algo_json
 from quantum.exchange.paper.book import ZERO
+from quantum.exchange.paper.call import Call, Params, symbols_of, whole
 from quantum.exchange.paper.errors import ApiError
+from quantum.exchange.paper.history import income, klines, klines_weight, user_trades
 from quantum.exchange.paper.orders import required, ticket
-from quantum.exchange.paper.store import Received, StoredOrder
-from quantum.exchange.paper.venue import AT_ONCE, FillWay, Venue
-from quantum.exchange.paper.weights import LIMITS, ORDERS_1M, ORDERS_10S, WEIGHT_1M
+from quantum.exchange.paper.store import StoredOrder
+from quantum.exchange.paper.weights import ORDERS_1M, ORDERS_10S, WEIGHT_1M
 
-TRADES_DEFAULT = 500
-TRADES_MAX = 1000
 NOUGHT = "0.00000000"
-WEEK_MS = 7 * 24 * 3600 * 1000
-Params = Mapping[str, str]
 
 
 class Needs(Enum):
@@ -31,18 +28,6 @@ class Needs(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request, authenticated, with the time it came in."""
-
-    venue: Venue
-    params: Params
-    now_ms: int
-    received: Received
-    way: FillWay = AT_ONCE
-    limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
-
-
-@dataclass(frozen=True, slots=True)
 class Endpoint:
     name: str
     weight: int
@@ -50,8 +35,12 @@ class Endpoint:
     answer: Callable[[Call], object]
     weight_of_all: int = 0
     """Where a request without a symbol weighs more."""
+    weight_by: Callable[[Params], int] | None = None
+    """Where the weight hangs on how many rows are asked for."""
 
     def weight_for(self, params: Params) -> int:
+        if self.weight_by is not None:
+            return self.weight_by(params)
         return self.weight_of_all if self.weight_of_all and "symbol" not in params else self.weight
 
 
@@ -83,21 +72,21 @@ def exchange_info(call: Call) -> object:
 
 def premium_index(call: Call) -> object:
     wanted = call.params.get("symbol")
-    found = [rows.premium(call.venue, symbol, call.now_ms) for symbol in _symbols(call, wanted)]
+    found = [rows.premium(call.venue, symbol, call.now_ms) for symbol in symbols_of(call, wanted)]
     return found[0] if wanted else found
 
 
 def position_risk_v2(call: Call) -> object:
     return [
         rows.position_v2(call.venue, symbol, call.now_ms)
-        for symbol in _symbols(call, call.params.get("symbol"))
+        for symbol in symbols_of(call, call.params.get("symbol"))
     ]
 
 
 def position_risk_v3(call: Call) -> object:
     """Version 3 leaves flat symbols out, and tells neither leverage nor margin type."""
     venue, now_ms = call.venue, call.now_ms
-    symbols = _symbols(call, call.params.get("symbol"))
+    symbols = symbols_of(call, call.params.get("symbol"))
     for symbol in symbols:  # first: a price that moved may fill a resting order
         venue.mark(symbol=symbol, now_ms=now_ms)
     return [rows.position_v3(venue, symbol, now_ms) for symbol in symbols if venue.holding(symbol).amount]
@@ -116,8 +105,8 @@ def set_position_mode(call: Call) -> object:
 
 
 def set_leverage(call: Call) -> object:
-    (symbol,) = _symbols(call, required(call.params, "symbol"))
-    leverage = _whole(call, "leverage")
+    (symbol,) = symbols_of(call, required(call.params, "symbol"))
+    leverage = whole(call, "leverage")
     call.venue.set_leverage(symbol=symbol, leverage=leverage, now_ms=call.now_ms)
     return {"symbol": symbol, "leverage": leverage, "maxNotionalValue": "1000000"}
 
@@ -142,7 +131,7 @@ def cancel_order(call: Call) -> object:
 
 def open_orders(call: Call) -> object:
     wanted = call.params.get("symbol")
-    for symbol in _symbols(call, wanted):
+    for symbol in symbols_of(call, wanted):
         call.venue.mark(symbol=symbol, now_ms=call.now_ms)
     found = call.venue.store.open_orders(symbol=wanted)
     return [{**rows.order_json(order), "time": order.time_ms} for order in found]
@@ -150,7 +139,11 @@ def open_orders(call: Call) -> object:
 
 def new_algo_order(call: Call) -> object:
     listings = call.venue.market.listings
-    order = call.venue.algo_orders.place(params=call.params, listings=listings, now_ms=call.now_ms)
+    (symbol,) = symbols_of(call, required(call.params, "symbol"))
+    price = call.venue.mark(symbol=symbol, now_ms=call.now_ms)
+    order = call.venue.algo_orders.place(
+        params=call.params, listings=listings, price=price, now_ms=call.now_ms
+    )
     return algo_json(order)
 
 
@@ -167,35 +160,9 @@ def cancel_algo_order(call: Call) -> object:
 
 def open_algo_orders(call: Call) -> object:
     wanted = call.params.get("symbol")
-    _symbols(call, wanted)
+    for symbol in symbols_of(call, wanted):
+        call.venue.mark(symbol=symbol, now_ms=call.now_ms)
     return [algo_json(order) for order in call.venue.algo_orders.open(symbol=wanted)]
-
-
-def user_trades(call: Call) -> object:
-    """fromId goes with neither time; without any of them the newest of the last seven days."""
-    (symbol,) = _symbols(call, required(call.params, "symbol"))
-    call.venue.mark(symbol=symbol, now_ms=call.now_ms)
-    limit = _whole(call, "limit") if "limit" in call.params else TRADES_DEFAULT
-    if not 1 <= limit <= TRADES_MAX:
-        raise ApiError(-1102, "limit")
-    where, newest = ["symbol = ?"], None
-    asked: list[object] = [symbol]
-    by_time = "startTime" in call.params or "endTime" in call.params
-    if "orderId" in call.params:
-        where.append("order_id = ?")
-        asked.append(_whole(call, "orderId"))
-    if "fromId" in call.params:
-        if by_time:
-            raise ApiError(-1128)
-        where.append("trade_id >= ?")
-        asked.append(_whole(call, "fromId"))
-    else:
-        start_ms, end_ms = _trade_window(call)
-        where.append("time_ms BETWEEN ? AND ?")
-        asked += [start_ms, end_ms]
-        newest = None if "startTime" in call.params else limit
-    found = call.venue.store.trades(where=" AND ".join(where), values=asked, newest=newest, limit=limit)
-    return [rows.trade_json(row) for row in found]
 
 
 def new_listen_key(call: Call) -> object:
@@ -247,43 +214,17 @@ def account(call: Call) -> object:
     }
 
 
-def _symbols(call: Call, wanted: str | None) -> list[str]:
-    listings = call.venue.market.listings
-    if wanted is None:
-        return list(listings)
-    if wanted not in listings:
-        raise ApiError(-1121)
-    return [wanted]
-
-
 def _named_order(call: Call, *, unknown: int) -> StoredOrder:
-    (symbol,) = _symbols(call, required(call.params, "symbol"))
+    (symbol,) = symbols_of(call, required(call.params, "symbol"))
     call.venue.mark(symbol=symbol, now_ms=call.now_ms)
     if "orderId" in call.params:
-        order = call.venue.store.order(symbol=symbol, order_id=_whole(call, "orderId"))
+        order = call.venue.store.order(symbol=symbol, order_id=whole(call, "orderId"))
     else:
         client_id = required(call.params, "origClientOrderId")
         order = call.venue.store.order(symbol=symbol, client_id=client_id)
     if order is None:
         raise ApiError(unknown)
     return order
-
-
-def _trade_window(call: Call) -> tuple[int, int]:
-    end_ms = _whole(call, "endTime") if "endTime" in call.params else call.now_ms
-    start_ms = _whole(call, "startTime") if "startTime" in call.params else end_ms - WEEK_MS
-    if "endTime" not in call.params:
-        end_ms = start_ms + WEEK_MS
-    if not 0 <= end_ms - start_ms <= WEEK_MS:
-        raise ApiError(-1128)
-    return start_ms, end_ms
-
-
-def _whole(call: Call, name: str) -> int:
-    text = required(call.params, name)
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ApiError(-1102, name)
-    return int(text)
 
 
 def _unrealized(call: Call) -> Decimal:
@@ -311,6 +252,8 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("DELETE", "/fapi/v1/algoOrder"): Endpoint("cancelAlgoOrder", 1, Needs.TRADE, cancel_algo_order),
     ("GET", "/fapi/v1/openAlgoOrders"): Endpoint("openAlgoOrders", 1, Needs.SIGNATURE, open_algo_orders, 40),
     ("GET", "/fapi/v1/userTrades"): Endpoint("userTrades", 5, Needs.SIGNATURE, user_trades),
+    ("GET", "/fapi/v1/income"): Endpoint("income", 30, Needs.SIGNATURE, income),
+    ("GET", "/fapi/v1/klines"): Endpoint("klines", 0, Needs.NOTHING, klines, weight_by=klines_weight),
     ("POST", "/fapi/v1/listenKey"): Endpoint("listenKey", 1, Needs.KEY, new_listen_key),
     ("PUT", "/fapi/v1/listenKey"): Endpoint("keepListenKey", 1, Needs.KEY, keep_listen_key),
     ("DELETE", "/fapi/v1/listenKey"): Endpoint("closeListenKey", 1, Needs.KEY, close_listen_key),

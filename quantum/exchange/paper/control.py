@@ -10,7 +10,8 @@ POST /paper/clock      {"skew_ms"}: how far the exchange's clock is ahead of our
 POST /paper/hedge_mode {"on"}
 POST /paper/seize      {"symbol", "kind", "quantity"}: liquidation, adl or settlement
 POST /paper/fill       {"symbol", "client_order_id", "quantity"}: what rests meets a counterparty
-POST /paper/funding    {"amount"}: signed, into the wallet
+POST /paper/funding    {"amount", "symbol"}: signed, into the wallet
+POST /paper/transfer   {"amount"}: signed, between this wallet and another of the user's
 POST /paper/filters    {"symbol", "step", "notional_min", ...}: the exchange changes its rules
 POST /paper/limits     {"weight_1m", "orders_10s", "orders_1m"}: and counting begins anew
 POST /paper/stream     a lever of the user stream (stream_faults.py)
@@ -185,7 +186,19 @@ def _fill(server: PaperServer, asked: Mapping[str, str]) -> object:
 
 
 def _funding(server: PaperServer, asked: Mapping[str, str]) -> object:
-    server.venue.pay_funding(amount=Decimal(asked["amount"]), now_ms=server.now_us() // 1000)
+    """The symbol may be left out: funding of an account without a word which position it was for."""
+    if "symbol" in asked:
+        _require_listed(server, asked["symbol"])
+    return _moved_money(server, "FUNDING_FEE", asked, symbol=asked.get("symbol", ""))
+
+
+def _transfer(server: PaperServer, asked: Mapping[str, str]) -> object:
+    return _moved_money(server, "TRANSFER", asked, symbol="")
+
+
+def _moved_money(server: PaperServer, kind: str, asked: Mapping[str, str], *, symbol: str) -> object:
+    amount, now_ms = Decimal(asked["amount"]), server.now_us() // 1000
+    server.venue.move_money(kind=kind, amount=amount, symbol=symbol, now_ms=now_ms)
     return {"balance": eight(server.venue.balance)}
 
 
@@ -228,6 +241,7 @@ ACTIONS: Mapping[tuple[str, str], Action] = {
     ("POST", "/paper/seize"): _seize,
     ("POST", "/paper/fill"): _fill,
     ("POST", "/paper/funding"): _funding,
+    ("POST", "/paper/transfer"): _transfer,
     ("POST", "/paper/filters"): _filters,
     ("POST", "/paper/limits"): _limits,
     ("POST", "/paper/stream"): _pull,

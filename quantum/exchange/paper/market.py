@@ -10,6 +10,9 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import partial
+
+from quantum.exchange.paper.candles import Candles
 
 STEP_MS = 1000
 STEPS_AT_ONCE_MAX = 300
@@ -77,11 +80,19 @@ class _Quote:
 
 class Market:
     def __init__(self, *, listings: Iterable[Listing], seed: int, now_ms: int):
+        self._seed = seed
         self.listings = {listing.symbol: listing for listing in listings}
         self._quotes = {
             symbol: _Quote(listing.start_price, now_ms, random.Random(f"{seed}:{symbol}"))
             for symbol, listing in self.listings.items()
         }
+        self.candles = {
+            symbol: self._candles(symbol, quote.price, seed, now_ms) for symbol, quote in self._quotes.items()
+        }
+
+    def _candles(self, symbol: str, price: Decimal, seed: int, now_ms: int) -> Candles:
+        ticked = partial(self._ticked, symbol)
+        return Candles(price=price, now_ms=now_ms, seed=f"{seed}:{symbol}", ticked=ticked)
 
     def price(self, *, symbol: str, now_ms: int) -> Decimal:
         quote = self._quotes[symbol]
@@ -90,14 +101,24 @@ class Market:
             return quote.price
         quote.moved_ms += steps * STEP_MS
         if not quote.standing:
-            for _ in range(min(steps, STEPS_AT_ONCE_MAX)):
+            for left in reversed(range(min(steps, STEPS_AT_ONCE_MAX))):
                 points = quote.walk.randint(-BASIS_POINTS_MAX, BASIS_POINTS_MAX)
                 quote.price = self._ticked(symbol, quote.price * (10_000 + points) / 10_000)
+                self.candles[symbol].note(price=quote.price, at_ms=quote.moved_ms - left * STEP_MS)
+        else:
+            self.candles[symbol].note(price=quote.price, at_ms=quote.moved_ms)
         return quote.price
+
+    def begin_at(self, *, symbol: str, price: Decimal) -> None:
+        """Where the last run ended; the past before this run leads up to it."""
+        quote = self._quotes[symbol]
+        quote.price = self._ticked(symbol, price)
+        self.candles[symbol] = self._candles(symbol, quote.price, self._seed, quote.moved_ms)
 
     def set_price(self, *, symbol: str, price: Decimal, standing: bool) -> Decimal:
         quote = self._quotes[symbol]
         quote.price, quote.standing = self._ticked(symbol, price), standing
+        self.candles[symbol].note(price=quote.price, at_ms=quote.moved_ms)
         return quote.price
 
     def _ticked(self, symbol: str, price: Decimal) -> Decimal:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from quantum.exchange.paper.book import EIGHT_PLACES, ZERO
 from quantum.exchange.paper.market import Listing
-from quantum.exchange.paper.store import StoredOrder, StoredTrade
+from quantum.exchange.paper.store import Booking, StoredOrder, StoredTrade
 from quantum.exchange.paper.venue import Venue
 
 
@@ -58,6 +58,19 @@ def trade_json(trade: StoredTrade) -> dict[str, object]:
         "positionSide": "BOTH",
         "symbol": trade.symbol,
         "time": trade.time_ms,
+    }
+
+
+def income_json(booking: Booking) -> dict[str, object]:
+    return {
+        "symbol": booking.symbol,
+        "incomeType": booking.kind,
+        "income": eight(booking.amount),
+        "asset": "USDT",
+        "info": booking.kind,
+        "time": booking.time_ms,
+        "tranId": str(booking.tran_id),
+        "tradeId": booking.trade_id or "",
     }
 
 

@@ -18,8 +18,9 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from quantum.exchange.paper import control
-from quantum.exchange.paper.api import ENDPOINTS, Call, Endpoint, Needs
+from quantum.exchange.paper.api import ENDPOINTS, Endpoint, Needs
 from quantum.exchange.paper.auth import PaperKeys, RawRequest, require_signed
+from quantum.exchange.paper.call import Call
 from quantum.exchange.paper.entry_bot import EntryBot
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.hand import trade_to

@@ -37,10 +37,21 @@ CREATE TABLE IF NOT EXISTS received (
     client_id TEXT NOT NULL, symbol TEXT NOT NULL, params TEXT NOT NULL,
     verdict TEXT NOT NULL, code INTEGER, order_id INTEGER);
 CREATE TABLE IF NOT EXISTS algo_orders (algo_id INTEGER PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS bookings (
+    tran_id INTEGER PRIMARY KEY, kind TEXT NOT NULL, symbol TEXT NOT NULL, amount TEXT NOT NULL,
+    time_ms INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 FIRST_ORDER_ID = 8_000_000_001
 FIRST_TRADE_ID = 500_000_001
+INCOME = """
+SELECT 'COMMISSION' AS kind, symbol, '-' || commission AS amount, time_ms, trade_id AS tran_id, trade_id
+  FROM trades
+UNION ALL SELECT 'REALIZED_PNL', symbol, realized, time_ms, trade_id, trade_id FROM trades
+  WHERE CAST(realized AS REAL) <> 0
+UNION ALL SELECT kind, symbol, amount, time_ms, tran_id, NULL FROM bookings
+"""
+"""Every booking on the wallet. A trade's two share one transaction id: unique per kind is all it promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,16 @@ class StoredTrade:
     realized: Decimal
     commission: Decimal
     time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    kind: str
+    symbol: str
+    amount: Decimal
+    time_ms: int
+    tran_id: int
+    trade_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +172,21 @@ class Store:
             (received.received_us, received.source, received.client_id, received.symbol, received.params,
              received.verdict, received.code, received.order_id),
         )  # fmt: skip
+
+    def put_booking(self, *, kind: str, symbol: str, amount: Decimal, time_ms: int) -> None:
+        """Money that moved without a trade; trades book themselves."""
+        self._db.execute(
+            "INSERT INTO bookings (kind, symbol, amount, time_ms) VALUES (?,?,?,?)",
+            (kind, symbol, _text(amount), time_ms),
+        )
+
+    def income(self, *, where: str, values: Sequence[object], limit: int, skip: int = 0) -> list[Booking]:
+        rows = self._db.execute(
+            f"SELECT kind, symbol, amount, time_ms, tran_id, trade_id FROM ({INCOME}) WHERE {where} "
+            "ORDER BY time_ms, tran_id, kind LIMIT ? OFFSET ?",
+            (*values, limit, skip),
+        )
+        return [Booking(kind, symbol, Decimal(amount), *ids) for kind, symbol, amount, *ids in rows]
 
     def put_fact(self, *, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?,?)", (name, value))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from quantum.exchange.paper.algo import AlgoOrders
+from quantum.exchange.paper.algo import AlgoOrder, AlgoOrders
 from quantum.exchange.paper.book import ZERO, Holding, book
 from quantum.exchange.paper.changes import Account, Fill, LeverageStep, OrderStep, Step, WalletStep
 from quantum.exchange.paper.errors import ApiError
@@ -57,7 +57,7 @@ class Venue:
         self.changed_ms = {symbol: stored[symbol][2] for symbol in stored}
         for symbol, (_, mark_price, _) in stored.items():
             if symbol in market.listings:
-                market.set_price(symbol=symbol, price=mark_price, standing=False)
+                market.begin_at(symbol=symbol, price=mark_price)
         self._resting = {order.order_id: order for order in store.open_orders()}
         facts = store.facts()
         self.balance = Decimal(facts.get("balance", START_BALANCE))
@@ -81,18 +81,45 @@ class Venue:
         for order in [one for one in self._resting.values() if one.symbol == symbol]:
             if _reached(order, price):
                 self._fill_resting(order, order.quantity, order.price, now_ms)
+        for due in self.algo_orders.take_due(symbol=symbol, price=price, now_ms=now_ms):
+            self._trigger(due, now_ms)
         return price
+
+    def _trigger(self, due: AlgoOrder, now_ms: int) -> None:
+        """A conditional order becomes a plain one. What the book refuses it is rejected for, never tried again."""
+        held = abs(self.holding(due.symbol).amount)
+        ticket = Ticket(
+            symbol=due.symbol,
+            side=due.side,
+            type=due.becomes,
+            quantity=held if due.close_position else Decimal(due.quantity),
+            price=Decimal(due.price),
+            reduce_only=due.reduce_only or due.close_position,
+            client_id=due.client_id,
+        )
+        text = f"algoId={due.algo_id}&side={due.side}&quantity={ticket.quantity:f}"
+        received = Received(now_ms * 1000, "algo", due.client_id, due.symbol, text)
+        try:
+            self.place(ticket=ticket, received=received, now_ms=now_ms, trigger=due)
+        except ApiError as error:
+            reason = "Reduce Only reject" if error.code == -2022 else error.msg
+            self.algo_orders.rejected(due, reason=reason, now_ms=now_ms)
 
     def place(
         self, *, ticket: Ticket, received: Received, now_ms: int, way: FillWay = AT_ONCE,
-        by_hand: bool = False,
+        by_hand: bool = False, trigger: AlgoOrder | None = None,
     ) -> StoredOrder:  # fmt: skip
-        """by_hand: an entry set up through the control plane, without the minimum notional."""
+        """by_hand: an entry set up through the control plane, without the minimum notional.
+
+        trigger: the conditional order that becomes this one, which is told before its first step.
+        """
         if ticket.client_id and self.store.client_id_used(ticket.client_id):
             raise ApiError(-4116)
         price = self.mark(symbol=ticket.symbol, now_ms=now_ms)
         quantity = self._placeable(ticket, price, by_hand=by_hand)
         order = self._new_order(ticket, quantity, now_ms)
+        if trigger is not None:
+            self.algo_orders.became(trigger, order, now_ms=now_ms)
         at_once = not way.rests and (ticket.type == "MARKET" or _reached(order, price))
         pieces = way.pieces_of(quantity, step=self.market.listings[order.symbol].step) if at_once else []
         # A MARKET order never rests by itself: what found no counterparty expires.
@@ -127,12 +154,15 @@ class Venue:
             order, [quantity], price, now_ms, received=received, ends=True, execution=execution
         )
 
-    def pay_funding(self, *, amount: Decimal, now_ms: int) -> None:
-        """Signed: negative is paid by the account."""
+    def move_money(self, *, kind: str, amount: Decimal, symbol: str, now_ms: int) -> None:
+        """FUNDING_FEE or TRANSFER. Signed: negative leaves the account."""
         balance = self.balance + amount
-        self.store.put_fact(name="balance", value=format(balance, "f"))
+        with self.store.commit():
+            self.store.put_fact(name="balance", value=format(balance, "f"))
+            self.store.put_booking(kind=kind, symbol=symbol, amount=amount, time_ms=now_ms)
         self.balance = balance
-        self.tell(WalletStep("FUNDING_FEE", amount, balance, now_ms))
+        reason = "FUNDING_FEE" if kind == "FUNDING_FEE" else "DEPOSIT" if amount > 0 else "WITHDRAW"
+        self.tell(WalletStep(reason, amount, balance, now_ms))
 
     def set_hedge_mode(self, *, on: bool) -> None:
         if on == self.hedge_mode:
@@ -211,6 +241,7 @@ class Venue:
         self._remember(order, account if account is not before else None, now_ms)
         for step in steps:
             self.tell(step)
+        self.algo_orders.settle(order, now_ms=now_ms)
         return order
 
     def _filled(
@@ -282,6 +313,7 @@ class Venue:
             self.store.put_order(ended)
         self._remember(ended, None, now_ms)
         self.tell(OrderStep(ended, status, now_ms))
+        self.algo_orders.settle(ended, now_ms=now_ms)
         return ended
 
 
