@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 from django.conf import settings
@@ -19,6 +20,7 @@ from permits.gate.gate import Gate
 from permits.gate.outcome import Blocked, SpentPair
 from permits.policy import policies
 from quantum import audit, clock, metrics
+from quantum.exchange.outcomes import rules_may_be_old
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Answered, FateUnknown, LocalCode, RefusalKind, Refused, SymbolRules
 from quantum.fault import fault_point
@@ -30,6 +32,7 @@ from quantum.stream import Entry, Poison
 
 ACTOR = "apply"
 RECEIPT_GRACE_MS = 5000
+RULES_LIFE_S = 3600.0
 
 State = Plan.State
 
@@ -63,6 +66,7 @@ class Executor:
         self._gate = gate
         self._desk = desk
         self._rules = rules
+        self._rules_boot_s = clock.boot_s()
         self._client = client
         self._stopping = stopping
         self._lanes = Lanes()
@@ -202,6 +206,8 @@ class Executor:
         self._record(order, outcome)
         fault_point("order_settled")
         self._finish_if_final(plan.plan_id, token=pair.token)
+        if rules_may_be_old(outcome) or clock.boot_s() - self._rules_boot_s > RULES_LIFE_S:
+            self._read_rules_again()
 
     def _intend(self, pair: SpentPair, entry: Entry) -> Order | str:
         step, rules = pair.plan.step, self._rules.get(pair.plan.symbol)
@@ -254,6 +260,7 @@ class Executor:
         settle.settle(order, proof, actor=ACTOR)
 
     def _refused(self, order: Order, refused: Refused) -> None:
+        refused = _with_its_time(refused)
         log.warning(
             f"{order.symbol}: order refused", plan=order.plan_id, code=refused.code, error=refused.text
         )
@@ -282,9 +289,25 @@ class Executor:
         except ReadFailed as failed:
             log.warning("exchange clock not measured", error=str(failed))
 
+    def _read_rules_again(self) -> None:
+        """The lane is still ours: the symbol's next plan is sized by what the exchange says now."""
+        try:
+            self._rules = self._desk.reader.symbol_rules()
+            self._rules_boot_s = clock.boot_s()
+        except ReadFailed as failed:
+            log.warning("symbol rules not read again", error=str(failed))
+
     def _finish_if_final(self, plan_id: str, *, token: str) -> None:
         if Plan.objects.filter(plan_id=plan_id).exclude(state__in=PENDING_STATES).exists():
             results.finish(self._client, plan_id, token=token)
+
+
+def _with_its_time(refused: Refused) -> Refused:
+    """Whoever reads the refusal also reads when it ends."""
+    if refused.retry_at_ms is None:
+        return refused
+    until = clock.from_ms(refused.retry_at_ms).isoformat(timespec="seconds")
+    return replace(refused, text=f"{refused.text[:160]}; silent until {until}")
 
 
 def _conflict(plan: ExitPlan) -> bool:

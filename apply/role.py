@@ -19,8 +19,6 @@ from quantum.roles import Watch
 from quantum.signing import Verifier
 from quantum.stream import Consumer
 
-RULES_LIFE_S = 3600.0
-
 
 def run(watch: Watch) -> None:
     desk = orders.open_desk()

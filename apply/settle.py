@@ -19,6 +19,7 @@ from positions.models import LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, Refused, Trade
+from quantum.fault import fault_point
 from quantum.reasons import ApplyReason
 from quantum.redis import Client
 
@@ -72,6 +73,7 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
         if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error):
             return False
         ledger.store(seen)
+        fault_point("exit_stored")
         ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id)
         _record_permits(order)
         _charge(order, proof)

@@ -75,6 +75,11 @@ class Timeline:
             (order.intended_at, "intent committed", {"client_order_id": order.client_order_id}),
             (order.sent_at, "order sent", {"side": order.side, "quantity": _text(order.quantity)}),
             (order.answered_at, "order answered", {"order_id": order.order_id, "status": order.status}),
+            (
+                order.answered_at if order.error_text else None,
+                "the answer in words",
+                {"text": order.error_text},
+            ),
         ]
         return [Mark(at, what, detail) for at, what, detail in steps if at is not None]
 

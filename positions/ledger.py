@@ -253,6 +253,7 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
     if kind is LedgerEntry.Kind.EXIT:
         balance.exit_ms = clock.now_ms()
     balance.save(update_fields=["amount", "version", "moved_ms", "exit_ms"])
+    fault_point("balance_moved")
     LedgerEntry.objects.create(
         account=settings.ACCOUNT,
         symbol=trade.symbol,
@@ -275,6 +276,7 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
             "by": kind.value,
         },
     )
+    fault_point("trade_booked")
     return 1
 
 

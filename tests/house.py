@@ -21,6 +21,7 @@ from apply.models import PENDING_STATES, Plan
 from positions.models import Balance
 from quantum import clock, roles
 from quantum import plan as plans
+from quantum.exchange.paper import scenarios
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import Action, ExitPlan
 from quantum.redis import Client
@@ -151,6 +152,12 @@ class House:
         if role == "p33":
             wait_for(self._adopted, what="the positions to be adopted")
         return process
+
+    # ---- the exchange
+
+    def play(self, name: str) -> None:
+        """A shipped scenario, from now on."""
+        self.paper.push_scenario(*scenarios.load(name).items)  # type: ignore[arg-type]
 
     # ---- plans
 

@@ -14,6 +14,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from quantum.exchange.paper import scenarios
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.market import LISTINGS, Listing
 from quantum.exchange.paper.server import run_paper_exchange
@@ -39,7 +40,7 @@ def main() -> int:
             seed_positions=asked.seed_positions,
             seed=asked.seed,
             listings=_listings(asked.symbols),
-            scenario=_scenario(asked.scenario),
+            scenario=scenarios.read(asked.scenario) if asked.scenario else (),
             limits={WEIGHT_1M: asked.weight_limit},
             ready=lambda port: _tell_port(asked.port_file, port),
         )
@@ -72,7 +73,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the price path")
     parser.add_argument("--symbols", type=Path, help="JSON list of other symbols, see market.Listing")
     parser.add_argument("--weight-limit", type=int, default=LIMITS[WEIGHT_1M], help="a minute")
-    parser.add_argument("--scenario", type=Path, help="JSON list of faults and acts, see scenario.py")
+    parser.add_argument("--scenario", type=Path, help="a shipped name, or a JSON file, see scenario.py")
     parser.add_argument("--parent-pid", type=int, help="end when this parent ends")
     return parser
 
@@ -81,13 +82,6 @@ def _listings(path: Path | None) -> tuple[Listing, ...]:
     if path is None:
         return LISTINGS
     return tuple(Listing.from_json(row) for row in json.loads(path.read_text()))
-
-
-def _scenario(path: Path | None) -> list[object]:
-    if path is None:
-        return []
-    rows: list[object] = json.loads(path.read_text())
-    return rows
 
 
 def _tell_port(path: Path | None, port: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from argparse import ArgumentParser
 from pathlib import Path
@@ -14,6 +13,7 @@ from django.conf import settings
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.exchange import connect
+from quantum.exchange.paper import scenarios
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.market import listings_for
 from quantum.exchange.paper.server import run_paper_exchange
@@ -26,13 +26,20 @@ class Command(Base):
         parser.add_argument("--data", type=Path, default=settings.VAR_DIR / "paper.sqlite3")
         parser.add_argument("--seed-positions", action="store_true", help="positions in all symbols, once")
         parser.add_argument("--entry-bot", action="store_true", help="open positions again after exits")
-        parser.add_argument("--scenario", type=Path, metavar="FILE", help="faults and acts to come, as JSON")
+        parser.add_argument(
+            "--scenario", type=Path, metavar="NAME|FILE", help="faults and acts to come: shipped, or as JSON"
+        )
+        parser.add_argument("--list-scenarios", action="store_true", help="the shipped ones, one a line")
         parser.add_argument("--seed", type=int, default=1, help="of the price path")
 
     def handle(self, *_: Any, **options: Any) -> None:
+        if options["list_scenarios"]:
+            for each in scenarios.shipped():
+                self.stdout.write(f"{each.name:<36} {each.row:<4} {each.title}")
+            return
         address = urlsplit(settings.PAPER_URL)
         try:
-            scenario = json.loads(options["scenario"].read_text()) if options["scenario"] else ()
+            scenario = scenarios.read(options["scenario"]) if options["scenario"] else ()
         except (OSError, ValueError) as error:
             self.leave(Exit.USAGE, f"cannot read {options['scenario']}: {error}")
         try:
