@@ -12,8 +12,8 @@ from django.db import Error as DatabaseError
 from positions import reconcile
 from positions.ledger import LedgerChanged
 from positions.management.looking import LookCommand, shown, told
-from positions.reconcile import Brought, Line
-from quantum import amounts
+from positions.reconcile import Brought, Line, State
+from quantum import amounts, clock
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit
 from quantum.log import safe
@@ -23,7 +23,8 @@ from quantum.redis import RedisError, command_client
 class Command(LookCommand):
     help = (
         "Compare exchange and ledger: reconcile [SYMBOL...]. Take the exchange's amount: --adopt --reason '...'; "
-        "write your own: reconcile SYMBOL --apply --to AMOUNT --reason '...'. Exit 3: they differ."
+        "write your own: reconcile SYMBOL --apply --to AMOUNT --reason '...'. Exit 3: they differ; "
+        "4: an order of ours is without an end."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -42,11 +43,11 @@ class Command(LookCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         acts = options["adopt"] or options["apply"]
         to, said = self._wish(options), self.who_and_why(options) if acts else {}
-        lines = self.look(options["symbols"])
+        lines, looked_s = self.look(options["symbols"]), clock.boot_s()
         wanted = self._wanted(lines, options, to)
         if not acts:
             self._tell(options, lines)
-            self.leave(Exit.DRIFT if any(line.difference for line in lines) else Exit.OK)
+            self.leave(*_verdict(lines))
         if not wanted:
             self.say("Ledger and exchange agree: there is nothing to do.")
             self._tell(options, lines)
@@ -57,6 +58,8 @@ class Command(LookCommand):
             self._tell(options, lines)
             self.leave(Exit.DRIFT, "Nothing was changed.")
         self._confirmed(options)
+        if clock.boot_s() - looked_s > reconcile.FRESH_S:
+            wanted = self.look_again(wanted)
         brought = self._bring(wanted, to, said)
         self._tell(options, lines, brought)
         self._project(brought)
@@ -139,6 +142,21 @@ class Command(LookCommand):
                 )
             for hold in brought.lifted:
                 self.stdout.write(f"{safe(hold.symbol)}: hold {hold.pk} lifted")
+
+
+def _verdict(lines: list[Line]) -> tuple[Exit, str]:
+    """What an order of ours is doing right now is no drift; one that has no end is something to look at."""
+    if any(line.state is State.DRIFT or (line.difference and line.incidents) for line in lines):
+        return Exit.DRIFT, ""
+    flying = [line for line in lines if line.state is State.IN_FLIGHT]
+    long = [line for line in flying if line.locked_s >= reconcile.LONG_LOCK_S]
+    if long:
+        told = ", ".join(f"{safe(line.symbol)} {line.locked_s:.0f} s by {line.locked_by}" for line in long)
+        return Exit.BLOCKED, f"Locked for long: {told}. See with plan_show what became of that order."
+    if any(line.state is not State.MATCH for line in lines if line not in flying):
+        return Exit.CANNOT_TELL, "The numbers of some symbol are of two moments: ask again."
+    named = ", ".join(safe(line.symbol) for line in flying)
+    return Exit.OK, f"In flight, so not compared: {named}." if flying else ""
 
 
 def _came(brought: Brought | None) -> dict[str, Any]:
