@@ -6,7 +6,7 @@ is bound to what he saw, by the version of the balance and the moment of the exc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -235,20 +235,26 @@ def _line(ours: Record, snapshot: Snapshot) -> Line:
     )
 
 
-def adopt(lines: Sequence[Line], *, by: str, reason: str) -> Brought:
-    """The exchange's amount becomes the ledger's, for all of these or for none. Raises LedgerChanged."""
+def _nothing() -> None:
+    pass
+
+
+def adopt(lines: Sequence[Line], *, by: str, reason: str, first: Callable[[], None] = _nothing) -> Brought:
+    """The exchange's amount becomes the ledger's, for all of these or for none. Raises LedgerChanged.
+    first: done in the same transaction, before anything moves."""
     kind, how = LedgerEntry.Kind.ADOPTED, Incident.How.ADOPTED
-    return _bring(
-        [_correction(line, line.exchange, kind=kind, by=by, reason=reason) for line in lines], how=how
-    )
+    wanted = [_correction(line, line.exchange, kind=kind, by=by, reason=reason) for line in lines]
+    return _bring(wanted, how=how, first=first)
 
 
-def correct(line: Line, *, to: Decimal, by: str, reason: str) -> Brought:
+def correct(
+    line: Line, *, to: Decimal, by: str, reason: str, first: Callable[[], None] = _nothing
+) -> Brought:
     """An amount that a person typed. One that still differs from the exchange's ends no incident and lifts no
     hold. Raises LedgerChanged."""
     kind, how = LedgerEntry.Kind.CORRECTION, Incident.How.CORRECTED
     wanted = _correction(line, to, kind=kind, by=by, reason=reason)
-    return _bring([wanted], how=how, agreed=agrees(line, to))
+    return _bring([wanted], how=how, first=first, agreed=agrees(line, to))
 
 
 def agrees(line: Line, amount: Decimal) -> bool:
@@ -268,11 +274,14 @@ def _correction(line: Line, to: Decimal, *, kind: LedgerEntry.Kind, by: str, rea
     )
 
 
-def _bring(wanted: Sequence[Correction], *, how: Incident.How, agreed: bool = True) -> Brought:
+def _bring(
+    wanted: Sequence[Correction], *, how: Incident.How, first: Callable[[], None], agreed: bool = True
+) -> Brought:
     entries: list[LedgerEntry] = []
     resolved: list[Incident] = []
     lifted: list[Hold] = []
     with transaction.atomic():
+        first()
         for each in wanted:
             entries.append(ledger.correct(each))
             fault_point("ledger_corrected")

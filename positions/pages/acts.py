@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.db import Error as DatabaseError
 
 from permits.models import Hold
 from permits.state import freezing
-from positions import incidents, reconcile
+from positions import incidents, reconcile, second
 from positions.ledger import LedgerChanged
 from positions.pages import forms
 from positions.pages.marks import Mark
 from positions.reconcile import Brought, Line, Unreadable
+from positions.second import NotApproved
 from quantum import amounts
 from quantum.redis import Client, RedisError, command_client
 
@@ -46,8 +48,8 @@ def act(doing: Doing, *, mark: Mark, said: dict[str, Any], by: str) -> Answer:
         return doing(command_client(), mark, said, by[:60])
     except Unreadable as unreadable:
         return Answer(False, f"{unreadable}. Nothing was changed.")
-    except LedgerChanged as changed:
-        return Answer(False, f"Nothing was changed. {changed}")
+    except (LedgerChanged, NotApproved) as refused:
+        return Answer(False, f"Nothing was changed. {refused}")
     except RedisError:
         return Answer(False, NO_REDIS)
     except DatabaseError:
@@ -55,13 +57,19 @@ def act(doing: Doing, *, mark: Mark, said: dict[str, Any], by: str) -> Answer:
 
 
 def adopt(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
-    line = _fresh(client, mark)
-    return _came(client, reconcile.adopt([line], by=by, reason=said["reason"]))
+    return _decide(client, _fresh(client, mark), to=None, by=by, reason=said["reason"])
 
 
 def write(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
-    line = _fresh(client, mark)
-    return _came(client, reconcile.correct(line, to=said["amount"], by=by, reason=said["reason"]))
+    return _decide(client, _fresh(client, mark), to=said["amount"], by=by, reason=said["reason"])
+
+
+def approve(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
+    """The request stands on what itself saw; the page must only have shown it."""
+    if said["request"] not in mark.requests:
+        return Answer(False, CHANGED)
+    request = {"request_id": said["request"], "by": by, "reason": said["reason"]}
+    return _came(client, second.approve(client, within_s=WITHIN_S, **request))
 
 
 def hold(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
@@ -109,6 +117,7 @@ ACTS = {
     "write": Act("positions.reconcile", forms.WriteForm, write),
     "hold": Act("permits.place", forms.HoldForm, hold),
     "release": Act("permits.lift", forms.ReleaseForm, release),
+    "approve": Act("positions.reconcile", forms.ApproveForm, approve),
     "ack": Act("positions.reconcile", forms.AckForm, ack),
 }
 
@@ -118,6 +127,13 @@ def _fresh(client: Client, mark: Mark) -> Line:
         raise Unreadable("This page showed no amount of the exchange")
     [line] = reconcile.look_again(client, seen=[mark.seen], within_s=WITHIN_S)
     return line
+
+
+def _decide(client: Client, line: Line, *, to: Decimal | None, by: str, reason: str) -> Answer:
+    came = second.decide([line], to=to, by=by, reason=reason)
+    if isinstance(came, Brought):
+        return _came(client, came)
+    return Answer(True, f"Nothing was changed yet: request {came.pk} waits for another person than {by}.")
 
 
 def _came(client: Client, brought: Brought) -> Answer:

@@ -75,3 +75,14 @@ class AckForm(ActForm):
     def __init__(self, *args: Any, number: int = 0, **kwargs: Any) -> None:
         self.name = f"ack{number or ''}"
         super().__init__(*args, **kwargs)
+
+
+class ApproveForm(ActForm):
+    name = "approve"
+    typed_in_live = True
+    request = forms.IntegerField(widget=forms.HiddenInput, min_value=1, max_value=2**62)
+    field_order = ("mark", "request", "reason", "confirm")
+
+    def __init__(self, *args: Any, number: int = 0, **kwargs: Any) -> None:
+        self.name = f"approve{number or ''}"
+        super().__init__(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -24,6 +25,7 @@ class Mark:
     version: int | None
     hold_id: int | None
     incidents: frozenset[int]
+    requests: frozenset[int]
 
     @property
     def seen(self) -> Seen | None:
@@ -33,7 +35,7 @@ class Mark:
         return Seen(symbol=self.symbol, exchange=self.exchange, version=self.version)
 
 
-def made(record: Record, line: Line | None) -> str:
+def made(record: Record, line: Line | None, requests: Sequence[int]) -> str:
     return signing.dumps(
         {
             "account": settings.ACCOUNT,
@@ -43,6 +45,7 @@ def made(record: Record, line: Line | None) -> str:
             "version": line.version if line else None,
             "hold": record.hold.pk if record.hold else None,
             "incidents": [each.pk for each in record.incidents],
+            "requests": list(requests),
         },
         salt=SALT,
     )
@@ -60,6 +63,7 @@ def read(text: str, *, symbol: str) -> Mark | None:
             version=said["version"],
             hold_id=said["hold"],
             incidents=frozenset(said["incidents"]),
+            requests=frozenset(said["requests"]),
         )
     except (signing.BadSignature, KeyError, InvalidOperation):
         return None

@@ -11,8 +11,8 @@ from django.conf import settings
 from django.forms import HiddenInput
 from django.utils.safestring import SafeString
 
-from positions import history, reconcile
-from positions.models import Incident
+from positions import history, reconcile, second
+from positions.models import CorrectionRequest, Incident
 from positions.pages import forms, marks
 from positions.pages.acts import WITHIN_S
 from positions.reconcile import Line, Record, State, Unreadable
@@ -94,11 +94,14 @@ def overview(*, again: bool) -> dict[str, Any]:
         "problem": problem,
         "health": _health(ages, problem=problem),
         "looked_at": facts.moment(clock.now()),
+        "requests": second.waiting(),
     }
 
 
-def symbol(name: str, *, again: bool, asked: forms.WriteForm | None = None) -> dict[str, Any]:
+def symbol(name: str, *, again: bool, user: str, asked: forms.WriteForm | None = None) -> dict[str, Any]:
     [row], problem = _rows([name], again=again)
+    asked_for = second.waiting(name)
+    mark = marks.made(row.record, row.line, [each.pk for each in asked_for])
     return {
         "title": f"Reconcile {name}",
         "symbol": name,
@@ -106,10 +109,11 @@ def symbol(name: str, *, again: bool, asked: forms.WriteForm | None = None) -> d
         "problem": problem,
         "health": _health([row.line.age_s] if row.line else [], problem=problem),
         "looked_at": facts.moment(clock.now()),
-        "incidents": [_incident(row, each) for each in row.record.incidents],
+        "incidents": [_incident(each, mark) for each in row.record.incidents],
+        "requests": [_request(each, mark, user) for each in asked_for],
         "events": [{"row": event, "at": facts.moment(event.at)} for event in _events(name)],
         "preview": _preview(asked, row) if asked else None,
-        **_forms(row, problem),
+        **_forms(row, problem, mark),
     }
 
 
@@ -157,11 +161,11 @@ def _health(ages: Sequence[Decimal], *, problem: str) -> SafeString:
     return facts.chip(f"fresh, oldest read {max(oldest, Decimal(0)):.1f} s ago", tone="good")
 
 
-def _forms(row: Row, problem: str) -> dict[str, Any]:
+def _forms(row: Row, problem: str, mark: str) -> dict[str, Any]:
     """Only what could be done. Where the exchange is not known there is nothing to adopt, and nothing to compare a
     typed amount with."""
     line, hold = row.line, row.record.hold
-    said = {"mark": marks.made(row.record, line)}
+    said = {"mark": mark}
     comparable = line is not None and not problem and row.state in (State.MATCH, State.DRIFT)
     return {
         "comparable": comparable,
@@ -174,8 +178,8 @@ def _forms(row: Row, problem: str) -> dict[str, Any]:
     }
 
 
-def _incident(row: Row, incident: Incident) -> dict[str, Any]:
-    said = {"mark": marks.made(row.record, row.line), "incident": incident.pk}
+def _incident(incident: Incident, mark: str) -> dict[str, Any]:
+    said = {"mark": mark, "incident": incident.pk}
     return {
         "row": incident,
         "opened": facts.moment(incident.opened_at),
@@ -183,6 +187,18 @@ def _incident(row: Row, incident: Incident) -> dict[str, Any]:
         "ledger": "never entered" if incident.ledger_amt is None else amounts.plain(incident.ledger_amt),
         "acked_at": facts.moment(incident.acked_at) if incident.acked_at else None,
         "ack": None if incident.acked_at else forms.AckForm(initial=said, number=incident.pk),
+    }
+
+
+def _request(request: CorrectionRequest, mark: str, user: str) -> dict[str, Any]:
+    mine = second.is_same_person(user, request.asked_by)
+    said = {"mark": mark, "request": request.pk}
+    return {
+        "row": request,
+        "asked": facts.moment(request.asked_at),
+        "ends": facts.moment(request.expires_at),
+        "mine": mine,
+        "approve": None if mine else forms.ApproveForm(initial=said, number=request.pk),
     }
 
 

@@ -33,7 +33,7 @@ def symbol(
     if name not in reconcile.symbols():
         raise Http404("no such symbol here")
     again = request.GET.get("read") == "again"
-    shown = room.symbol(name, again=again, asked=asked)
+    shown = room.symbol(name, again=again, user=request.user.get_username(), asked=asked)
     return TemplateResponse(request, "positions/symbol.html", {**context, **shown})
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from positions import reconcile
+from positions import reconcile, second
 from positions.ledger import LedgerChanged
+from positions.management import looking
 from positions.management.looking import LookCommand, shown, told
+from positions.models import CorrectionRequest
 from positions.reconcile import Brought, Line, State
+from positions.second import NotApproved
 from quantum import amounts, clock
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit
@@ -24,7 +27,7 @@ class Command(LookCommand):
     help = (
         "Compare exchange and ledger: reconcile [SYMBOL...]. Take the exchange's amount: --adopt --reason '...'; "
         "write your own: reconcile SYMBOL --apply --to AMOUNT --reason '...'. Exit 3: they differ; "
-        "4: an order of ours is without an end."
+        "4: an order of ours is without an end. Another person's yes: --approve ID --reason '...'."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,6 +35,9 @@ class Command(LookCommand):
         act = parser.add_mutually_exclusive_group()
         act.add_argument("--adopt", action="store_true", help="the exchange's amount becomes the ledger's")
         act.add_argument("--apply", action="store_true", help="the amount of --to becomes the ledger's")
+        act.add_argument(
+            "--approve", type=int, metavar="ID", help="another person's yes to a request that waits"
+        )
         parser.add_argument("--to", default="", metavar="AMOUNT", help="signed, plain: 0.062, -3, 0")
         parser.add_argument("--confirm", default="", metavar="ACCOUNT", help="in live: the account, typed")
         parser.add_argument("--dry-run", action="store_true", help="show before and after, change nothing")
@@ -41,17 +47,21 @@ class Command(LookCommand):
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
     def handle(self, *_: Any, **options: Any) -> None:
+        if options["approve"] is not None:
+            return self._approve(options)
         acts = options["adopt"] or options["apply"]
         to, said = self._wish(options), self.who_and_why(options) if acts else {}
         lines, looked_s = self.look(options["symbols"]), clock.boot_s()
         wanted = self._wanted(lines, options, to)
         if not acts:
             self._tell(options, lines)
+            for request in second.waiting():
+                self._announce_request(request)
             self.leave(*_verdict(lines))
         if not wanted:
             self.say("Ledger and exchange agree: there is nothing to do.")
             self._tell(options, lines)
-            return
+            return None
         for line in wanted:
             self._announce(line, line.exchange if to is None else to)
         if options["dry_run"]:
@@ -61,8 +71,51 @@ class Command(LookCommand):
         if clock.boot_s() - looked_s > reconcile.FRESH_S:
             wanted = self.look_again(wanted)
         brought = self._bring(wanted, to, said)
+        if isinstance(brought, CorrectionRequest):
+            self._asked(brought, options)
         self._tell(options, lines, brought)
         self._project(brought)
+        return None
+
+    def _asked(self, request: CorrectionRequest, options: dict[str, Any]) -> NoReturn:
+        if options["json"]:
+            self.data({"changed": False, "request": _request(request)})
+        self.leave(
+            Exit.BLOCKED,
+            f"Nothing was changed yet. It is worth more than {settings.RECONCILE_SECOND_PERSON_USD} USD, or its price "
+            f"is not known: request {request.pk} waits until {request.expires_at:%H:%M:%S} UTC for another person than "
+            f"{safe(request.asked_by)}: reconcile --approve {request.pk} --reason '...'",
+        )
+
+    def _approve(self, options: dict[str, Any]) -> None:
+        if options["symbols"] or options["to"] or options["dry_run"]:
+            self.leave(Exit.USAGE, "--approve takes the id of a request and --reason.")
+        said, request_id = self.who_and_why(options), options["approve"]
+        if settings.APPLY_MODE == "live" and options["confirm"] != settings.ACCOUNT:
+            self.leave(Exit.USAGE, f"Nothing was changed. To go on, type --confirm {settings.ACCOUNT}")
+        with self.reading():
+            for request in second.waiting():
+                if request.pk == request_id:
+                    self._announce_request(request)
+            self.ask(options)
+            brought = self._approved(request_id, said)
+        self._tell(options, [], brought)
+        self._project(brought)
+
+    def _approved(self, request_id: int, said: dict[str, str]) -> Brought:
+        try:
+            return second.approve(command_client(), request_id=request_id, within_s=looking.WITHIN_S, **said)
+        except (NotApproved, OverflowError) as refused:
+            self.leave(Exit.BLOCKED, f"{safe(str(refused))} Nothing was changed.")
+
+    def _announce_request(self, request: CorrectionRequest) -> None:
+        self.say(f"Request {request.pk} of {safe(request.asked_by)}: {safe(request.reason)}")
+        for kept in request.lines:
+            before = "never entered" if kept["before"] is None else kept["before"]
+            self.say(
+                f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT} {safe(kept['symbol'])}: ledger {before} -> "
+                f"{kept['after']} (exchange {kept['exchange']})"
+            )
 
     def _wish(self, options: dict[str, Any]) -> Decimal | None:
         """Of --to; everything that is typed wrong is told before anything is asked."""
@@ -107,11 +160,11 @@ class Command(LookCommand):
                 self.leave(Exit.USAGE, f"Nothing was changed. To go on, type --confirm {settings.ACCOUNT}")
         self.ask(options)
 
-    def _bring(self, wanted: list[Line], to: Decimal | None, said: dict[str, str]) -> Brought:
+    def _bring(
+        self, wanted: list[Line], to: Decimal | None, said: dict[str, str]
+    ) -> Brought | CorrectionRequest:
         try:
-            if to is not None:
-                return reconcile.correct(wanted[0], to=to, **said)
-            return reconcile.adopt(wanted, **said)
+            return second.decide(wanted, to=to, **said)
         except LedgerChanged as changed:
             self.leave(Exit.BLOCKED, f"{safe(str(changed))} Nothing was changed.")
         except DatabaseError as error:
@@ -131,7 +184,7 @@ class Command(LookCommand):
 
     def _tell(self, options: dict[str, Any], lines: list[Line], brought: Brought | None = None) -> None:
         if options["json"]:
-            self.data({"symbols": [told(line) for line in lines], **_came(brought)})
+            self.data({"symbols": [told(line) for line in lines], **_came(brought), **_waiting(brought)})
         elif brought is None:
             self.stdout.write(shown(lines))
         else:
@@ -157,6 +210,21 @@ def _verdict(lines: list[Line]) -> tuple[Exit, str]:
         return Exit.CANNOT_TELL, "The numbers of some symbol are of two moments: ask again."
     named = ", ".join(safe(line.symbol) for line in flying)
     return Exit.OK, f"In flight, so not compared: {named}." if flying else ""
+
+
+def _request(request: CorrectionRequest) -> dict[str, Any]:
+    return {
+        "id": request.pk,
+        "asked_by": request.asked_by,
+        "reason": request.reason,
+        "expires_at": request.expires_at,
+        "lines": request.lines,
+    }
+
+
+def _waiting(brought: Brought | None) -> dict[str, Any]:
+    """Who only looks is told what waits for another person."""
+    return {} if brought else {"waiting": [_request(request) for request in second.waiting()]}
 
 
 def _came(brought: Brought | None) -> dict[str, Any]:
