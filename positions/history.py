@@ -47,7 +47,9 @@ def last_agreed(symbol: str) -> dt.datetime | None:
     mine = {"account": settings.ACCOUNT, "symbol": symbol}
     entries = LedgerEntry.objects.filter(**mine).order_by("-recorded_at")
     exits = entries.filter(kind=LedgerEntry.Kind.EXIT).values_list("plan_id", flat=True)[:EXITS_ASKED]
-    granted = Permit.objects.filter(plan_id__in=list(exits), gate="p33", issuer="p33", verdict=True)
+    granted = Permit.objects.filter(
+        plan_id__in=list(exits), gate="p33", issuer__startswith="p33@", verdict=True
+    )
     found = [
         *entries.filter(kind=LedgerEntry.Kind.ADOPTED).values_list("recorded_at", flat=True)[:1],
         *Incident.objects.filter(**mine, state=Incident.State.RESOLVED)

@@ -11,7 +11,8 @@ from django.db import Error as DatabaseError
 
 from permits.models import Hold
 from permits.state import freezing
-from positions import incidents, reconcile, second
+from positions import closing, incidents, reconcile, second
+from positions.closing import CannotClose
 from positions.ledger import LedgerChanged
 from positions.pages import forms
 from positions.pages.marks import Mark
@@ -48,7 +49,7 @@ def act(doing: Doing, *, mark: Mark, said: dict[str, Any], by: str) -> Answer:
         return doing(command_client(), mark, said, by[:60])
     except Unreadable as unreadable:
         return Answer(False, f"{unreadable}. Nothing was changed.")
-    except (LedgerChanged, NotApproved) as refused:
+    except (LedgerChanged, NotApproved, CannotClose) as refused:
         return Answer(False, f"Nothing was changed. {refused}")
     except RedisError:
         return Answer(False, NO_REDIS)
@@ -62,6 +63,16 @@ def adopt(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
 
 def write(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
     return _decide(client, _fresh(client, mark), to=said["amount"], by=by, reason=said["reason"])
+
+
+def close(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
+    line = _fresh(client, mark)
+    if (line.hold.pk if line.hold else None) != mark.hold_id:
+        return Answer(False, CHANGED)
+    plan_id = closing.close(client, line, by=by, reason=said["reason"])
+    return Answer(
+        True, f"Published: plan {plan_id} closes {amounts.plain(abs(line.exchange))} if both gates grant it."
+    )
 
 
 def approve(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
@@ -115,6 +126,7 @@ def ack(_client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
 ACTS = {
     "adopt": Act("positions.reconcile", forms.AdoptForm, adopt),
     "write": Act("positions.reconcile", forms.WriteForm, write),
+    "close": Act("permits.issue_permit", forms.CloseForm, close),
     "hold": Act("permits.place", forms.HoldForm, hold),
     "release": Act("permits.lift", forms.ReleaseForm, release),
     "approve": Act("positions.reconcile", forms.ApproveForm, approve),

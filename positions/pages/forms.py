@@ -68,6 +68,11 @@ class ReleaseForm(ActForm):
     typed_in_live = True
 
 
+class CloseForm(ActForm):
+    name = "close"
+    typed_in_live = True
+
+
 class AckForm(ActForm):
     name = "ack"
     incident = forms.IntegerField(widget=forms.HiddenInput, min_value=1, max_value=2**62)

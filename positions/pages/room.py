@@ -11,7 +11,7 @@ from django.conf import settings
 from django.forms import HiddenInput
 from django.utils.safestring import SafeString
 
-from positions import history, reconcile, second
+from positions import closing, history, reconcile, second
 from positions.models import CorrectionRequest, Incident
 from positions.pages import forms, marks
 from positions.pages.acts import WITHIN_S
@@ -55,6 +55,12 @@ class Row:
             return "unknown"
         apart = self.line.exchange - (self.line.ledger or 0)
         return f"{'+' if apart > 0 else ''}{amounts.plain(apart)}"
+
+    @property
+    def ledger_when_closed(self) -> str:
+        return (
+            amounts.plain((self.line.ledger or Decimal(0)) - self.line.exchange) if self.line else "unknown"
+        )
 
     @property
     def tolerance(self) -> str:
@@ -173,6 +179,7 @@ def _forms(row: Row, problem: str, mark: str) -> dict[str, Any]:
         if comparable and line and line.ledger != line.exchange
         else None,
         "write": forms.WriteForm(initial=said) if comparable else None,
+        "close": forms.CloseForm(initial=said) if comparable and line and not closing.refusal(line) else None,
         "place": forms.HoldForm(initial=said) if hold is None or hold.by == "p33" else None,
         "release": forms.ReleaseForm(initial=said) if hold else None,
     }

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from positions import reconcile, second
+from positions import closing, reconcile, second
+from positions.closing import CannotClose
 from positions.ledger import LedgerChanged
 from positions.management import looking
 from positions.management.looking import LookCommand, shown, told
@@ -38,6 +39,7 @@ class Command(LookCommand):
         act.add_argument(
             "--approve", type=int, metavar="ID", help="another person's yes to a request that waits"
         )
+        act.add_argument("--close", action="store_true", help="past the hold, through both gates")
         parser.add_argument("--to", default="", metavar="AMOUNT", help="signed, plain: 0.062, -3, 0")
         parser.add_argument("--confirm", default="", metavar="ACCOUNT", help="in live: the account, typed")
         parser.add_argument("--dry-run", action="store_true", help="show before and after, change nothing")
@@ -49,6 +51,8 @@ class Command(LookCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         if options["approve"] is not None:
             return self._approve(options)
+        if options["close"]:
+            return self._close(options)
         acts = options["adopt"] or options["apply"]
         to, said = self._wish(options), self.who_and_why(options) if acts else {}
         lines, looked_s = self.look(options["symbols"]), clock.boot_s()
@@ -101,6 +105,42 @@ class Command(LookCommand):
             brought = self._approved(request_id, said)
         self._tell(options, [], brought)
         self._project(brought)
+
+    def _close(self, options: dict[str, Any]) -> None:
+        if len(options["symbols"]) != 1 or options["to"]:
+            self.leave(Exit.USAGE, "--close takes one symbol and --reason.")
+        said = self.who_and_why(options)
+        [line], looked_s = self.look(options["symbols"]), clock.boot_s()
+        refusal = closing.refusal(line)
+        if refusal:
+            self.leave(Exit.BLOCKED, f"{safe(refusal)} Nothing was done.")
+        self._announce_close(line)
+        if options["dry_run"]:
+            self._tell(options, [line])
+            self.leave(Exit.OK, "Nothing was done.")
+        self._confirmed(options)
+        with self.reading():
+            if clock.boot_s() - looked_s > reconcile.FRESH_S:
+                [line] = self.look_again([line])
+            try:
+                plan_id = closing.close(command_client(), line, **said)
+            except CannotClose as refused:
+                self.leave(Exit.BLOCKED, f"{safe(str(refused))} Nothing was done.")
+        if options["json"]:
+            self.data(
+                {"plan_id": plan_id, "symbol": line.symbol, "quantity": amounts.plain(abs(line.exchange))}
+            )
+        else:
+            self.stdout.write(plan_id)
+        self.say(f"Published. What both gates and the exchange say of it: manage.py plan_show {plan_id}")
+
+    def _announce_close(self, line: Line) -> None:
+        after = (line.ledger or Decimal(0)) - line.exchange
+        self.say(
+            f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT} {safe(line.symbol)}: the exchange holds "
+            f"{amounts.plain(line.exchange)} -> 0 by one reduce-only order, if the Governor grants it too; the ledger "
+            f"then says {amounts.plain(after)}; the hold stays"
+        )
 
     def _approved(self, request_id: int, said: dict[str, str]) -> Brought:
         try:
