@@ -58,11 +58,14 @@ class ApplyConfig(AppConfig):
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
         from apply.approved import Approved
+        from apply.closing import ThroughHold
         from permits.desk import approvals
         from permits.governor import reservations
+        from positions import closing
 
         reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))
         roles.register(roles.Role(name="warden", metrics_index=3, run=_warden))
         approvals.register(Approved())
+        closing.register(ThroughHold())
         gauges.register("exits", _gauges)

@@ -59,13 +59,15 @@ class Draft:
     before: Peek
 
 
-def draft(client: Client, *, plan_id: str, wish: Wish) -> Draft | NotSigned:
-    """Every reason why not, before anything is written. A yes here is asked again by the issuing script."""
+def draft(client: Client, *, plan_id: str, wish: Wish, plan: ExitPlan | None = None) -> Draft | NotSigned:
+    """Every reason why not, before anything is written. A yes here is asked again by the issuing script.
+
+    plan: one that its maker publishes after this permit lies there; else it is looked for in the stream."""
     before = peek(client, plan_id)
     late = _too_late(before, wish.gate)
     if late is not None:
         return late
-    plan = find_plan(client, plan_id)
+    plan = plan or find_plan(client, plan_id)
     if plan is None:
         return NotSigned(
             "unknown_plan", f"no plan {plan_id} stands in the stream within its life; propose it again"

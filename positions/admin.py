@@ -1,10 +1,15 @@
-"""Fills, the ledger, balances, locks and incidents, to be read."""
+"""Fills, the ledger, balances, locks and incidents, to be read; and the pages where both sides are reconciled."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
+from positions.pages import views
 from quantum.facts import ReadOnlyAdmin
 
 
@@ -64,5 +69,26 @@ class IncidentAdmin(ReadOnlyAdmin):
     date_hierarchy = "opened_at"
     empty_says = (
         "No incident, which is normal: one opens when ledger and exchange disagree and no order of ours explains it. "
-        "`manage.py reconcile` shows both sides."
+        "The page Reconcile and `manage.py reconcile` show both sides."
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("reconcile/", wrap(self.room_view), name="positions_reconcile"),
+            path("reconcile/<str:symbol>/", wrap(self.symbol_view), name="positions_reconcile_symbol"),
+            path("reconcile/<str:symbol>/<str:act>/", wrap(self.act_view), name="positions_reconcile_act"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def room_view(self, request: HttpRequest) -> HttpResponse:
+        return views.overview(request, context=self._context(request))
+
+    def symbol_view(self, request: HttpRequest, symbol: str) -> HttpResponse:
+        return views.symbol(request, symbol, context=self._context(request))
+
+    def act_view(self, request: HttpRequest, symbol: str, act: str) -> HttpResponse:
+        return views.act(request, symbol, act, context=self._context(request))
+
+    def _context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**self.admin_site.each_context(request), "opts": self.opts}

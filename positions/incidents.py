@@ -20,6 +20,9 @@ from quantum.fault import fault_point
 from quantum.log import log
 
 ACTOR = DRIFT
+GIVEN_UP = (
+    "never entered, and not on APPLY_ALLOWLIST any more: it is not compared, and nothing of it is executed"
+)
 OPENED = Counter("quantum_incidents_opened_total", "Incidents that were opened", ["symbol", "kind", "cause"])
 RESOLVED = Counter("quantum_incidents_resolved_total", "Incidents that were resolved", ["symbol", "how"])
 
@@ -88,6 +91,11 @@ def resolve(*, symbol: str, by: str, how: Incident.How, reason: str) -> tuple[li
     """
     ended, lifted = [], []
     for incident in standing(symbol):
+        if how is Incident.How.ENDED and _is_only_out_of_sight(incident):
+            reason = GIVEN_UP
+            log.warning(
+                f"{symbol}: incident ended without anybody entering it", incident=incident.pk, why=reason
+            )
         changes = {"resolved_at": clock.now(), "resolved_by": by, "how": how, "reason": reason}
         if not standing().filter(pk=incident.pk).update(state=Incident.State.RESOLVED, **changes):
             continue
@@ -104,6 +112,11 @@ def resolve(*, symbol: str, by: str, how: Incident.How, reason: str) -> tuple[li
             data={"incident": incident.pk, "how": how.value, "cause": incident.cause},
         )
     return ended, lifted
+
+
+def _is_only_out_of_sight(incident: Incident) -> bool:
+    """Nobody compares a symbol without a ledger that may not be executed: that is not agreement."""
+    return not Balance.objects.filter(account=settings.ACCOUNT, symbol=incident.symbol).exists()
 
 
 def tell_resolved(ended: list[Incident], *, how: Incident.How) -> None:

@@ -155,3 +155,32 @@ class Incident(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.kind}: {self.cause}"
+
+
+class CorrectionRequest(models.Model):
+    """A correction above the limit, with the numbers it stands on; another person's yes carries it out."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        APPROVED = "approved"
+        EXPIRED = "expired"
+
+    account = models.CharField(max_length=32)
+    mode = models.CharField(max_length=8)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    typed = models.BooleanField(help_text="A person's own amount; else the exchange's is adopted.")
+    lines = models.JSONField(help_text="Per symbol what was shown, before and after, and what it is worth.")
+    asked_by = models.CharField(max_length=80)
+    reason = models.CharField(max_length=400)
+    asked_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True)
+    decided_by = models.CharField(max_length=80, blank=True)
+    decided_reason = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"request {self.pk} of {self.asked_by}: {self.state}"

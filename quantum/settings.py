@@ -79,6 +79,9 @@ PERMIT_KEYS_DIR = _env.path("PERMIT_KEYS_DIR", default=VAR_DIR / "keys")
 P33_STALE_THRESHOLD_SEC = _env.number("P33_STALE_THRESHOLD_SEC", default="10", least="0.5", most="60")
 P33_COOLDOWN_SEC = _env.number("P33_COOLDOWN_SEC", default=_profile.cooldown_s, least="0", most="3600")
 P33_QTY_TOLERANCE_PCT = _env.number("P33_QTY_TOLERANCE_PCT", default="1.0", least="0", most="10")
+RECONCILE_SECOND_PERSON_USD = _env.optional_number(
+    "RECONCILE_SECOND_PERSON_USD", least="0", most="1000000000"
+)
 P33_HEARTBEAT_SEC = _env.number("P33_HEARTBEAT_SEC", default="4", least="0.2", most="5")
 LEDGER_SOURCES = _env.words(
     "LEDGER_SOURCES",

@@ -116,6 +116,21 @@ def test_a_symbol_never_entered_is_entered_by_adopting_it(settings: Settings) ->
     assert not incidents.standing().exists()
 
 
+def test_a_symbol_that_leaves_the_allow_list_unentered_is_told_so_and_not_that_it_agrees(
+    settings: Settings,
+) -> None:
+    settings.APPLY_MODE, settings.APPLY_ALLOWLIST = "testnet", ("BTCUSDT",)
+    watched = Watched()
+    for _ in range(2):
+        watched.look(BTCUSDT="0.5")
+    settings.APPLY_ALLOWLIST = ("ETHUSDT",)
+    for _ in range(2):
+        watched.look(BTCUSDT="0.5")
+    incident = Incident.objects.get(symbol="BTCUSDT")
+    assert (incident.state, incident.reason) == ("resolved", incidents.GIVEN_UP)
+    assert AuditEvent.objects.get(kind="incident_resolved").reason == incidents.GIVEN_UP
+
+
 def test_a_page_that_is_stale_changes_nothing() -> None:
     """Two people had the same page; or a fill was booked since."""
     line = drifting()

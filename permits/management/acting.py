@@ -21,10 +21,13 @@ class ActCommand(Command):
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
     def who_and_why(self, options: dict[str, Any]) -> dict[str, str]:
-        reason = options["reason"].strip()
+        reason, by = options["reason"].strip(), options["by"].strip() or getpass.getuser()
+        for name, said in (("--reason", reason), ("--by", by)):
+            if any("\ud800" <= letter <= "\udfff" for letter in said):  # bytes that are no UTF-8
+                self.leave(Exit.USAGE, f"{name} is not readable as UTF-8. Nothing was changed.")
         if len(reason) < REASON_MIN:
             self.leave(Exit.USAGE, f"--reason needs at least {REASON_MIN} characters: somebody will ask.")
-        return {"by": (options["by"].strip() or getpass.getuser())[:60], "reason": reason[:400]}
+        return {"by": by[:60], "reason": reason[:400]}
 
     def confirm(self, options: dict[str, Any], *, before: str, after: str) -> None:
         """Before and after, with account and mode; scripts, which have no terminal, gave a reason already."""

@@ -1,4 +1,5 @@
-"""The rows of holds, and their bytes. What freezes by itself (drift) writes rows only: apply projects the keys.
+"""The rows of holds, and their bytes; placing and lifting by a person. What freezes by itself (drift) writes rows
+only: apply projects the keys.
 
 Apart from holds.py because the Brain's side may not lean on the policy, which the projection reads.
 """
@@ -9,6 +10,7 @@ import json
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 
 from permits.models import Hold
 from quantum import audit, clock
@@ -49,3 +51,29 @@ def written(hold: Hold) -> bytes:
 def drop(client: Client, symbol: str, raw: bytes) -> bool:
     """Remove the key while it has these bytes, and no others: a hold placed since has its own."""
     return bool(_DROP(client, keys=(settings.KEYS.hold(symbol),), args=(raw,)))
+
+
+def place(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
+    """Placing twice keeps the first, except that a person takes over the hold of a drift: it would end with the
+    incident, and he wants it to stay. Raises RedisError once the row stands: the projection brings the key."""
+    with transaction.atomic():
+        automatic = Hold.objects.filter(symbol=symbol, lifted_at=None, by=DRIFT).first()
+        if automatic is not None:
+            thaw(hold_id=automatic.pk, by=by, reason=f"taken over: {reason}"[:400])
+        hold, _ = freeze(symbol=symbol, by=by, reason=reason)
+    client.set(settings.KEYS.hold(symbol), written(hold))
+    return hold
+
+
+def lift(client: Client, *, symbol: str, by: str, reason: str) -> bool:
+    """Raises RedisError once the row is lifted: the projection removes the key. Nothing passes before."""
+    hold = Hold.objects.filter(symbol=symbol, lifted_at=None).first()
+    return hold is not None and release(client, hold=hold, by=by, reason=reason)
+
+
+def release(client: Client, *, hold: Hold, by: str, reason: str) -> bool:
+    """That hold, and none that was placed since. Like lift."""
+    with transaction.atomic():
+        lifted = thaw(hold_id=hold.pk, by=by, reason=reason)
+    drop(client, hold.symbol, written(hold))
+    return lifted is not None

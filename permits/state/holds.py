@@ -14,38 +14,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 
 from permits.models import Hold
 from permits.policy import policies
 from permits.policy.rules import Nonsense
-from permits.state.freezing import DRIFT, drop, freeze, thaw, written
+from permits.state.freezing import drop, lift, place, written
 from quantum import audit
 from quantum.log import log
 from quantum.redis import Client
 
-
-def place(client: Client, *, symbol: str, by: str, reason: str) -> Hold:
-    """Placing twice keeps the first, except that a person takes over the hold of a drift: it would end with the
-    incident, and he wants it to stay. Raises RedisError once the row stands: the projection brings the key."""
-    with transaction.atomic():
-        automatic = Hold.objects.filter(symbol=symbol, lifted_at=None, by=DRIFT).first()
-        if automatic is not None:
-            thaw(hold_id=automatic.pk, by=by, reason=f"taken over: {reason}"[:400])
-        hold, _ = freeze(symbol=symbol, by=by, reason=reason)
-    client.set(settings.KEYS.hold(symbol), written(hold))
-    return hold
-
-
-def lift(client: Client, *, symbol: str, by: str, reason: str) -> bool:
-    """Raises RedisError once the row is lifted: the projection removes the key. Nothing passes before."""
-    hold = Hold.objects.filter(symbol=symbol, lifted_at=None).first()
-    if hold is None:
-        return False
-    with transaction.atomic():
-        lifted = thaw(hold_id=hold.pk, by=by, reason=reason)
-    drop(client, symbol, written(hold))
-    return lifted is not None
+__all__ = ["allowed", "drop_unreadable", "lift", "place", "project"]
 
 
 def project(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 from decimal import Decimal
@@ -11,10 +12,11 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
+from permits.management.acting import ActCommand
 from permits.models import Hold, Permit
-from positions import incidents
+from positions import history, incidents, reconcile
 from positions.feed import Feed
-from positions.models import Balance, Fill, Incident, LedgerEntry
+from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from quantum.exchange import connect
 from quantum.fault import FaultRaised
 from quantum.plan import Action
@@ -166,6 +168,72 @@ def test_a_correction_by_hand_and_what_the_other_commands_show(house: House) -> 
     assert code == 0
     [btc] = [each for each in told["positions"] if each["symbol"] == "BTCUSDT"]
     assert (btc["exchange_amt"], btc["ledger_amt"], btc["state"]) == ("3", "3", "match")
+
+
+def test_an_exit_that_the_brain_granted_proves_that_both_agreed(house: House) -> None:
+    house.start()
+    adopted = history.last_agreed("SOLUSDT")
+    plan_id = house.exit("SOLUSDT").plan_id
+    rows = Permit.objects.filter(plan_id=plan_id, gate="p33")
+    permit = wait_for(rows.first, what="the permit's row")
+    wait_for(lambda: history.last_agreed("SOLUSDT") == permit.issued_at, what="the exit in the ledger")
+    assert adopted is not None and adopted < permit.issued_at
+    rows.update(issuer="operator:nina@main")
+    assert history.last_agreed("SOLUSDT") == adopted, "an operator signs where they differ"
+
+
+def test_who_thought_for_long_about_what_was_shown_gets_it_read_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour at the prompt: what was shown is not what the exchange holds any more."""
+    house.start("p33")
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    incident_of()
+    monkeypatch.setattr("positions.reconcile.FRESH_S", -1)
+    monkeypatch.setattr(ActCommand, "ask", lambda *_: trade_by_hand(house, "BTCUSDT", "5.000"))
+    code, _, talk = run("reconcile", "BTCUSDT", "--adopt", reason=WHY)
+    assert (code, balance()) == (4, Decimal(1)), talk
+    assert "holds 5 now, 3 was shown" in talk
+    monkeypatch.setattr(ActCommand, "ask", lambda *_: None)
+    assert run("reconcile", "BTCUSDT", "--adopt", reason=WHY)[0] == 0
+    assert balance() == Decimal(5)
+
+
+def test_an_order_in_flight_is_no_drift_and_one_without_an_end_is_told(house: House) -> None:
+    house.start("p33")
+    lock = SymbolLock.objects.create(account=settings.ACCOUNT, symbol="BTCUSDT", plan_id="0" * 16)
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    code, told, talk = run("reconcile", "BTCUSDT")
+    assert (code, told["symbols"][0]["state"]) == (0, "in_flight"), talk
+    assert "In flight, so not compared: BTCUSDT" in talk
+    SymbolLock.objects.filter(pk=lock.pk).update(since=lock.since - dt.timedelta(minutes=10))
+    code, told, talk = run("reconcile", "BTCUSDT")
+    assert (code, "Locked for long: BTCUSDT 60" in talk) == (4, True), talk
+    assert 600 <= int(told["symbols"][0]["locked_s"]) < 620
+    [btc] = [each for each in run("positions")[1]["positions"] if each["symbol"] == "BTCUSDT"]
+    assert 600 <= int(btc["locked_s"]) < 620
+    lock.delete()
+    assert run("reconcile", "BTCUSDT")[0] == 3
+
+
+def test_bytes_that_are_no_text_are_typed_wrong(house: House) -> None:
+    house.start("p33")
+    for word in ("reason", "by"):
+        said = {"reason": WHY, "by": "nina", word: "caf\udce9, and why not"}
+        code, _, talk = run("reconcile", "BTCUSDT", "--adopt", **said)
+        assert (code, f"--{word} is not readable" in talk) == (2, True), talk
+
+
+@pytest.mark.parametrize("field", ["ts_epoch", "seen_epoch"])
+@pytest.mark.parametrize("moment", ["-999999999999999", "999999999999999"])
+def test_a_moment_that_no_calendar_has_is_no_snapshot(house: House, field: str, moment: str) -> None:
+    """Anybody who reaches Redis may have written it."""
+    key = settings.KEYS.snapshot("BTCUSDT")
+    said = {"position_amt": "1", "ts_epoch": "1700000000", "seen_epoch": "1700000000", "lot_step": "1"}
+    house.redis.hset(key, mapping=said)
+    assert reconcile.stand(house.redis, names=["BTCUSDT"])["BTCUSDT"] is not None
+    house.redis.hset(key, mapping={**said, field: moment})
+    assert reconcile.stand(house.redis, names=["BTCUSDT"]) == {"BTCUSDT": None}
 
 
 def test_a_fill_whose_booking_dies_is_booked_by_the_next_read(

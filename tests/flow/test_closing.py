@@ -1,0 +1,124 @@
+"""Close what is left: out of a frozen symbol through both gates, with the ledger told the truth."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from apply.models import Order, Plan
+from permits.models import Hold, Permit
+from permits.state import holds
+from positions import incidents
+from quantum.fault import FaultRaised
+from tests.flow.test_admin import someone, text_of
+from tests.flow.test_halts_and_holds import leave_to_operators
+from tests.flow.test_reconcile import WHY, balance, incident_of, run, trade_by_hand
+from tests.flow.test_reconcile_page import LOOKS, act, mark_on, page
+from tests.house import House, wait_for
+
+
+@pytest.fixture
+def frozen(house: House) -> House:
+    """1 in the ledger, 0.75 left at the exchange, all four roles at work, operators may sign up to 1."""
+    leave_to_operators()
+    house.start()
+    trade_by_hand(house, "BTCUSDT", "0.750")
+    incident_of()
+    return house
+
+
+def ended(plan_id: str) -> Plan:
+    found: Plan = wait_for(
+        lambda: Plan.objects.filter(plan_id=plan_id).exclude(result_id="").first(), what="the end of the plan"
+    )
+    return found
+
+
+def orders(house: House, plan_id: str) -> list[dict[str, Any]]:
+    return [row for row in house.paper.log() if row["client_id"].startswith(f"q-{plan_id}")]
+
+
+def at_exchange() -> str:
+    found = [each for each in run("positions")[1]["positions"] if each["symbol"] == "BTCUSDT"]
+    return str(found[0]["exchange_amt"])
+
+
+def test_a_frozen_symbol_is_closed_by_one_order_through_both_gates_and_the_ledger_told_truthfully(
+    frozen: House,
+) -> None:
+    incident = incident_of()
+    assert frozen.exit("BTCUSDT").gate_reason == "reconcile_hold_active", "the Brain's own answer is no"
+    code, told, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+    assert code == 0, talk
+    assert "holds 0.75 -> 0 by one reduce-only order" in talk and "ledger then says 0.25" in talk
+    row = ended(told["plan_id"])
+    assert (row.state, row.action) == ("filled", "FULL_CLOSE_PROPOSED"), (row.error, row.gate_reason)
+    assert len(orders(frozen, row.plan_id)) == 1
+    order = Order.objects.get(plan_id=row.plan_id)
+    assert (order.side, order.quantity) == ("SELL", Decimal("0.75"))
+    permits = {each.gate: each for each in Permit.objects.filter(plan_id=row.plan_id)}
+    assert permits["p33"].issuer.startswith("operator:nina@") and permits["governor"].issuer.startswith(
+        "governor@"
+    )
+    wait_for(lambda: str(balance()) == "0.25", what="the ledger to be moved by the fill")
+    assert at_exchange() == "0"
+    incident.refresh_from_db()
+    assert incident.state == "open", "they still differ, and nobody has said which side is right"
+    assert Hold.objects.get(symbol="BTCUSDT", lifted_at=None).pk == incident.hold_id
+    code, _, talk = run("reconcile", "BTCUSDT", "--adopt", reason=WHY, by="nina")
+    assert (code, balance() == 0) == (0, True), talk
+    assert not incidents.standing().exists() and not Hold.objects.filter(lifted_at=None).exists()
+
+
+def test_what_policy_does_not_leave_to_operators_is_refused_and_nothing_is_published(house: House) -> None:
+    house.start()
+    trade_by_hand(house, "BTCUSDT", "0.750")
+    incident_of()
+    code, _, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+    assert (code, "the policy has no rule for operators" in talk) == (4, True), talk
+    leave_to_operators()
+    trade_by_hand(house, "BTCUSDT", "3.000")
+    code, _, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+    assert (code, "Nothing was done" in talk) == (4, True), talk
+    assert not Plan.objects.exists() and at_exchange() == "3"
+
+
+def test_mistakes_and_a_preview_close_nothing(frozen: House) -> None:
+    for words, code, says in (
+        (("BTCUSDT", "--close", "--reason", "oops"), 2, "at least 8"),
+        (("--close", "--reason", WHY), 2, "one symbol"),
+        (("BTCUSDT", "--close", "--dry-run", "--reason", WHY), 0, "0.75 -> 0"),
+        (("ETHUSDT", "--close", "--reason", WHY), 4, "is not frozen"),
+    ):
+        found, _, talk = run("reconcile", *words)
+        assert (found, says in talk) == (code, True), (words, found, talk)
+    assert not Plan.objects.exists() and not Permit.objects.exists()
+
+
+def test_a_death_after_signing_publishes_nothing(frozen: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "QUANTUM_FAULT", "closing_signed:raise")
+    with pytest.raises(FaultRaised):
+        run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+    monkeypatch.setattr(settings, "QUANTUM_FAULT", "")
+    assert not Plan.objects.exists()
+    assert at_exchange() == "0.75"
+
+
+def test_the_page_closes_past_the_hold_that_it_showed_and_no_other(frozen: House) -> None:
+    web = someone("nina", *LOOKS, "issue_permit")
+    viewer = someone("olga", *LOOKS, "reconcile")
+    mark = mark_on(web)
+    assert "Close 0.75 at the exchange" in text_of(web.get(page()))
+    assert "Close 0.75 at the exchange" not in text_of(viewer.get(page()))
+    assert act(viewer, "close", mark).status_code == 403
+    holds.place(frozen.redis, symbol="BTCUSDT", by="omar", reason="nobody touches this")
+    assert "not any more what this page showed" in text_of(act(web, "close", mark))
+    assert not Plan.objects.exists()
+    assert "Published: plan" in text_of(act(web, "close", mark_on(web)))
+    row = ended(Plan.objects.get().plan_id)
+    assert row.state == "filled", (row.error, row.gate_reason)
+    assert "Nothing was changed" in text_of(act(web, "close", mark)), "a second click"
+    assert Plan.objects.count() == 1
