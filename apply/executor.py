@@ -19,6 +19,7 @@ from permits.gate import outcome as outcomes
 from permits.gate.gate import Gate
 from permits.gate.outcome import Blocked, SpentPair
 from permits.policy import policies
+from positions.feed import READ_RULES
 from quantum import audit, clock, metrics
 from quantum.exchange.outcomes import rules_may_be_old
 from quantum.exchange.reading import ReadFailed
@@ -290,7 +291,8 @@ class Executor:
             log.warning("exchange clock not measured", error=str(failed))
 
     def _read_rules_again(self) -> None:
-        """The lane is still ours: the symbol's next plan is sized by what the exchange says now."""
+        """The lane is still ours: the symbol's next plan is sized by what the exchange says now. The Brain too."""
+        self._client.rpush(settings.KEYS.feed_wake, READ_RULES)
         try:
             self._rules = self._desk.reader.symbol_rules()
             self._rules_boot_s = clock.boot_s()
