@@ -113,11 +113,19 @@ def test_a_stop_with_a_price_becomes_a_resting_limit_order_and_ends_with_it(desk
     assert desk.signed("GET", PATH, algoId=stop["algoId"])[1]["algoStatus"] == "FINISHED"
 
 
-def test_the_price_path_itself_triggers_too(desk: Desk) -> None:
+def test_the_price_path_alone_triggers(desk: Desk) -> None:
+    """Nobody sets a price: time goes on, second by second, until the walk has come to one of the two."""
     desk.exchange.set_price(symbol="BTCUSDT", price="64000", standing=False)
-    _, stop = placed(desk, triggerPrice="63999", quantity="0.1", reduceOnly="true")
-    if "code" in stop:  # the walk was quicker
-        return
-    desk.exchange.set_clock(skew_ms=3_000_000)  # an hour of steps: the walk has been below
-    desk.exchange.set_price(symbol="BTCUSDT", price="63998", standing=False)
-    assert desk.exchange.control("GET", "/paper/position?symbol=BTCUSDT")["amount"] == "0.900"
+    _, stop = placed(desk, triggerPrice="63936", quantity="0.1", reduceOnly="true")
+    _, profit = placed(
+        desk, type="TAKE_PROFIT_MARKET", triggerPrice="64064", quantity="0.2", reduceOnly="true"
+    )
+    assert "code" not in {**stop, **profit}
+    for second in range(1, 3000):
+        desk.exchange.set_clock(skew_ms=second * 1000)
+        at = Decimal(desk.raw("GET", "/fapi/v1/premiumIndex", "symbol=BTCUSDT")[1]["markPrice"])
+        left = "0.900" if at <= 63936 else "0.800" if at >= 64064 else "1.000"
+        assert desk.amount_by_hand("BTCUSDT") == left, f"at {at}"
+        if left != "1.000":
+            return
+    pytest.fail("the walk stands still")

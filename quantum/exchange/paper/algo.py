@@ -88,8 +88,7 @@ class AlgoOrders:
     def take_due(self, *, symbol: str, price: Decimal, now_ms: int) -> list[AlgoOrder]:
         """Those whose price has come, each only once: they are TRIGGERING from here on.
 
-        That is told but not yet kept: killed before the order it becomes, it is due again at the next start,
-        and the one client id of both keeps a second order from being taken.
+        That is told but not yet kept: killed before the order it becomes, it is due again at the next start.
         """
         due = [o for o in self._waiting.values() if o.symbol == symbol and o.reached(price)]
         for order in due:
@@ -101,19 +100,20 @@ class AlgoOrders:
         self._working[made.order_id] = order
         return order
 
-    def settle(self, made: StoredOrder, *, now_ms: int) -> None:
-        """After each commit of a plain order: the last word of a conditional order is its order's end."""
+    def keep(self, made: StoredOrder, *, now_ms: int) -> None:
+        """Inside each commit of a plain order: what it came from is kept with it. Killed between the two, it would be
+        due again, and be refused for the client id that its own order has used."""
         order = self._working.get(made.order_id)
-        if order is None:
+        if order is not None:
+            self._keep(order if made.open else _finished(order, made, now_ms))
+
+    def settle(self, made: StoredOrder, *, now_ms: int) -> None:
+        """After that commit: the last word of a conditional order is its order's end."""
+        if made.open or made.order_id not in self._working:
             return
-        if made.open:
-            self._keep(order)
-            return
-        del self._working[made.order_id]
-        average = format(made.quote / made.executed, ".5f") if made.executed else "0.00000"
-        executed = format(made.executed, "f")
-        done = replace(order, status="FINISHED", average_price=average, executed=executed, update_ms=now_ms)
-        self._put(done, now_ms)
+        done = _finished(self._working.pop(made.order_id), made, now_ms)
+        self._orders[done.algo_id] = done
+        self._tell(AlgoStep(done, now_ms))
 
     def rejected(self, order: AlgoOrder, *, reason: str, now_ms: int) -> None:
         self._put(replace(order, status="REJECTED", update_ms=now_ms, reject=reason), now_ms)
@@ -154,6 +154,12 @@ class AlgoOrders:
             self._waiting.pop(order.algo_id, None)
         self._tell(AlgoStep(order, now_ms))
         return order
+
+
+def _finished(order: AlgoOrder, made: StoredOrder, now_ms: int) -> AlgoOrder:
+    average = format(made.quote / made.executed, ".5f") if made.executed else "0.00000"
+    executed = format(made.executed, "f")
+    return replace(order, status="FINISHED", average_price=average, executed=executed, update_ms=now_ms)
 
 
 def _order(

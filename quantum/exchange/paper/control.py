@@ -3,6 +3,7 @@
 POST /paper/scenario   a list of items (scenario.py), added; [] clears
 GET  /paper/log        order requests received, refused ones too; ?after=SEQ
 POST /paper/position   {"symbol", "amount", "client_order_id"}: trade to that signed position
+GET  /paper/calls      how often each endpoint was asked since the start, and the weight of all of it
 GET  /paper/position   ?symbol=: the signed amount
 POST /paper/price      {"symbol", "price", "standing": true}
 POST /paper/latency    {"ms"}: added to every answer
@@ -122,6 +123,10 @@ def _log(server: PaperServer, asked: Mapping[str, str]) -> object:
     return {"orders": server.venue.store.received(after=int(asked.get("after", "0")))}
 
 
+def _calls(server: PaperServer, _asked: object) -> object:
+    return {"calls": dict(server.calls), "weight": server.weight_used}
+
+
 def _position(server: PaperServer, asked: Mapping[str, str]) -> object:
     order = trade_to(
         venue=server.venue,
@@ -232,6 +237,7 @@ def _stream(server: PaperServer, _asked: object) -> object:
 ACTIONS: Mapping[tuple[str, str], Action] = {
     ("POST", "/paper/scenario"): _scenario,
     ("GET", "/paper/log"): _log,
+    ("GET", "/paper/calls"): _calls,
     ("POST", "/paper/position"): _position,
     ("GET", "/paper/position"): _held,
     ("POST", "/paper/price"): _price,

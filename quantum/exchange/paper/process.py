@@ -129,6 +129,11 @@ class PaperExchangeProcess:
     def stream(self) -> dict[str, Any]:
         return self.control("GET", "/paper/stream")
 
+    def calls(self) -> tuple[dict[str, int], int]:
+        """How often each endpoint was asked since the start, and the weight of all of it."""
+        told = self.control("GET", "/paper/calls")
+        return told["calls"], told["weight"]
+
     def log(self, *, after: int = 0) -> list[dict[str, Any]]:
         """The exchange's own log: every order request it received, with what became of it."""
         rows: list[dict[str, Any]] = self.control("GET", f"/paper/log?after={after}")["orders"]

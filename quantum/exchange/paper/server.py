@@ -10,6 +10,7 @@ import asyncio
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -51,6 +52,7 @@ class PaperServer:
         self.latency_ms = 0
         self.skew_ms = 0
         self.weights = Weights()
+        self.calls, self.weight_used = Counter[str](), 0
         self.user_lines = UserLines(listen_key=venue.listen_key, now_ms=lambda: self.now_us() // 1000)
         venue.tell = self.user_lines.tell
 
@@ -90,6 +92,8 @@ class PaperServer:
         is_order = endpoint.name == "order"
         params = raw.params()
         weight = endpoint.weight_for(params)
+        self.calls[endpoint.name] += 1
+        self.weight_used += weight
         headers = self.weights.count(weight=weight, is_order=is_order, now_ms=now_ms)
         received = _received(raw, params, received_us)
         try:

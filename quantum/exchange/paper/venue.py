@@ -233,6 +233,7 @@ class Venue:
                 order = replace(order, status="EXPIRED", update_ms=now_ms)
                 steps.append(OrderStep(order, "EXPIRED", now_ms))
             self.store.put_order(order)
+            self.algo_orders.keep(order, now_ms=now_ms)
             if received is not None:
                 row = replace(received, order_id=order.order_id, client_id=order.client_id)
                 self.store.put_received(row)
@@ -311,6 +312,7 @@ class Venue:
         ended = replace(order, status=status, update_ms=now_ms)
         with self.store.commit():
             self.store.put_order(ended)
+            self.algo_orders.keep(ended, now_ms=now_ms)
         self._remember(ended, None, now_ms)
         self.tell(OrderStep(ended, status, now_ms))
         self.algo_orders.settle(ended, now_ms=now_ms)
