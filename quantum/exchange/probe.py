@@ -6,7 +6,7 @@ got to know, run by hand. It touches a symbol only while it is flat, with the sm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -43,6 +43,8 @@ READ_ONLY: Final = (
 class Verdict(StrEnum):
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
+    NOT_DECIDED = "not decided"
+    """The documentation leaves it open and the exchange did the other thing: nothing of ours may lean on it."""
     NOT_TESTED = "not tested"
 
 
@@ -58,6 +60,11 @@ class Finding:
                 "seen": self.seen}  # fmt: skip
 
 
+VERDICTS: Final = MappingProxyType(
+    {True: Verdict.HOLDS, False: Verdict.DOES_NOT_HOLD, None: Verdict.NOT_DECIDED}
+)
+
+
 class NotTested(Exception):
     """The question could not be put. Says why."""
 
@@ -66,15 +73,22 @@ class Findings:
     def __init__(self) -> None:
         self._by_name: dict[str, Finding] = {}
 
-    def judge(self, name: str, look: Callable[[], tuple[bool, str]]) -> None:
+    def judge(self, name: str, look: Callable[[], tuple[bool | None, str]]) -> None:
+        """None: it does something else there, and no document says that it must not."""
         try:
             holds, seen = look()
         except NotTested as why:
             self._by_name[name] = Finding(name, Verdict.NOT_TESTED, str(why))
         else:
-            verdict = Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD
+            verdict = VERDICTS[holds]
             self._by_name[name] = Finding(name, verdict, seen)
 
     def all(self, *, unasked: str) -> list[Finding]:
         missing = {name: Finding(name, Verdict.NOT_TESTED, unasked) for name in ASSUMPTIONS}
         return [self._by_name.get(name, missing[name]) for name in ASSUMPTIONS]
+
+
+def counted(found: Iterable[Finding]) -> dict[str, int]:
+    """By verdict, nothing left out: what was not tested is told with the same weight as what holds."""
+    verdicts = [one.verdict for one in found]
+    return {each.value: verdicts.count(each) for each in Verdict}

@@ -127,9 +127,7 @@ class Probe:
         judge("stream_order", lambda: self._told_fill(order))
         judge("stream_account", self._told_position)
         judge("duplicate_open", lambda: self._duplicate_open(rules, size, price))
-        judge("duplicate_filled", lambda: self._refused(
-            -4116, side="SELL", size=max(rules.market_min, step), reduce_only=True, name=order.client_order_id
-        ))  # fmt: skip
+        judge("duplicate_filled", lambda: self._duplicate_filled(max(rules.market_min, step), order))
         judge("reduce_only_shrinks", lambda: self._shrinks(size))
 
     def _refused(self, code: int, **order: Any) -> tuple[bool, str]:
@@ -189,6 +187,13 @@ class Probe:
         second = self._send(**more, name=name)
         self._cancel(name)
         return second.code == -4116, second.text
+
+    def _duplicate_filled(self, size: Decimal, filled: OrderState) -> tuple[bool | None, str]:
+        """-4116 is documented for open orders only. Taken, it has closed a little of the probe's own position."""
+        said = self._send(side="SELL", size=size, reduce_only=True, name=filled.client_order_id)
+        if said.order is not None:
+            return None, f"{said.text}; not decided by the documentation"
+        return said.code == -4116, said.text
 
     def _shrinks(self, size: Decimal) -> tuple[bool, str]:
         held = self.reader.positions().amount(self.symbol)

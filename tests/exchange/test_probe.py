@@ -57,6 +57,19 @@ def test_one_that_is_bent_is_told(desk: Desk, bent: str, items: list[dict[str, o
     assert nothing_stays(desk)
 
 
+def test_a_filled_orders_name_that_is_taken_again_is_not_decided(desk: Desk) -> None:
+    """-4116 is documented for open orders: the exchange may take it, and nothing of ours leans on that."""
+    taken = {"orderId": 1, "symbol": SYMBOL, "status": "FILLED", "clientOrderId": "x", "price": "0",
+             "avgPrice": "148", "origQty": "0.01", "executedQty": "0.01", "cumQuote": "1.48", "side": "SELL",
+             "type": "MARKET", "reduceOnly": True, "updateTime": 1, "time": 1}  # fmt: skip
+    plain = {"next": "order", "do": "latency", "ms": 0}
+    desk.exchange.push_scenario(*[plain] * 4, {"next": "order", "do": "reply", "status": 200, "body": taken})
+    assert probed(desk)[0]["duplicate_filled"] is Verdict.NOT_DECIDED
+    desk.exchange.push_scenario(*[plain] * 4, {"next": "order", "do": "refuse", "code": -1111})
+    assert probed(desk)[0]["duplicate_filled"] is Verdict.DOES_NOT_HOLD
+    assert nothing_stays(desk)
+
+
 def test_a_no_places_nothing_and_read_only_does_not_ask(desk: Desk) -> None:
     before = len(desk.exchange.log())
     assert probed(desk, may=lambda _text: False)[0]["result_executed"] is Verdict.NOT_TESTED

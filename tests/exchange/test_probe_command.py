@@ -10,6 +10,7 @@ from django.core.management import call_command
 
 from quantum.commands import Exit
 from quantum.exchange import connect
+from quantum.management.commands.exchange_probe import Command
 from tests.paper.desk import Desk
 
 
@@ -26,6 +27,32 @@ def test_all_holds_at_the_paper_exchange(at_paper: Desk, capsys: pytest.CaptureF
     told = json.loads(capsys.readouterr().out)
     assert {row["verdict"] for row in told["findings"]} == {"holds"}
     assert told["left_behind"] == []
+    assert told["orders"] == "passed no gate"
+    assert told["counted"] == {"holds": 14, "does not hold": 0, "not decided": 0, "not tested": 0}
+
+
+def test_it_says_before_the_first_order_that_no_gate_is_passed(
+    at_paper: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def no(_command: Command, _text: str) -> bool:
+        said.append(capsys.readouterr().err)
+        return False
+
+    monkeypatch.setattr(Command, "_may", no)
+    call_command("exchange_probe", "SOLUSDT", "--yes")
+    assert "THESE ORDERS PASS NO GATE" in said[0]
+
+
+def test_what_was_not_tested_is_counted_in_the_last_line(
+    at_paper: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("exchange_probe", "SOLUSDT", "--read-only")
+    out, err = capsys.readouterr()
+    last = out.splitlines()[-1]
+    assert last == "14 assumptions - holds: 6, does not hold: 0, not decided: 0, not tested: 8"
+    assert "Read-only: no order is placed." in err
 
 
 def test_one_that_does_not_hold_ends_with_drift(at_paper: Desk, capsys: pytest.CaptureFixture[str]) -> None:

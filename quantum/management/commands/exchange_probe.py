@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.exchange import connect
-from quantum.exchange.probe import ASSUMPTIONS, Verdict
+from quantum.exchange.probe import ASSUMPTIONS, Finding, Verdict, counted
 from quantum.exchange.probe_run import Probe
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.user_stream import UserStream
@@ -23,11 +23,14 @@ EXIT_TEXT = (
     "Exit: 0 all that was tested holds, 1 something was left behind, 3 something does not hold, 5 down."
 )
 
+NO_GATE = "THESE ORDERS PASS NO GATE: no permit, no limit, no hold and no halt stops them."
+
 
 class Command(Base):
     help = (
         "Ask the exchange whether it does what we assume. Uses the trade key, in this process only, and places "
-        f"a few smallest orders on a flat symbol, each after a yes; it leaves nothing behind. {EXIT_TEXT}"
+        "a few smallest orders on a flat symbol, each after a yes; it leaves nothing behind. "
+        f"{NO_GATE} {EXIT_TEXT}"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -51,6 +54,7 @@ class Command(Base):
         self.say(
             f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT} {safe(probe.symbol)} at {connect.base_url()}"
         )
+        self.say("Read-only: no order is placed." if options["read_only"] else NO_GATE)
         try:
             if stream is not None:
                 stream.start()
@@ -61,18 +65,30 @@ class Command(Base):
         finally:
             if stream is not None:
                 stream.stop()
-        rows = [one.as_data() for one in found]
-        if options["json"]:
-            self.data({"symbol": probe.symbol, "findings": rows, "left_behind": probe.left_behind})
-        else:
-            for row in rows:
-                self.stdout.write(safe(f"{row['verdict']:<14} {ASSUMPTIONS[row['name']]}: {row['seen']}"))
+        self._tell(probe, found, options)
         for text in probe.left_behind:
             self.say(safe(f"LEFT BEHIND: {text}. Close it by hand at the exchange."))
         if probe.left_behind:
             self.leave(Exit.ERROR)
         if any(one.verdict is Verdict.DOES_NOT_HOLD for one in found):
             self.leave(Exit.DRIFT)
+
+    def _tell(self, probe: Probe, found: list[Finding], options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.data(
+                {
+                    "symbol": probe.symbol,
+                    "orders": "none" if options["read_only"] else "passed no gate",
+                    "findings": [one.as_data() for one in found],
+                    "counted": counted(found),
+                    "left_behind": probe.left_behind,
+                }
+            )
+            return
+        for one in found:
+            self.stdout.write(safe(f"{one.verdict:<14} {ASSUMPTIONS[one.name]}: {one.seen}"))
+        counts = ", ".join(f"{verdict}: {count}" for verdict, count in counted(found).items())
+        self.stdout.write(f"{len(found)} assumptions - {counts}")
 
     def _await(self, stream: UserStream) -> None:
         """Its second word is that it is live; without it the probe goes on and says what it did not hear."""
