@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import floor, product, scripts, waits
+from bench import floor, many, million, product, scripts, waits, wide
 from bench.parts import ROOT, Row, apart, machine, place, say, spread
 
 P50_TIMES_FLOOR = 1.8
@@ -24,7 +24,8 @@ ONE_WAY_MS = 50.0
 """Half of the 100 ms round trip: the exchange notes the time at which the order arrives."""
 OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
-ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle")
+ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle",
+        "ten_symbols", "wide", "million")  # fmt: skip
 RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--gap-ms", type=float, default=30, help="quiet time between two of them")
     parser.add_argument("--idle-s", type=float, default=20, help="how long idle is watched")
     parser.add_argument("--only", default="", choices=ONLY, help="this part alone")
+    parser.add_argument("--calls-s", type=float, default=15, help="how long calls are counted, twice")
     asked = parser.parse_args()
     say(f"bench: {json.dumps(machine())}")
     rows = []
@@ -61,7 +63,7 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
             bare = floor.Floor()
             bare.measure(folder, n=asked.n, gap_s=gap_s)
             yield from _floor(bare)
-    if asked.only in ("", "latency", "round_trip", "rows"):
+    if asked.only in ("", "latency", "round_trip", "rows", "ten_symbols"):
         with place() as folder:
             env = product.prepare(folder)
             if asked.only in ("", "latency"):
@@ -72,6 +74,12 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
                         yield _round_trip(house, max(asked.n // 3, 50), gap_s)
                     if asked.only in ("", "rows"):
                         yield _visible(house, max(asked.n // 3, 50), gap_s)
+                    if asked.only in ("", "ten_symbols"):
+                        yield many.ten_symbols(house)
+    if asked.only in ("", "wide"):
+        yield from apart(wide.rows, more_env=wide.ENVIRONMENT, n=100, calls_s=asked.calls_s)
+    if asked.only in ("", "million"):
+        yield from million.every_database(n=500)
     if asked.only in ("", "idle"):
         with place() as folder, product.idling(folder) as idle:
             yield _idle(idle, asked.idle_s)

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,13 +130,18 @@ def product(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
                 process.kill()
 
 
-def apart(function: Callable[..., list[Row]], **arguments: Any) -> list[Row]:
+def apart(
+    function: Callable[..., list[Row]],
+    *,
+    more_env: Mapping[str, str] = MappingProxyType({}),
+    **arguments: Any,
+) -> list[Row]:
     """Rows of a scenario that needs settings of its own: Django reads them once per process."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe(duplex=False)
     with place() as folder:
         process = spawn.Process(
-            target=_apart, args=(theirs, environment(folder), folder, function, arguments)
+            target=_apart, args=(theirs, environment(folder) | dict(more_env), folder, function, arguments)
         )
         process.start()
         theirs.close()
