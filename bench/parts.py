@@ -157,6 +157,7 @@ def apart(
 def _apart(
     told: Connection, env: dict[str, str], folder: Path, function: Callable[..., list[Row]], arguments: Any
 ) -> None:
+    os.environ.clear()  # of an earlier scenario more is left than env names: prometheus' folder, which is gone
     os.environ.update(env)
     os.environ["DJANGO_SETTINGS_MODULE"] = "quantum.settings"
     import django
