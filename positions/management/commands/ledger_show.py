@@ -80,7 +80,7 @@ class Command(Base):
 
 
 def _plain(paid: dict[str, Decimal]) -> dict[str, str]:
-    return {asset: amounts.plain(amount) for asset, amount in paid.items()}
+    return {asset: amounts.plain(amount) for asset, amount in sorted(paid.items())}
 
 
 def _listed(paid: dict[str, Decimal]) -> str:
