@@ -25,7 +25,7 @@ from quantum.exchange.types import Income, OrderState, OrderStatus, PositionsRea
 from quantum.models import AuditEvent
 from quantum.redis import Client
 from tests.drift_by_hand import STEP, Watched, balance, reading, rules
-from tests.properties import given, st
+from tests.properties import example, given, st
 from tests.test_picture import update
 from tests.test_reconcile import seen
 from tests.test_resting import told
@@ -39,6 +39,15 @@ TRADES = st.tuples(
 )
 EVENTS = ["read", "read", "read", "again", "restart", "late", "turned", "twice", "lost", "cut", "mended"]
 STEPS = st.lists(st.one_of(TRADES, st.sampled_from(EVENTS)), min_size=4, max_size=24)
+
+UNSEEN: list[tuple[str, Decimal] | str] = [
+    "read",
+    "lost",
+    ("web_1", Decimal(1)),
+    ("web_1", Decimal(-1)),
+    "read",
+]
+"""They cancel each other out, and no gap is told: only their bookings show them."""
 
 
 class Exchange:
@@ -223,6 +232,7 @@ def entered_by_hand(settings: Settings) -> None:
 
 
 @given(STEPS)
+@example(UNSEEN)
 def test_any_order_of_fills_duplicates_hand_trades_gaps_of_the_stream_and_restarts(
     redis: Client, steps: list[tuple[str, Decimal] | str]
 ) -> None:
