@@ -121,10 +121,22 @@ class House:
                 seen |= {gate: ms for gate, ms in self._rows_of(plan.plan_id) if gate not in seen}
                 time.sleep(0.002)
             if len(seen) < 2:
-                raise RuntimeError(f"plan {plan.plan_id} has rows of {sorted(seen)} only")
+                raise RuntimeError(f"plan {plan.plan_id}: {sorted(seen)} only; {self._told(plan.plan_id)}")
             took += seen.values()
             time.sleep(gap_s)
         return took
+
+    def _told(self, plan_id: str) -> dict[str, Any]:
+        """All that the database knows of it, for whoever must find out what went wrong."""
+        from apply.models import Plan
+        from permits.models import Permit
+        from quantum.models import AuditEvent
+
+        return {
+            "plan": list(Plan.objects.filter(plan_id=plan_id).values_list("state", "error", "gate_reason")),
+            "permits": list(Permit.objects.filter(plan_id=plan_id).values_list("gate", "verdict", "reason")),
+            "events": list(AuditEvent.objects.filter(plan_id=plan_id).values_list("kind", "actor")),
+        }
 
     def _rows_of(self, plan_id: str) -> list[tuple[str, float]]:
         from permits.models import Permit

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from positions import ledger
+from positions import ledger, tampering
 from positions.models import Balance
 from positions.picture import Known, Picture
 from quantum import amounts, clock
@@ -19,6 +19,7 @@ from quantum.exchange.types import SymbolRules
 from quantum.redis import Client
 
 SNAPSHOT_MARGIN_S = 1.0
+CHECK_S = 30.0
 
 
 class Shown:
@@ -29,6 +30,7 @@ class Shown:
         self._guard = threading.Lock()
         self._snapshots: dict[str, tuple[Decimal | None, float]] = {}
         self._ledgers: dict[str, int] = {}
+        self._check_due_s = 0.0
         self.rules: Mapping[str, SymbolRules] = {}
 
     def forget(self) -> None:
@@ -44,6 +46,9 @@ class Shown:
                 if self._ledgers.get(symbol) != version:
                     ledger.project(self._client, symbol)
             self._ledgers = versions
+            if clock.boot_s() >= self._check_due_s:
+                tampering.mend(self._client)
+                self._check_due_s = clock.boot_s() + CHECK_S
 
     def snapshots(self) -> None:
         """At once where the amount changed; otherwise before the next beat would come too late for the

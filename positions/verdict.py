@@ -69,12 +69,8 @@ def evaluate(*, percent: int, observed: Observed, ledger: Ledger, bounds: Bounds
     left = amounts.floor_to_step(max(abs(exchange) - observed.resting, Decimal(0)), bounds.market_step)
     safe = min(safe, bounds.market_max, left)
     if safe < bounds.market_min or safe <= 0:
-        return _deny(
-            BrainReason.BELOW_MIN_QUANTITY,
-            quantity=safe,
-            minimum=bounds.market_min,
-            resting=observed.resting,
-        )
+        resting = {"resting": observed.resting} if observed.resting else {}
+        return _deny(BrainReason.BELOW_MIN_QUANTITY, quantity=safe, minimum=bounds.market_min, **resting)
     compared: dict[str, Decimal | str] = {"exchange_amt": exchange, "ledger_amt": ours}
     return Verdict(BrainReason.SANITY_CHECKS_PASSED, safe, compared)
 

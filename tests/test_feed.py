@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from django.conf import settings
 from pytest_django.fixtures import Settings
 
 from positions import incidents, reconcile
@@ -15,6 +16,7 @@ from positions.models import Balance, Fill
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Income, OrderState, PositionsRead, Side, SymbolRules, Trade
+from quantum.models import AuditEvent
 from quantum.redis import Client
 from tests.drift_by_hand import balance, reading, rules
 
@@ -161,3 +163,13 @@ def test_a_symbol_that_was_delisted_is_compared_and_keeps_no_other_from_being_sh
     assert troubled() == ["OLDUSDT"]
     found = reconcile._snapshots(redis, ["BTCUSDT", "OLDUSDT"])
     assert [each.amount if each else None for each in found.values()] == [Decimal(1), Decimal(0)]
+
+
+def test_a_hand_in_the_ledgers_copy_is_found_within_half_a_minute(redis: Client, boot: list[float]) -> None:
+    balance("1")
+    feed = Feed(reader=cast("Any", Exchange(BTCUSDT="1")), stopping=lambda: True)
+    beat(feed, boot)
+    redis.hset(settings.KEYS.ledger("BTCUSDT"), "last_known_amt", "9")
+    beat(feed, boot, times=21)
+    assert redis.hget(settings.KEYS.ledger("BTCUSDT"), "last_known_amt") == b"1"
+    assert AuditEvent.objects.filter(kind="ledger_copy_tampered").count() == 1
