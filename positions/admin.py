@@ -1,4 +1,4 @@
-"""Fills, the ledger, balances, locks and incidents, to be read; and the pages where both sides are reconciled."""
+"""What the ledger and the exchange told, to be read; and the pages where both sides are reconciled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
-from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
+from positions.models import Balance, Fill, Funding, Incident, LedgerEntry, SymbolLock
 from positions.pages import views
 from quantum.facts import ReadOnlyAdmin
 
@@ -20,6 +20,15 @@ class FillAdmin(ReadOnlyAdmin):
     search_fields = ["=trade_id", "=order_id", "client_order_id"]
     date_hierarchy = "at"
     empty_says = "The exchange has reported no fill yet. The first exit that is filled makes the first row."
+
+
+@admin.register(Funding)
+class FundingAdmin(ReadOnlyAdmin):
+    list_display = ["at", "symbol", "amount", "asset", "account", "transaction_id"]
+    list_filter = ["symbol", "asset"]
+    search_fields = ["=symbol", "=transaction_id"]
+    date_hierarchy = "at"
+    empty_says = "No funding was booked yet. The exchange books it every few hours while a position is held."
 
 
 @admin.register(LedgerEntry)

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 from django.apps import AppConfig
 from prometheus_client import Metric
 
-from quantum import gauges, roles
+from quantum import doctor, gauges, roles
 
 
 def _p33(watch: roles.Watch) -> None:
@@ -15,9 +15,15 @@ def _p33(watch: roles.Watch) -> None:
 
 
 def _gauges() -> Iterable[Metric]:
-    from positions import incidents
+    from positions import gauges as position_gauges
 
-    yield gauges.gauge("quantum_incidents", "Incidents that are open", incidents.standing().count())
+    return position_gauges.read()
+
+
+def _stream_check() -> Iterable[doctor.Finding]:
+    from positions import silence
+
+    return silence.examine()
 
 
 class PositionsConfig(AppConfig):
@@ -27,3 +33,4 @@ class PositionsConfig(AppConfig):
     def ready(self) -> None:
         roles.register(roles.Role(name="p33", metrics_index=2, run=_p33))
         gauges.register("positions", _gauges)
+        doctor.register("user stream", _stream_check)

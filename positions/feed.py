@@ -18,11 +18,13 @@ from django.db import close_old_connections, connection
 
 from positions import ledger
 from positions.difference import Origin
+from positions.income import FUNDING, Bookings
 from positions.ledger import SeenTrade
 from positions.models import Balance
 from positions.picture import Picture
 from positions.resting import Resting
 from positions.shown import Shown
+from positions.silence import Silence
 from positions.strangers import Strangers
 from positions.sweep import GRACE_S, Sweep
 from positions.verdict import Observed
@@ -68,6 +70,8 @@ class Feed(threading.Thread):
         self._picture = Picture()
         self._shown = Shown(self._commands, picture=self._picture, beat_s=self._beat_s)
         self._strangers = Strangers(reader=reader, client=self._commands)
+        self._bookings = Bookings(reader=reader, missed=self.miss_trades)
+        self._silence = Silence()
         self._sweep = Sweep()
         self._rules: dict[str, SymbolRules] = {}
         self._rules_due_s = self._round_due_s = 0.0
@@ -136,6 +140,8 @@ class Feed(threading.Thread):
         heard = self._picture.hear(update)
         if heard.hedged:
             self.see_hedge_mode()
+        if update.reason == FUNDING:
+            self._bookings.want()
         if heard.doubtful or (heard.changed and update.reason != "ORDER"):
             self.read_soon()
         self._shown.changed(heard.changed)
@@ -153,6 +159,9 @@ class Feed(threading.Thread):
         self._picture.missed()
         self._strangers.miss(gap)
         self._live_from_ms = gap.until_ms
+        if gap.until_ms is not None:
+            self._bookings.want()
+        self._silence.tell(lives=gap.until_ms is not None)
         self.read_soon()
 
     def see_hedge_mode(self) -> None:
@@ -175,6 +184,7 @@ class Feed(threading.Thread):
 
     def run(self) -> None:
         """An error that is not expected here ends the thread, and with it the role (see brain.run)."""
+        self._silence.tell(lives=False)
         while not self._stopping():
             try:
                 self._beat()
@@ -199,10 +209,15 @@ class Feed(threading.Thread):
         self._shown.ledgers()
         self._shown.snapshots()  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
-        behind = {*self._differing(), *self._sweep.troubled, *self._strangers.missed(read)}
-        unread = self._strangers.catch_up_all(behind)
+        behind, later = {*self._differing(), *self._strangers.missed(read)}, set[str]()
+        if self._reader.sweeps_wait_until_ms() is None:
+            behind |= self._sweep.troubled
+        else:
+            later = self._sweep.troubled - behind  # so that none of their incidents ends, or begins
+        unread = self._strangers.catch_up_all(behind) | later
         if not self.hedged:
             self._sweep.look(read, self._rules, unread=unread)
+        self._bookings.look()
 
     def _look_round(self) -> None:
         now_s = clock.boot_s()
@@ -210,7 +225,8 @@ class Feed(threading.Thread):
             self._reader.sync_clock()
             self._rules = self._shown.rules = self._reader.symbol_rules()
             self._rules_due_s = now_s + RULES_LIFE_S
-        if now_s >= self._round_due_s:
+        at_once = self._round_due_s == 0.0
+        if now_s >= self._round_due_s and (at_once or self._reader.sweeps_wait_until_ms() is None):
             self.hedged = self._reader.hedge_mode()
             asked_ms = self._reader.now_ms()
             self.resting.take(self._reader.open_orders(), asked_ms=asked_ms)

@@ -1,4 +1,4 @@
-"""What the ledger said at a moment, and what the fills earned and cost. Exact on every database."""
+"""What the ledger said at a moment, and what trading earned and cost. Exact on every database."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from decimal import Decimal
 from django.conf import settings
 
 from permits.models import Permit
-from positions.models import Fill, Incident, LedgerEntry
+from positions.models import Fill, Funding, Incident, LedgerEntry
 
 EXITS_ASKED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Earned:
-    """Realised profit is what the exchange says of each fill, without commission; that stays in its own assets."""
+    """Realised profit is what the exchange says of each fill, without commission and funding; those stay apart,
+    each in its own assets. Funding is signed: what came in."""
 
     fills: int
     realized_pnl: Decimal
     commission: dict[str, Decimal]
+    funding: dict[str, Decimal]
 
 
 def entry_at(symbol: str, at: dt.datetime) -> LedgerEntry | None:
@@ -38,7 +40,21 @@ def earned(symbol: str, *, until: dt.datetime | None = None) -> Earned:
     for pnl, paid, asset in rows.values_list("realized_pnl", "commission", "commission_asset").iterator():
         count, profit = count + 1, profit + pnl
         commission[asset] += paid
-    return Earned(fills=count, realized_pnl=profit, commission=dict(commission))
+    return Earned(
+        fills=count,
+        realized_pnl=profit,
+        commission=dict(commission),
+        funding=_funding(symbol, until=until),
+    )
+
+
+def _funding(symbol: str, *, until: dt.datetime | None) -> dict[str, Decimal]:
+    rows = Funding.objects.filter(account=settings.ACCOUNT, symbol=symbol)
+    rows = rows.filter(at__lte=until) if until else rows
+    paid = defaultdict[str, Decimal](Decimal)
+    for amount, asset in rows.values_list("amount", "asset").iterator():
+        paid[asset] += amount
+    return dict(paid)
 
 
 def last_agreed(symbol: str) -> dt.datetime | None:

@@ -89,6 +89,47 @@ class Balance(models.Model):
         return f"{self.symbol} {self.amount:f}"
 
 
+class Funding(models.Model):
+    """One payment between longs and shorts, as the exchange booked it: neither profit nor commission.
+
+    Transaction ids are unique within one kind of booking, and this is one kind.
+    """
+
+    account = models.CharField(max_length=32)
+    symbol = models.CharField(max_length=200, blank=True, help_text="Nothing: of the account as a whole.")
+    amount = AmountField(help_text="Signed: what came into the wallet.")
+    asset = models.CharField(max_length=200)
+    transaction_id = models.CharField(max_length=200)
+    at = models.DateTimeField(db_index=True)
+    recorded_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "funding"
+        indexes = [models.Index(fields=["account", "symbol", "at"], name="funding_by_moment")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "symbol", "asset", "transaction_id"], name="funding_stored_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.amount:+f} {self.asset}"
+
+
+class BookingsRead(models.Model):
+    """Until when the account's bookings were read. It stays before the first trade that is still to be found."""
+
+    account = models.CharField(max_length=32, unique=True)
+    until_ms = models.BigIntegerField(help_text="By the exchange's clock.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.account} until {self.until_ms}"
+
+
 class SymbolLock(models.Model):
     """The durable lock of a symbol while an order of ours is in flight or of unknown fate (I5)."""
 

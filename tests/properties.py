@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-__all__ = ["given", "st"]
+__all__ = ["example", "given", "st"]
 
 settings.register_profile(
     "quantum",

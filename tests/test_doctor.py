@@ -75,7 +75,7 @@ def test_a_house_at_work_fails_only_for_what_the_tests_leave_out(house: House) -
 
 def test_every_finding_that_is_not_ok_names_a_remedy(redis: Client) -> None:
     _, found = run()
-    assert set(found) == {*CHECKS, "policy"}
+    assert set(found) == {*CHECKS, "policy", "user stream"}
     assert all(row["remedy"] for rows in found.values() for row in rows if row["state"] != "ok")
     with pytest.raises(ValueError, match="remedy"):
         Finding(State.WARN, "something")

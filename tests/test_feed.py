@@ -15,7 +15,7 @@ from positions.feed import Feed
 from positions.models import Balance, Fill
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import OrderState, PositionsRead, Side, SymbolRules, Trade
+from quantum.exchange.types import Income, OrderState, PositionsRead, Side, SymbolRules, Trade
 from quantum.models import AuditEvent
 from quantum.redis import Client
 from tests.drift_by_hand import balance, reading, rules
@@ -34,8 +34,13 @@ class Exchange:
         self.delisted: set[str] = set()
         self.asked: list[str] = []
         self.reads = 0
+        self.rounds = 0
         self.hedged = False
         self.ahead_ms = 0
+        self.wait_until_ms: int | None = None
+        self.bookings: list[Income] = []
+        self.income_asked: list[int] = []
+        self.income_fails: ReadFailed | None = None
 
     def now_ms(self) -> int:
         return clock.now_ms() + self.ahead_ms
@@ -43,7 +48,17 @@ class Exchange:
     def sync_clock(self) -> int:
         return 0
 
+    def sweeps_wait_until_ms(self) -> int | None:
+        return self.wait_until_ms
+
+    def income(self, since_ms: int) -> list[Income]:
+        self.income_asked.append(since_ms)
+        if self.income_fails:
+            raise self.income_fails
+        return [each for each in self.bookings if each.time_ms >= since_ms]
+
     def hedge_mode(self) -> bool:
+        self.rounds += 1
         return self.hedged
 
     def symbol_rules(self) -> dict[str, SymbolRules]:

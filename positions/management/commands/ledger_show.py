@@ -1,9 +1,10 @@
-"""A symbol's ledger: its balance now or at a moment, its newest entries, what its fills earned and cost."""
+"""A symbol's ledger: its balance now or at a moment, its newest entries, what trading it earned and cost."""
 
 from __future__ import annotations
 
 import datetime as dt
 from argparse import ArgumentParser
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -55,16 +56,17 @@ class Command(Base):
                     "balance": amounts.plain(newest.balance),
                     "fills": earned.fills,
                     "realized_pnl": amounts.plain(earned.realized_pnl),
-                    "commission": {asset: amounts.plain(paid) for asset, paid in earned.commission.items()},
+                    "commission": _plain(earned.commission),
+                    "funding": _plain(earned.funding),
                     "entries": [_told(row) for row in rows],
                 }
             )
             return
         self.stdout.write(table(HEADINGS, [_row(_told(row)) for row in rows]))
-        paid = ", ".join(f"{amounts.plain(paid)} {asset}" for asset, paid in earned.commission.items())
         self.stdout.write(
             f"{safe(symbol)} at {at.isoformat()}: {amounts.plain(newest.balance)}; {earned.fills} fills, realised "
-            f"{amounts.plain(earned.realized_pnl)}, commission {safe(paid) or '0'}"
+            f"{amounts.plain(earned.realized_pnl)}, commission {_listed(earned.commission)}, "
+            f"funding {_listed(earned.funding)}"
         )
 
     def _moment(self, text: str) -> dt.datetime:
@@ -75,6 +77,14 @@ class Command(Base):
             return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
         except (ValueError, OverflowError):  # the year 1, a zone further back
             self.leave(Exit.USAGE, f"{safe(text[:40])} is no time; write it like 2026-01-31T12:00:00Z")
+
+
+def _plain(paid: dict[str, Decimal]) -> dict[str, str]:
+    return {asset: amounts.plain(amount) for asset, amount in sorted(paid.items())}
+
+
+def _listed(paid: dict[str, Decimal]) -> str:
+    return safe(", ".join(f"{amount} {asset}" for asset, amount in _plain(paid).items())) or "0"
 
 
 def _told(row: LedgerEntry) -> dict[str, Any]:
