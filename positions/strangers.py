@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from positions import ledger
 from positions.difference import Origin
@@ -27,6 +28,7 @@ from quantum.redis import Client
 
 CLIENT_IDS_MAX = 10_000
 ORDER_SHOWN_MS = 15_000
+LAG_MS = 600_000
 
 
 class Strangers:
@@ -39,6 +41,7 @@ class Strangers:
         self._guard = threading.Lock()
         self._gap: Gap | None = None
         self._missed: set[str] = set()
+        self._lagging_due_s = 0.0
 
     def miss(self, what: Gap | str) -> None:
         """By the ear: the trades of this symbol, or of whatever moved in this gap, could not be told."""
@@ -73,9 +76,7 @@ class Strangers:
             symbol = waiting.pop(0)
             since_s = self._unread.pop(symbol, None)
             try:
-                self.catch_up(symbol)
-                with self._guard:
-                    self._missed.discard(symbol)
+                self._catch_up_missed(symbol)
             except ReadFailed as failed:
                 if since_s is None:
                     log.warning("trades cannot be read", symbol=symbol, error=str(failed))
@@ -83,6 +84,29 @@ class Strangers:
                 self._unread[symbol] = now_s if since_s is None else since_s
                 break
         return {symbol for symbol, since_s in self._unread.items() if now_s - since_s < LOOK_AGAIN_S}
+
+    def _catch_up_missed(self, symbol: str) -> None:
+        """What the ear misses while this asks is asked for once more: the answer may not have it."""
+        with self._guard:
+            missed = symbol in self._missed
+            self._missed.discard(symbol)
+        done = False
+        try:
+            self.catch_up(symbol)
+            done = True
+        finally:
+            if missed and not done:
+                self.miss(symbol)
+
+    def lagging(self) -> list[str]:
+        """The one whose trades were told for the longest without being asked for, every half minute at most. Without
+        this a first question after weeks would have to walk through all of them, and could spend the whole weight."""
+        now_s = clock.boot_s()
+        if now_s < self._lagging_due_s:
+            return []
+        self._lagging_due_s = now_s + LOOK_AGAIN_S
+        mine = Balance.objects.filter(account=settings.ACCOUNT, moved_ms__gt=F("trades_from_ms") + LAG_MS)
+        return list(mine.order_by("trades_from_ms").values_list("symbol", flat=True)[:1])
 
     def catch_up(self, symbol: str) -> None:
         """Store every trade since the watermark; book those of declared entry bots. Raises ReadFailed.

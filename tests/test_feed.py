@@ -34,28 +34,41 @@ class Exchange:
         self.reads = 0
         self.hedged = False
         self.ahead_ms = 0
+        self.weighs = 0
+        self.share: int | None = None
+        """Of a minute's weight, above which reads that can wait do."""
+        self.resting: list[OrderState] | None = []
 
     def now_ms(self) -> int:
         return clock.now_ms() + self.ahead_ms
+
+    def sweeps_wait_until_ms(self) -> int | None:
+        return self.now_ms() if self.share is not None and self.weighs > self.share else None
 
     def sync_clock(self) -> int:
         return 0
 
     def hedge_mode(self) -> bool:
+        self.weighs += 30
         return self.hedged
 
     def symbol_rules(self) -> dict[str, SymbolRules]:
         return rules(*self.held.keys() - self.delisted)
 
     def open_orders(self) -> list[OrderState]:
-        return []
+        self.weighs += 40
+        if self.resting is None:
+            raise ReadFailed("the answer makes no sense: type")
+        return self.resting
 
     def positions(self) -> PositionsRead:
         self.reads += 1
+        self.weighs += 5
         return reading(asked_ms=self.now_ms(), **self.held)
 
     def trades_since(self, *, symbol: str, since_ms: int) -> list[Trade]:
         self.asked.append(symbol)
+        self.weighs += 5
         if symbol in self.refuses:
             raise ReadFailed("-1121 Invalid symbol.")
         return [each for each in self.trades if each.symbol == symbol and each.time_ms >= since_ms]

@@ -58,6 +58,9 @@ class Exchange:
     def now_ms(self) -> int:
         return self.watched.asked_ms
 
+    def sweeps_wait_until_ms(self) -> None:
+        return None
+
     def sync_clock(self) -> int:
         return 0
 
