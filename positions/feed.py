@@ -142,6 +142,8 @@ class Feed(threading.Thread):
         )
 
     def _is_live(self) -> bool:
+        if self._is_behind():  # what it told since is not known here yet, nor whether it still stands
+            return False
         read, live_from_ms = self._picture.read, self._live_from_ms
         return live_from_ms is not None and read is not None and read.asked_ms >= live_from_ms
 
@@ -216,17 +218,20 @@ class Feed(threading.Thread):
         self._shown.snapshots()  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
         behind = {*self._differing(), *self._strangers.missed(read), *self._strangers.lagging()}
-        put_off = set() if self._may_spend() else self._sweep.troubled  # frozen already: they can wait
-        unread = self._strangers.catch_up_all((behind | self._sweep.troubled) - put_off) | put_off
+        if self._may_spend():
+            unread = self._strangers.catch_up_all(behind | self._sweep.troubled)
+        else:  # what is frozen already can wait, and of the others one at a time
+            unread = (
+                self._strangers.catch_up_all(behind - self._sweep.troubled, most=1) | self._sweep.troubled
+            )
         if not self.hedged:
             self._sweep.look(read, self._rules, unread=unread)
 
     def _look_round(self) -> None:
         now_s = clock.boot_s()
         if now_s >= self._rules_due_s or not self._rules:
-            self._rules_due_s = (
-                now_s + LOOK_ROUND_S
-            )  # after a failure: the old ones serve, and no beat more is lost
+            # After a failure the old ones serve, and no beat more is lost.
+            self._rules_due_s = now_s + LOOK_ROUND_S
             self._reader.sync_clock()
             self._rules = self._shown.rules = self._reader.symbol_rules()
             self._rules_due_s = now_s + RULES_LIFE_S

@@ -74,13 +74,14 @@ class Exchange:
         return [each for each in self.trades if each.symbol == symbol and each.time_ms >= since_ms]
 
     def order_by_id(self, *, symbol: str, order_id: int) -> Any:
+        self.weighs += 1
         found = self.orders.get(order_id)
         return SimpleNamespace(client_order_id=found) if found else None
 
-    def trade(self, quantity: str, *, age_ms: int = 0) -> None:
+    def trade(self, quantity: str, *, age_ms: int = 0, symbol: str = "BTCUSDT", trade_id: int = 1) -> None:
         self.trades.append(
             Trade(
-                trade_id=1, order_id=1, symbol="BTCUSDT", side=Side.BUY, quantity=Decimal(quantity),
+                trade_id=trade_id, order_id=trade_id, symbol=symbol, side=Side.BUY, quantity=Decimal(quantity),
                 price=Decimal(100), realized_pnl=Decimal(0), commission=Decimal(0), commission_asset="USDT",
                 time_ms=clock.now_ms() - age_ms,
             )

@@ -83,8 +83,36 @@ def test_plans_for_flat_symbols_do_not_spend_the_weight_of_the_minute(boot: list
     beat(feed, boot)
     for number in range(600):
         boot[0] += 0.1
+        clock.sleep_s(0.002)  # reads of one millisecond are one
         feed.look_again(names[number % 10])
     assert exchange.weighs < LIMIT * 3 // 5
+
+
+def test_entries_in_many_symbols_without_the_stream_leave_weight_for_the_positions(
+    boot: list[float], settings: Settings
+) -> None:
+    """Twenty symbols are traded by a declared bot all the time while the line is down: each second each of them has a
+    trade that only a question finds. Those that wait for it are healthy, and none of them is frozen."""
+    settings.LEDGER_SOURCES = ("*",)
+    names = [f"{letter}USDT" for letter in "ABCDEFGHIJKLMNOPQRST"]
+    exchange = Exchange(**dict.fromkeys(names, "1"))
+    exchange.share = SHARE
+    for name in names:
+        balance("1", symbol=name)
+    feed, asked = feed_of(exchange), set()
+    for second in range(50):
+        boot[0] += 1
+        for number, name in enumerate(names):
+            exchange.trade("1", symbol=name, trade_id=second * 100 + number + 1)
+            exchange.held[name] = str(second + 2)
+        if second == 25:
+            exchange.asked.clear()
+        beat_once(feed)
+        asked = set(exchange.asked)
+    assert exchange.weighs < LIMIT * 4 // 5
+    assert exchange.reads == 50
+    assert troubled() == []
+    assert len(asked) == 20, "each in its turn"
 
 
 def test_an_incident_whose_trades_have_to_wait_for_weight_is_not_ended_without_them(
@@ -231,6 +259,39 @@ def test_a_line_is_not_given_up_for_what_waits_for_a_slow_ear(boot: list[float])
     behind[0] = False
     beat(feed, boot)
     assert len(doubted) == 1, "with nothing left to hear it is held against it"
+
+
+def test_a_plan_is_judged_by_a_younger_read_while_the_ear_is_behind(heard: Heard) -> None:
+    """Even that the line broke may wait among what nobody has heard yet."""
+    behind = [False]
+    heard.feed._is_behind = lambda: behind[0]
+    heard.boot[0] += 1.1
+    reads = heard.exchange.reads
+    clock.sleep_s(0.002)
+    heard.amount()
+    assert heard.exchange.reads == reads
+    behind[0] = True
+    heard.amount()
+    assert heard.exchange.reads == reads + 1
+
+
+def test_client_ids_that_another_thread_forgets_meanwhile_are_no_error(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Brain's look and the beat share them: one clears what grew too large, the other has just asked."""
+
+    class Forgetful(dict[tuple[str, int], str]):
+        def __setitem__(self, key: tuple[str, int], value: str) -> None:
+            """Gone at once."""
+
+    monkeypatch.setattr(heard.feed._strangers, "_client_ids", Forgetful())
+    made = fill("0.5")
+    assert made.trade is not None
+    heard.exchange.trades.append(made.trade)
+    heard.exchange.orders[1] = "entry-1"
+    heard.exchange.held["BTCUSDT"] = "0.5"
+    heard.beat()
+    assert Balance.objects.get().amount == Decimal("0.5")
 
 
 @pytest.mark.parametrize("waiting", [0, 3])
