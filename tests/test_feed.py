@@ -78,10 +78,12 @@ class Exchange:
         found = self.orders.get(order_id)
         return SimpleNamespace(client_order_id=found) if found else None
 
-    def trade(self, quantity: str, *, age_ms: int = 0, symbol: str = "BTCUSDT", trade_id: int = 1) -> None:
+    def trade(
+        self, quantity: str, *, age_ms: int = 0, symbol: str = "BTCUSDT", trade_id: int = 1, order_id: int = 1
+    ) -> None:
         self.trades.append(
             Trade(
-                trade_id=trade_id, order_id=trade_id, symbol=symbol, side=Side.BUY, quantity=Decimal(quantity),
+                trade_id=trade_id, order_id=order_id, symbol=symbol, side=Side.BUY, quantity=Decimal(quantity),
                 price=Decimal(100), realized_pnl=Decimal(0), commission=Decimal(0), commission_asset="USDT",
                 time_ms=clock.now_ms() - age_ms,
             )

@@ -92,7 +92,7 @@ def test_entries_in_many_symbols_without_the_stream_leave_weight_for_the_positio
     boot: list[float], settings: Settings
 ) -> None:
     """Twenty symbols are traded by a declared bot all the time while the line is down: each second each of them has a
-    trade that only a question finds. Those that wait for it are healthy, and none of them is frozen."""
+    fill that only a question finds. Those that wait for it are healthy, and none of them is frozen."""
     settings.LEDGER_SOURCES = ("*",)
     names = [f"{letter}USDT" for letter in "ABCDEFGHIJKLMNOPQRST"]
     exchange = Exchange(**dict.fromkeys(names, "1"))
@@ -103,7 +103,9 @@ def test_entries_in_many_symbols_without_the_stream_leave_weight_for_the_positio
     for second in range(50):
         boot[0] += 1
         for number, name in enumerate(names):
-            exchange.trade("1", symbol=name, trade_id=second * 100 + number + 1)
+            order_id = second // 10 * 100 + number + 1
+            exchange.trade("1", symbol=name, trade_id=second * 100 + number + 1, order_id=order_id)
+            exchange.orders[order_id] = "entry-1"
             exchange.held[name] = str(second + 2)
         if second == 25:
             exchange.asked.clear()
@@ -113,6 +115,14 @@ def test_entries_in_many_symbols_without_the_stream_leave_weight_for_the_positio
     assert exchange.reads == 50
     assert troubled() == []
     assert len(asked) == 20, "each in its turn"
+
+
+def test_who_waits_for_weight_is_not_compared_however_long(boot: list[float]) -> None:
+    strangers = feed_of(Exchange(AUSDT="1", BUSDT="1"))._strangers
+    both = {"AUSDT", "BUSDT"}
+    assert strangers.catch_up_all(both, most=1) == {"BUSDT"}
+    boot[0] += 31
+    assert strangers.catch_up_all(both, most=1) == {"AUSDT"}
 
 
 def test_an_incident_whose_trades_have_to_wait_for_weight_is_not_ended_without_them(

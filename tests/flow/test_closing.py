@@ -14,7 +14,7 @@ from django.db import connection
 
 from apply.models import Order, Plan
 from permits.models import Hold, Permit
-from permits.state import holds
+from permits.state import freezing, holds
 from positions import closing, incidents, reconcile
 from positions.closing import CannotClose
 from quantum.fault import FaultRaised
@@ -148,6 +148,21 @@ def test_a_close_that_is_asked_for_twice_at_once_is_one(frozen: House) -> None:
     [row] = Plan.objects.filter(source="operator")
     assert ended(row.plan_id).state == "filled", said
     assert Permit.objects.filter(issuer__startswith="operator:").count() == 1
+
+
+def test_the_command_closes_past_the_hold_that_it_showed_and_no_other(
+    frozen: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nina thinks about it a person takes the hold over: he wants that nothing leaves."""
+
+    def thinks(*_: Any) -> None:
+        freezing.place(frozen.redis, symbol="BTCUSDT", by="otto", reason="nothing leaves until I am back")
+
+    monkeypatch.setattr(reconcile, "FRESH_S", -1)
+    monkeypatch.setattr("positions.management.commands.reconcile.Command._confirmed", thinks)
+    code, _, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+    assert (code, Plan.objects.filter(source="operator").count()) == (4, 0), talk
+    assert "another hold" in talk
 
 
 def test_a_close_waits_for_the_end_of_the_one_before(frozen: House) -> None:
