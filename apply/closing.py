@@ -10,11 +10,12 @@ from __future__ import annotations
 from django.conf import settings
 
 from apply import publish
+from apply.models import PENDING_STATES, Plan
 from permits import operators
 from permits.desk import payloads
+from permits.models import Permit
 from permits.operators import NotSigned, Wish
 from positions.closing import CannotClose, Wanted
-from quantum import clock
 from quantum import plan as plans
 from quantum.fault import fault_point
 from quantum.plan import Action
@@ -29,11 +30,16 @@ class ThroughHold:
     """Registered with positions.closing."""
 
     def close(self, client: Client, wanted: Wanted) -> str:
+        standing = _on_its_way(wanted.symbol)
+        if standing is not None:
+            raise CannotClose(
+                f"{wanted.symbol}: plan {standing} of an operator is on its way. Wait for its end."
+            )
         plan = plans.make(
             symbol=wanted.symbol,
             action=Action.FULL_CLOSE,
             kill_score_text=KILL_SCORE,
-            timestamp_text=f"{clock.now_s():.3f}",
+            timestamp_text=f"{wanted.seen_s:.3f}",  # of two who stand on one read, both mean this one plan
             mode=settings.APPLY_MODE,
             source=SOURCE,
             reason_codes=f"close_what_is_left,hold={wanted.hold_id}",
@@ -60,3 +66,15 @@ class ThroughHold:
         fault_point("closing_signed")
         publish.publish(client, plan, actor=wanted.by)
         return plan.plan_id
+
+
+def _on_its_way(symbol: str) -> str | None:
+    """A second permit past the hold could close what is opened after the first close."""
+    pending = Plan.objects.filter(account=settings.ACCOUNT, symbol=symbol, state__in=PENDING_STATES)
+    signed = Permit.objects.filter(
+        plan_id__in=list(pending.values_list("plan_id", flat=True)),
+        gate=payloads.P33,
+        issuer__startswith=f"{payloads.OPERATOR}:",
+        verdict=True,
+    )
+    return signed.values_list("plan_id", flat=True).first()

@@ -121,6 +121,7 @@ def run(watch: Watch) -> None:
         reader=reader,
         stopping=lambda: watch.stopping,
         doubt=lambda since_ms: stream.doubt(since_ms=since_ms),
+        is_behind=lambda: ear.is_behind,
     )
     ear = Ear(stream=stream, feed=feed, stopping=lambda: watch.stopping)
     signer = Signer(name=payloads.P33, directory=settings.PERMIT_KEYS_DIR)

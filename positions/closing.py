@@ -17,11 +17,12 @@ class CannotClose(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """All of what the exchange was seen to hold, past exactly the hold that was shown."""
+    """All of what the exchange was seen to hold, and when, past exactly the hold that was shown."""
 
     symbol: str
     quantity: Decimal
     hold_id: int
+    seen_s: Decimal
     by: str
     reason: str
 
@@ -48,10 +49,15 @@ def close(client: Client, line: Line, *, by: str, reason: str) -> str:
         raise CannotClose(why_not)
     if not _closers:
         raise CannotClose("nobody here makes plans; ask where apply is installed")
-    quantity = abs(line.exchange)
-    return _closers[0].close(
-        client, Wanted(symbol=line.symbol, quantity=quantity, hold_id=line.hold.pk, by=by, reason=reason)
+    wanted = Wanted(
+        symbol=line.symbol,
+        quantity=abs(line.exchange),
+        hold_id=line.hold.pk,
+        seen_s=line.seen_s,
+        by=by,
+        reason=reason,
     )
+    return _closers[0].close(client, wanted)
 
 
 def refusal(line: Line) -> str:

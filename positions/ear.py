@@ -17,6 +17,7 @@ from positions import difference
 from positions.difference import Origin
 from positions.feed import Feed
 from positions.ledger import SeenTrade
+from quantum import clock
 from quantum.exchange.events import (
     AccountUpdate,
     Event,
@@ -32,6 +33,7 @@ from quantum.log import log
 from quantum.redis import RedisError
 
 TAKE_S = 0.5
+BEHIND_S = 1.0
 
 
 class Ear(threading.Thread):
@@ -40,6 +42,12 @@ class Ear(threading.Thread):
         self._stream = stream
         self._feed = feed
         self._stopping = stopping
+        self._idle_boot_s = clock.boot_s()
+
+    @property
+    def is_behind(self) -> bool:
+        """What was told may wait here still, because there is so much of it, or because the database is slow."""
+        return clock.boot_s() - self._idle_boot_s > BEHIND_S
 
     def run(self) -> None:
         """An error that is not expected here ends the thread, and with it the role (see brain.run)."""
@@ -47,6 +55,8 @@ class Ear(threading.Thread):
             item = self._stream.take(timeout_s=TAKE_S)
             if item is not None:
                 self.heed(item)
+            if item is None or not self._stream.waiting:
+                self._idle_boot_s = clock.boot_s()
         connection.close()
 
     def heed(self, item: Item) -> None:

@@ -39,8 +39,12 @@ from quantum.redis import RedisError, blocking_client, command_client
 RULES_LIFE_S = 3600.0
 LOOK_ROUND_S = 30.0
 """How often resting orders and the position mode are read; between them the stream tells of both."""
+LOOK_GAP_S, LOOK_FAILED_S = 1.0, 9.0
+"""How soon once more where the stream was interrupted; and how much later after a failure, so that what nobody can
+read there keeps no beat from the positions."""
 READ_GAP_S = 0.25
-"""Movements come in bursts: so many reads a second at most are made because of them."""
+"""Movements come in bursts: so many reads a second at most are made because of them. Every DEAF_S at most while more
+than a sweep's share of the minute's weight is used: a minute that is spent would blind us to every symbol."""
 UNREADABLE_PAUSE_S = 1.0
 QUIET_MS = 250
 FRESH_S = 5.0
@@ -56,13 +60,20 @@ stream is live."""
 
 class Feed(threading.Thread):
     def __init__(
-        self, *, reader: Reader, stopping: Callable[[], bool], doubt: Callable[[int], None] | None = None
+        self,
+        *,
+        reader: Reader,
+        stopping: Callable[[], bool],
+        doubt: Callable[[int], None] | None = None,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
-        """doubt: told where REST shows what the stream has kept to itself, with the time since when."""
+        """doubt: told where REST shows what the stream has kept to itself, with the time since when. is_behind: what
+        it told may still wait for the ear, and is not held against it."""
         super().__init__(name="feed", daemon=True)
         self._reader = reader
         self._stopping = stopping
         self._doubt = doubt
+        self._is_behind = is_behind
         self._beat_s = float(settings.P33_HEARTBEAT_SEC)
         self._wakes = blocking_client(block_s=self._beat_s)
         self._commands = command_client()
@@ -74,7 +85,9 @@ class Feed(threading.Thread):
         self._silence = Silence()
         self._sweep = Sweep()
         self._rules: dict[str, SymbolRules] = {}
-        self._rules_due_s = self._round_due_s = 0.0
+        self._rules_due_s = 0.0
+        self._looked, self._looked_s = False, -LOOK_ROUND_S
+        self._look_wanted = True
         self._readable = True
         self._settled = False
         self._live_from_ms: int | None = None
@@ -96,14 +109,16 @@ class Feed(threading.Thread):
         return self._observed(symbol)
 
     def rules(self, symbol: str) -> SymbolRules | None:
-        return self._rules.get(symbol)
+        """None: not read, or what rests in the book and the position mode never were."""
+        return self._rules.get(symbol) if self._looked else None
 
     def look_again(self, symbol: str) -> Observed:
         """Exchange and ledger disagree: read both sides of the difference once more, coalesced."""
-        if self._picture.age_s() > READ_GAP_S:
+        if self._picture.age_s() > self._gap_s():
             self.refresh(newer_than_ms=self._reader.now_ms())
         try:
-            self._strangers.catch_up(symbol)
+            if self._may_spend():
+                self._strangers.catch_up(symbol)
         except ReadFailed as failed:
             self._tell_unreadable(failed)
         return self._observed(symbol)
@@ -131,6 +146,8 @@ class Feed(threading.Thread):
         )
 
     def _is_live(self) -> bool:
+        if self._is_behind():  # what it told since is not known here yet, nor whether it still stands
+            return False
         read, live_from_ms = self._picture.read, self._live_from_ms
         return live_from_ms is not None and read is not None and read.asked_ms >= live_from_ms
 
@@ -162,13 +179,14 @@ class Feed(threading.Thread):
         if gap.until_ms is not None:
             self._bookings.want()
         self._silence.tell(lives=gap.until_ms is not None)
+        self._look_wanted = True  # an order that came to rest meanwhile is told no more
         self.read_soon()
 
     def see_hedge_mode(self) -> None:
         if not self.hedged:
             log.error("the account is in hedge mode, which this version refuses")
         self.hedged = True
-        self._round_due_s = 0.0  # the read of the mode says when it is over
+        self._look_wanted = True  # the read of the mode says when it is over
         self.read_soon()
 
     def read_soon(self) -> None:
@@ -209,12 +227,13 @@ class Feed(threading.Thread):
         self._shown.ledgers()
         self._shown.snapshots()  # first: whoever sees a position adopted finds its snapshot
         self._settled = settings.APPLY_MODE != "paper" or self._adopt(read)
-        behind, later = {*self._differing(), *self._strangers.missed(read)}, set[str]()
-        if self._reader.sweeps_wait_until_ms() is None:
-            behind |= self._sweep.troubled
-        else:
-            later = self._sweep.troubled - behind  # so that none of their incidents ends, or begins
-        unread = self._strangers.catch_up_all(behind) | later
+        behind = {*self._differing(), *self._strangers.missed(read), *self._strangers.lagging()}
+        if self._may_spend():
+            unread = self._strangers.catch_up_all(behind | self._sweep.troubled)
+        else:  # what is frozen already can wait, and of the others one at a time
+            unread = (
+                self._strangers.catch_up_all(behind - self._sweep.troubled, most=1) | self._sweep.troubled
+            )
         if not self.hedged:
             self._sweep.look(read, self._rules, unread=unread)
         self._bookings.look()
@@ -222,15 +241,27 @@ class Feed(threading.Thread):
     def _look_round(self) -> None:
         now_s = clock.boot_s()
         if now_s >= self._rules_due_s or not self._rules:
+            # After a failure the old ones serve, and no beat more is lost.
+            self._rules_due_s = now_s + LOOK_ROUND_S
             self._reader.sync_clock()
             self._rules = self._shown.rules = self._reader.symbol_rules()
             self._rules_due_s = now_s + RULES_LIFE_S
-        at_once = self._round_due_s == 0.0
-        if now_s >= self._round_due_s and (at_once or self._reader.sweeps_wait_until_ms() is None):
-            self.hedged = self._reader.hedge_mode()
+        pause_s = LOOK_GAP_S if self._look_wanted and self._may_spend() else LOOK_ROUND_S
+        if now_s >= self._looked_s + pause_s:
+            self._look_at_orders(now_s)
+
+    def _look_at_orders(self, now_s: float) -> None:
+        """The ear may ask for the next look while this one runs: what it saw is then newer than what is read here."""
+        self._look_wanted, self._looked_s = False, now_s + LOOK_FAILED_S
+        try:
+            hedged = self._reader.hedge_mode()
             asked_ms = self._reader.now_ms()
             self.resting.take(self._reader.open_orders(), asked_ms=asked_ms)
-            self._round_due_s = now_s + LOOK_ROUND_S
+        except ReadFailed:
+            self._look_wanted = True
+            raise
+        self.hedged = hedged or (self.hedged and self._look_wanted)
+        self._looked, self._looked_s = True, now_s
 
     def _read_now(self) -> PositionsRead:
         """Under the lock. Raises ReadFailed."""
@@ -240,6 +271,8 @@ class Feed(threading.Thread):
         if not self._readable:
             self._readable = True
             log.info("positions can be read again")
+        if self._is_behind():
+            return read
         since_ms = self._picture.untold_since_ms(now_ms=self._reader.now_ms())
         if since_ms is not None and self._doubt is not None:
             log.warning("the user stream kept a movement to itself", since_ms=since_ms)
@@ -248,14 +281,21 @@ class Feed(threading.Thread):
 
     def _beat_is_due(self) -> bool:
         age_s = self._picture.age_s()
-        return age_s >= self._wait_s() or (self._read_wanted and age_s >= READ_GAP_S)
+        return age_s >= self._wait_s() or (self._read_wanted and age_s >= self._gap_s())
+
+    def _may_spend(self) -> bool:
+        """Whether reads that can wait may go on."""
+        return self._reader.sweeps_wait_until_ms() is None
+
+    def _gap_s(self) -> float:
+        return READ_GAP_S if self._may_spend() else DEAF_S
 
     def _wait_s(self) -> float:
         """From one read to the next."""
         if not self._settled:
             return QUIET_MS / 1000
         if self._read_wanted:
-            return READ_GAP_S
+            return self._gap_s()
         if self._sweep.suspects or self._live_from_ms is None:
             return min(self._beat_s, GRACE_S, DEAF_S)
         return self._beat_s

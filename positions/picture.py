@@ -49,6 +49,7 @@ class Known:
 class _Told:
     position: Position
     as_of_ms: int
+    heard_boot_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,12 @@ class Picture:
             known = {
                 symbol: self._amount(symbol) for symbol in {*read.positions, *self._told, *_held(before)}
             }
-            self._told = {name: told for name, told in self._told.items() if told.as_of_ms > read.asked_ms}
+            # What had been heard when the read was asked for is inside it, wherever the clocks stand.
+            self._told = {
+                name: told
+                for name, told in self._told.items()
+                if told.as_of_ms > read.asked_ms and told.heard_boot_s >= asked_boot_s
+            }
             self._read, self._read_boot_s = read, asked_boot_s
             expected, self._expected = self._expected, set()
             if before is None or expected is None:
@@ -178,7 +184,7 @@ class Picture:
             unrealized_pnl=row.unrealized_pnl,
             updated_ms=at_ms,
         )
-        self._told[row.symbol] = _Told(now, at_ms)
+        self._told[row.symbol] = _Told(now, at_ms, clock.boot_s())
         return {row.symbol} if amount_before != row.amount else set()
 
 

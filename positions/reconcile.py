@@ -87,6 +87,8 @@ class Line:
     moved: bool = False
     """The ledger moved after the exchange was asked: the two are of two moments."""
     mark_price: Decimal | None = None
+    seen_s: Decimal = Decimal(0)
+    """When p33 asked for this read."""
 
     @property
     def state(self) -> State:
@@ -232,6 +234,7 @@ def _line(ours: Record, snapshot: Snapshot) -> Line:
         locked_s=ours.locked_s,
         moved=balance is not None and ledger.moved_since(balance, snapshot.asked_ms),
         mark_price=snapshot.mark_price,
+        seen_s=snapshot.seen_s,
     )
 
 

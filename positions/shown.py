@@ -39,9 +39,13 @@ class Shown:
             self._snapshots.clear()
 
     def ledgers(self) -> None:
-        """Whatever moved since the last time: a correction by command, which may not write these keys itself."""
+        """Whatever moved since the last time: a correction by command, which may not write these keys itself. When
+        some are gone, all of them anew."""
         versions = dict(Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "version"))
         with self._guard:
+            copies = [settings.KEYS.ledger(symbol) for symbol in self._ledgers]
+            if copies and self._client.exists(*copies) != len(copies):
+                self._ledgers = {}
             for symbol, version in versions.items():
                 if self._ledgers.get(symbol) != version:
                     ledger.project(self._client, symbol)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from positions import ledger
 from positions.difference import Origin
@@ -27,6 +28,7 @@ from quantum.redis import Client
 
 CLIENT_IDS_MAX = 10_000
 ORDER_SHOWN_MS = 15_000
+LAG_MS = 600_000
 
 
 class Strangers:
@@ -36,9 +38,11 @@ class Strangers:
         self._client_ids: dict[tuple[str, int], str] = {}
         self._unread: dict[str, float] = {}
         """Symbols whose trades cannot be read, since when."""
+        self._asked_s: dict[str, float] = {}
         self._guard = threading.Lock()
         self._gap: Gap | None = None
         self._missed: set[str] = set()
+        self._lagging_due_s = 0.0
 
     def miss(self, what: Gap | str) -> None:
         """By the ear: the trades of this symbol, or of whatever moved in this gap, could not be told."""
@@ -60,29 +64,55 @@ class Strangers:
                 self._gap = None
             return set(self._missed)
 
-    def catch_up_all(self, symbols: set[str]) -> set[str]:
+    def catch_up_all(self, symbols: set[str], *, most: int | None = None) -> set[str]:
         """One symbol whose trades cannot be read must not keep the sweep from the others. The first failure ends
         the round, lest many of them delay the next read; who failed comes last in the next.
 
-        Returns those that failed for less than half a minute: their fills may be on the way.
+        Returns those that failed for less than half a minute: their fills may be on the way. And those beyond most,
+        however long: they come first the next time.
         """
+        mine = sorted(symbols, key=lambda symbol: (self._asked_s.get(symbol, 0.0), symbol))[:most]
+        put_off, symbols = symbols - set(mine), set(mine)
         self._unread = {symbol: since_s for symbol, since_s in self._unread.items() if symbol in symbols}
-        waiting = [*sorted(symbols - self._unread.keys()), *self._unread]
+        waiting = [*(each for each in mine if each not in self._unread), *self._unread]
         now_s = clock.boot_s()
         while waiting:
             symbol = waiting.pop(0)
+            self._asked_s[symbol] = now_s
             since_s = self._unread.pop(symbol, None)
             try:
-                self.catch_up(symbol)
-                with self._guard:
-                    self._missed.discard(symbol)
+                self._catch_up_missed(symbol)
             except ReadFailed as failed:
                 if since_s is None:
                     log.warning("trades cannot be read", symbol=symbol, error=str(failed))
                 self._unread |= {each: self._unread.get(each, now_s) for each in waiting}
                 self._unread[symbol] = now_s if since_s is None else since_s
                 break
-        return {symbol for symbol, since_s in self._unread.items() if now_s - since_s < LOOK_AGAIN_S}
+        unread = {symbol for symbol, since_s in self._unread.items() if now_s - since_s < LOOK_AGAIN_S}
+        return unread | put_off
+
+    def _catch_up_missed(self, symbol: str) -> None:
+        """What the ear misses while this asks is asked for once more: the answer may not have it."""
+        with self._guard:
+            missed = symbol in self._missed
+            self._missed.discard(symbol)
+        done = False
+        try:
+            self.catch_up(symbol)
+            done = True
+        finally:
+            if missed and not done:
+                self.miss(symbol)
+
+    def lagging(self) -> list[str]:
+        """The one whose trades were told for the longest without being asked for, every half minute at most. Without
+        this a first question after weeks would have to walk through all of them, and could spend the whole weight."""
+        now_s = clock.boot_s()
+        if now_s < self._lagging_due_s:
+            return []
+        self._lagging_due_s = now_s + LOOK_AGAIN_S
+        mine = Balance.objects.filter(account=settings.ACCOUNT, moved_ms__gt=F("trades_from_ms") + LAG_MS)
+        return list(mine.order_by("trades_from_ms").values_list("symbol", flat=True)[:1])
 
     def catch_up(self, symbol: str) -> None:
         """Store every trade since the watermark; book those of declared entry bots. Raises ReadFailed.
@@ -135,12 +165,13 @@ class Strangers:
         if len(self._client_ids) > CLIENT_IDS_MAX:
             self._client_ids.clear()
         key = trade.symbol, trade.order_id
-        if key not in self._client_ids:
+        found = self._client_ids.get(key)
+        if found is None:
             order = self._reader.order_by_id(symbol=trade.symbol, order_id=trade.order_id)
             if order is None and self._reader.now_ms() - trade.time_ms < ORDER_SHOWN_MS:
                 raise ReadFailed(f"the order of trade {trade.trade_id} is not shown yet")
-            self._client_ids[key] = order.client_order_id if order else ""
-        return self._client_ids[key]
+            self._client_ids[key] = found = order.client_order_id if order else ""
+        return found
 
 
 def _stored(symbol: str, trade_ids: list[int]) -> set[int]:

@@ -34,13 +34,16 @@ class Exchange:
         self.delisted: set[str] = set()
         self.asked: list[str] = []
         self.reads = 0
-        self.rounds = 0
         self.hedged = False
         self.ahead_ms = 0
         self.wait_until_ms: int | None = None
         self.bookings: list[Income] = []
         self.income_asked: list[int] = []
         self.income_fails: ReadFailed | None = None
+        self.weighs = 0
+        self.share: int | None = None
+        """Of a minute's weight, above which reads that can wait do."""
+        self.resting: list[OrderState] | None = []
 
     def now_ms(self) -> int:
         return clock.now_ms() + self.ahead_ms
@@ -49,42 +52,53 @@ class Exchange:
         return 0
 
     def sweeps_wait_until_ms(self) -> int | None:
+        if self.share is not None and self.weighs > self.share:
+            return self.now_ms()
         return self.wait_until_ms
 
     def income(self, since_ms: int) -> list[Income]:
+        self.weighs += 30
         self.income_asked.append(since_ms)
         if self.income_fails:
             raise self.income_fails
         return [each for each in self.bookings if each.time_ms >= since_ms]
 
     def hedge_mode(self) -> bool:
-        self.rounds += 1
+        self.weighs += 30
         return self.hedged
 
     def symbol_rules(self) -> dict[str, SymbolRules]:
         return rules(*self.held.keys() - self.delisted)
 
     def open_orders(self) -> list[OrderState]:
-        return []
+        self.weighs += 40
+        if self.resting is None:
+            raise ReadFailed("the answer makes no sense: type")
+        return self.resting
 
     def positions(self) -> PositionsRead:
         self.reads += 1
+        self.weighs += 5
         return reading(asked_ms=self.now_ms(), **self.held)
 
     def trades_since(self, *, symbol: str, since_ms: int) -> list[Trade]:
         self.asked.append(symbol)
+        self.weighs += 5
         if symbol in self.refuses:
             raise ReadFailed("-1121 Invalid symbol.")
         return [each for each in self.trades if each.symbol == symbol and each.time_ms >= since_ms]
 
     def order_by_id(self, *, symbol: str, order_id: int) -> Any:
+        self.weighs += 1
         found = self.orders.get(order_id)
         return SimpleNamespace(client_order_id=found) if found else None
 
-    def trade(self, quantity: str, *, age_ms: int = 0) -> None:
+    def trade(
+        self, quantity: str, *, age_ms: int = 0, symbol: str = "BTCUSDT", trade_id: int = 1, order_id: int = 1
+    ) -> None:
         self.trades.append(
             Trade(
-                trade_id=1, order_id=1, symbol="BTCUSDT", side=Side.BUY, quantity=Decimal(quantity),
+                trade_id=trade_id, order_id=order_id, symbol=symbol, side=Side.BUY, quantity=Decimal(quantity),
                 price=Decimal(100), realized_pnl=Decimal(0), commission=Decimal(0), commission_asset="USDT",
                 time_ms=clock.now_ms() - age_ms,
             )

@@ -108,6 +108,11 @@ class UserStream(threading.Thread):
     def take(self, *, timeout_s: float) -> Item | None:
         return self._inbox.take(timeout_s=timeout_s)
 
+    @property
+    def waiting(self) -> int:
+        """How much of it nobody has taken yet."""
+        return len(self._inbox)
+
     def doubt(self, *, since_ms: int) -> None:
         """REST told something the stream kept to itself. A frozen stream still answers pings."""
         with self._guard:

@@ -120,6 +120,9 @@ def test_the_age_of_a_snapshot_counts_from_the_question() -> None:
         def now_ms(self) -> int:
             return clock.now_ms()
 
+        def sweeps_wait_until_ms(self) -> None:
+            return None
+
         def positions(self) -> PositionsRead:
             asked_ms = clock.now_ms()
             time.sleep(0.5)

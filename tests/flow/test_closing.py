@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from apply.models import Order, Plan
 from permits.models import Hold, Permit
-from permits.state import holds
-from positions import incidents
+from permits.state import freezing, holds
+from positions import closing, incidents, reconcile
+from positions.closing import CannotClose
 from quantum.fault import FaultRaised
 from tests.flow.test_admin import someone, text_of
 from tests.flow.test_halts_and_holds import leave_to_operators
@@ -122,3 +127,49 @@ def test_the_page_closes_past_the_hold_that_it_showed_and_no_other(frozen: House
     assert row.state == "filled", (row.error, row.gate_reason)
     assert "Nothing was changed" in text_of(act(web, "close", mark)), "a second click"
     assert Plan.objects.count() == 1
+
+
+def test_a_close_that_is_asked_for_twice_at_once_is_one(frozen: House) -> None:
+    """A double click: both saw the same. The second permit could close what is opened after the first."""
+    [line] = reconcile.look(frozen.redis, names=["BTCUSDT"], within_s=4)
+    together = threading.Barrier(2)
+
+    def click(_: int) -> str:
+        together.wait(5)
+        try:
+            return closing.close(frozen.redis, line, by="nina", reason=WHY)
+        except CannotClose as refused:
+            return str(refused)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as hands:
+        said = list(hands.map(click, range(2)))
+    [row] = Plan.objects.filter(source="operator")
+    assert ended(row.plan_id).state == "filled", said
+    assert Permit.objects.filter(issuer__startswith="operator:").count() == 1
+
+
+def test_the_command_closes_past_the_hold_that_it_showed_and_no_other(
+    frozen: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nina thinks about it a person takes the hold over: he wants that nothing leaves."""
+
+    def thinks(*_: Any) -> None:
+        freezing.place(frozen.redis, symbol="BTCUSDT", by="otto", reason="nothing leaves until I am back")
+
+    monkeypatch.setattr(reconcile, "FRESH_S", -1)
+    monkeypatch.setattr("positions.management.commands.reconcile.Command._confirmed", thinks)
+    code, _, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+    assert (code, Plan.objects.filter(source="operator").count()) == (4, 0), talk
+    assert "another hold" in talk
+
+
+def test_a_close_waits_for_the_end_of_the_one_before(frozen: House) -> None:
+    """Asked for by two people, who saw it at two moments."""
+    [line] = reconcile.look(frozen.redis, names=["BTCUSDT"], within_s=4)
+    frozen.stop("apply")
+    plan_id = closing.close(frozen.redis, line, by="nina", reason=WHY)
+    later = replace(line, seen_s=line.seen_s + Decimal("0.3"))
+    with pytest.raises(CannotClose, match=plan_id):
+        closing.close(frozen.redis, later, by="otto", reason=WHY)

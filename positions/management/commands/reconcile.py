@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -121,7 +122,7 @@ class Command(LookCommand):
         self._confirmed(options)
         with self.reading():
             if clock.boot_s() - looked_s > reconcile.FRESH_S:
-                [line] = self.look_again([line])
+                line = replace(self.look_again([line])[0], hold=line.hold)  # the one that was shown, or none
             try:
                 plan_id = closing.close(command_client(), line, **said)
             except CannotClose as refused:
