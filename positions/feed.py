@@ -102,8 +102,8 @@ class Feed(threading.Thread):
     def observed(self, symbol: str, *, not_before_ms: int) -> Observed:
         """What is known, provided it is of not_before_ms or later and fresh; otherwise after one read more."""
         known = self._picture.of(symbol)
-        if known is None or known.as_of_ms < not_before_ms:
-            self.refresh(newer_than_ms=not_before_ms)
+        if known is None or known.again_ms or known.as_of_ms < not_before_ms:
+            self.refresh(newer_than_ms=max(not_before_ms, known.again_ms if known else 0))
         elif self._picture.age_s() > (FRESH_S if self._is_live() else DEAF_S):
             self.refresh(newer_than_ms=self._reader.now_ms())
         return self._observed(symbol)
@@ -268,6 +268,8 @@ class Feed(threading.Thread):
         asked_boot_s = clock.boot_s()
         read = self._reader.positions()
         self._picture.take(read, asked_boot_s=asked_boot_s)
+        if self._picture.doubtful:
+            self._read_wanted = True
         if not self._readable:
             self._readable = True
             log.info("positions can be read again")

@@ -39,6 +39,8 @@ class Known:
     position: Position | None
     as_of_ms: int
     source: str
+    again_ms: int = 0
+    """Only a read asked for from then on says more: a word of the stream and the read cannot be put in order."""
 
     @property
     def amount(self) -> Decimal:
@@ -50,6 +52,14 @@ class _Told:
     position: Position
     as_of_ms: int
     heard_boot_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A word of the stream about word_ms, which the read of read_ms may have in it or not."""
+
+    word_ms: int
+    read_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,7 @@ class Picture:
         self._read_boot_s = 0.0
         self._told: dict[str, _Told] = {}
         self._untold: dict[str, _Untold] = {}
+        self._doubts: dict[str, _Doubt] = {}
         self._expected: set[str] | None = set()
         """Symbols that the next read may show otherwise without our having been told; None: all of them."""
 
@@ -90,7 +101,15 @@ class Picture:
             told = self._told.get(symbol)
             if told:
                 return Known(told.position, max(told.as_of_ms, self._read.asked_ms), "stream")
-            return Known(self._read.positions.get(symbol), self._read.asked_ms, "rest")
+            position, asked_ms = self._read.positions.get(symbol), self._read.asked_ms
+            doubt = self._doubts.get(symbol)
+            if doubt:
+                return Known(position, min(asked_ms, doubt.word_ms - 1), "rest", again_ms=doubt.read_ms + 1)
+            return Known(position, asked_ms, "rest")
+
+    @property
+    def doubtful(self) -> bool:
+        return bool(self._doubts)
 
     def symbols(self) -> set[str]:
         with self._guard:
@@ -105,17 +124,27 @@ class Picture:
                 symbol: self._amount(symbol) for symbol in {*read.positions, *self._told, *_held(before)}
             }
             # What had been heard when the read was asked for is inside it, wherever the clocks stand.
+            heard = self._told
             self._told = {
                 name: told
-                for name, told in self._told.items()
+                for name, told in heard.items()
                 if told.as_of_ms > read.asked_ms and told.heard_boot_s >= asked_boot_s
             }
+            # What was heard after that, of about that moment, is in it or not: nobody can say.
+            self._doubts = {
+                name: _Doubt(told.as_of_ms, read.asked_ms)
+                for name, told in heard.items()
+                if name not in self._told
+                and told.heard_boot_s >= asked_boot_s
+                and read.asked_ms - told.as_of_ms < CLOCKS_APART_MS
+                and read.amount(name) != told.position.amount
+            }
             self._read, self._read_boot_s = read, asked_boot_s
-            expected, self._expected = self._expected, set()
+            expected, self._expected = self._expected, set(self._doubts)
             if before is None or expected is None:
                 return
             for symbol, amount in known.items():
-                if symbol not in expected and self._amount(symbol) != amount:
+                if symbol not in expected and symbol not in self._doubts and self._amount(symbol) != amount:
                     self._untold.setdefault(symbol, _Untold(before.asked_ms, read.asked_ms))
 
     def hear(self, update: AccountUpdate) -> Heard:
@@ -131,6 +160,7 @@ class Picture:
                     changed |= self._tell(row, update.transaction_ms)
                 elif self._is_doubtful(row, update.transaction_ms):
                     doubtful = True
+                    self._doubts[row.symbol] = _Doubt(update.transaction_ms, self._asked_ms())
                     if self._expected is not None:
                         self._expected.add(row.symbol)
             return Heard(frozenset(changed), doubtful)
@@ -159,6 +189,9 @@ class Picture:
         position = self._position(symbol)
         return position.amount if position else Decimal(0)
 
+    def _asked_ms(self) -> int:
+        return self._read.asked_ms if self._read else 0
+
     def _is_newer(self, symbol: str, at_ms: int) -> bool:
         """Two of one millisecond: the exchange sends them in the order in which they happened."""
         told = self._told.get(symbol)
@@ -184,6 +217,7 @@ class Picture:
             unrealized_pnl=row.unrealized_pnl,
             updated_ms=at_ms,
         )
+        self._doubts.pop(row.symbol, None)
         self._told[row.symbol] = _Told(now, at_ms, clock.boot_s())
         return {row.symbol} if amount_before != row.amount else set()
 

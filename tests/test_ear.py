@@ -258,3 +258,12 @@ def test_resting_orders_of_others_are_read_and_then_heard_of(heard: Heard) -> No
     heard.boot[0] += 31
     heard.beat()
     assert heard.feed.observed("BTCUSDT", not_before_ms=0).resting == 0, "the book does not show it"
+
+
+def test_a_word_of_the_very_moment_of_a_read_makes_the_brain_read_again(heard: Heard) -> None:
+    """Its entry is booked already, and the read may have been answered before it."""
+    read = heard.feed._picture.read
+    assert read is not None
+    heard.tells(update(read.asked_ms, "0.5"))
+    heard.exchange.held["BTCUSDT"] = "0.5"
+    assert heard.amount() == Decimal("0.5")

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from positions.picture import Heard, Picture
+from quantum import clock
 from quantum.exchange.events import AccountUpdate, ChangedPosition, PositionSide
 from tests.drift_by_hand import reading
 from tests.properties import given, st
@@ -125,3 +126,39 @@ def test_each_word_told_once_or_twice_in_any_order_ends_with_the_newest(
     for number in [*order, *again]:
         picture.hear(update(T0 + 1 + number, str(number)))
     assert amount(picture) == 5
+
+
+def test_while_it_cannot_be_told_whether_a_read_has_it_the_amount_is_of_the_moment_before(
+    picture: Picture,
+) -> None:
+    """In either order: the word before the read's answer, or after it. Only a later read settles it."""
+    picture.hear(update(T0, "2"))
+    known = picture.of("BTCUSDT")
+    assert known is not None
+    assert (known.amount, known.as_of_ms, known.again_ms) == (Decimal(1), T0 - 1, T0 + 1)
+    picture.take(reading(asked_ms=T0 + 1, BTCUSDT="2"), asked_boot_s=0)
+    known = picture.of("BTCUSDT")
+    assert known is not None
+    assert (known.amount, known.as_of_ms, known.again_ms) == (Decimal(2), T0 + 1, 0)
+
+    picture.hear(update(T0 + 5, "3"))
+    picture.take(reading(asked_ms=T0 + 5, BTCUSDT="2"), asked_boot_s=0)
+    known = picture.of("BTCUSDT")
+    assert known is not None
+    assert (known.amount, known.as_of_ms, known.again_ms) == (Decimal(2), T0 + 4, T0 + 6)
+    assert picture.untold_since_ms(now_ms=T0 + 9000) is None
+    picture.hear(update(T0 + 6, "3"))
+    known = picture.of("BTCUSDT")
+    assert known is not None
+    assert (known.amount, known.again_ms) == (Decimal(3), 0), "a newer word settles it too"
+
+
+def test_what_the_read_shows_as_well_or_was_heard_before_it_was_asked_for_is_no_doubt(
+    picture: Picture,
+) -> None:
+    picture.hear(update(T0 + 5, "2"))
+    picture.take(reading(asked_ms=T0 + 5, BTCUSDT="2"), asked_boot_s=0)
+    assert not picture.doubtful
+    picture.hear(update(T0 + 9, "3"))
+    picture.take(reading(asked_ms=T0 + 9, BTCUSDT="2"), asked_boot_s=clock.boot_s() + 1)
+    assert not picture.doubtful
