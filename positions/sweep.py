@@ -14,7 +14,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import transaction
 
-from positions import difference, incidents, ledger
+from positions import at_start, difference, incidents, ledger
 from positions.difference import Cause, Difference, Origin
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from quantum import amounts, clock
@@ -43,6 +43,8 @@ class Sweep:
         self._suspicions: dict[str, _Suspicion] = {}
         self._swept_boot_s = -EVERY_S
         self._explained_boot_s: dict[str, float] = {}
+        self._from_start: set[str] | None = None
+        """Differences that stood at the first look already, and since. None: nothing was looked at yet."""
         self.troubled: set[str] = set()
         """With an open incident. Their trades are fetched even where the amounts agree again: a trade that undid
         the drift belongs to this incident, and must not explain the next."""
@@ -63,6 +65,7 @@ class Sweep:
         fetched, troubled = self.troubled, set(incidents.standing().values_list("symbol", flat=True))
         self.troubled = set(troubled)
         locked = _locked(differing.keys() | troubled)
+        self._from_start = set(differing) & (set(differing) if self._from_start is None else self._from_start)
         self._suspicions = {
             symbol: self._suspicions[symbol]
             for symbol in self._suspicions.keys() & differing.keys() - locked - troubled
@@ -77,7 +80,7 @@ class Sweep:
         """known: it has an incident; at most every 30 s look whether it has another cause as well."""
         if known:
             if clock.boot_s() - self._explained_boot_s.get(symbol, 0.0) >= LOOK_AGAIN_S:
-                self._open(symbol, found, known=True)
+                self._open(symbol, found, read, known=True)
             return
         drift = found.exchange - (found.ledger or 0)
         now_s, before = clock.boot_s(), self._suspicions.get(symbol)
@@ -87,15 +90,18 @@ class Sweep:
             self._suspicions[symbol] = _Suspicion(drift, before.first_boot_s, now_s, read.asked_ms)
         elif now_s - before.since_boot_s >= GRACE_S and read.asked_ms > before.asked_ms:
             del self._suspicions[symbol]
-            self._open(symbol, found, known=False)
+            self._open(symbol, found, read, known=False)
 
-    def _open(self, symbol: str, found: Difference, *, known: bool) -> None:
-        self._explained_boot_s[symbol] = clock.boot_s()
-        self.troubled.add(symbol)
+    def _open(self, symbol: str, found: Difference, read: PositionsRead, *, known: bool) -> None:
         fills = _unbooked(symbol)
         cause = difference.probable_cause(
             found.kind, [fill.client_order_id for fill in fills], sources=settings.LEDGER_SOURCES
         )
+        from_start = symbol in (self._from_start or ())
+        if not known and from_start and at_start.adopts(symbol, found, read, cause=cause):
+            return
+        self._explained_boot_s[symbol] = clock.boot_s()
+        self.troubled.add(symbol)
         if known and cause is Cause.UNEXPLAINED:
             return
         incidents.begin(symbol=symbol, found=found, cause=cause, evidence=[_told(fill) for fill in fills])

@@ -79,6 +79,7 @@ PERMIT_KEYS_DIR = _env.path("PERMIT_KEYS_DIR", default=VAR_DIR / "keys")
 P33_STALE_THRESHOLD_SEC = _env.number("P33_STALE_THRESHOLD_SEC", default="10", least="0.5", most="60")
 P33_COOLDOWN_SEC = _env.number("P33_COOLDOWN_SEC", default=_profile.cooldown_s, least="0", most="3600")
 P33_QTY_TOLERANCE_PCT = _env.number("P33_QTY_TOLERANCE_PCT", default="1.0", least="0", most="10")
+RECONCILE_AT_START_USD = _env.optional_number("RECONCILE_AT_START_USD", least="0", most="1000000000")
 RECONCILE_SECOND_PERSON_USD = _env.optional_number(
     "RECONCILE_SECOND_PERSON_USD", least="0", most="1000000000"
 )
