@@ -10,8 +10,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import HttpRequest
 
-from apply import pages
 from apply.models import Order, Plan
+from apply.pages import views as pages
 from quantum.facts import NOTHING, ReadOnlyAdmin, plan_url
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _apply(watch: roles.Watch) -> None:
-    from apply import role
+    from apply.acting import role
     from quantum import instance
 
     instance.ensure_here()
@@ -29,14 +29,14 @@ def _warden(watch: roles.Watch) -> None:
 
 
 def _gauges() -> Iterable[Metric]:
-    from apply import blocked
+    from apply.plans import blocked
 
     return blocked.read()
 
 
 def _in_flight() -> Iterable[InFlight]:
+    from apply.acting.settle import IN_FLIGHT
     from apply.models import Order, Plan
-    from apply.settle import IN_FLIGHT
     from permits.governor.reservations import InFlight
 
     ids = Plan.objects.filter(result_id="", state__in=IN_FLIGHT).values_list("plan_id", flat=True)
@@ -57,11 +57,11 @@ class ApplyConfig(AppConfig):
 
     def ready(self) -> None:
         from apply import checks  # noqa: F401  registers the system checks
-        from apply.approved import Approved
-        from apply.closing import ThroughHold
+        from apply.operators.approved import Approved
+        from apply.operators.closing import ThroughHold
         from permits.desk import approvals
         from permits.governor import reservations
-        from positions import closing
+        from positions.reconcile import closing
 
         reservations.register_plans(reservations.Plans(in_flight=_in_flight, ended=_ended))
         roles.register(roles.Role(name="apply", metrics_index=0, run=_apply))

@@ -9,8 +9,8 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
 from apply.exits.demo import DemoFeed
-from apply.janitor import Janitor
-from apply.resolver import Resolver
+from apply.proving.janitor import Janitor
+from apply.proving.resolver import Resolver
 from permits.desk import sweep
 from permits.state.resuming import EndOfHalt
 from quantum import clock

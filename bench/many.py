@@ -49,8 +49,8 @@ class Ended:
 def _round(round_number: int) -> list[Ended]:
     from django.conf import settings
 
-    from apply import publish
     from apply.models import PENDING_STATES, Plan
+    from apply.plans import publish
     from permits.models import Permit
     from quantum import clock
     from quantum import plan as plans

@@ -107,7 +107,7 @@ def _questions() -> dict[str, Callable[[str, dt.datetime], int]]:
     """Each answers with the balance, so that a quick wrong answer is found out."""
     from django.conf import settings
 
-    from positions import history, ledger
+    from positions.books import history, ledger
     from positions.models import LedgerEntry
 
     def view(symbol: str, _at: dt.datetime) -> int:

@@ -76,7 +76,7 @@ class House:
 
     def exits(self, n: int, *, gap_s: float) -> list[float]:
         """Publish n plans over all symbols; milliseconds from the call to the order's arrival."""
-        from apply import publish
+        from apply.plans import publish
 
         asked_us: dict[str, int] = {}
         seen = len(self._paper.log())
@@ -109,7 +109,7 @@ class House:
 
     def visible(self, n: int, *, gap_s: float) -> list[float]:
         """Milliseconds from each permit's own time (whole ones) until row and audit event can be read from here."""
-        from apply import publish
+        from apply.plans import publish
 
         took: list[float] = []
         for _ in range(n):

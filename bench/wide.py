@@ -76,7 +76,7 @@ class Counts:
 
     @contextmanager
     def sweeps(self) -> Iterator[None]:
-        from positions.sweep import Sweep
+        from positions.drift.sweep import Sweep
 
         look = Sweep.look
 
@@ -150,7 +150,7 @@ def _adopted() -> bool:
 def _publish(client: Any, number: int) -> str:
     from django.conf import settings
 
-    from apply import publish
+    from apply.plans import publish
     from quantum import clock
     from quantum import plan as plans
     from quantum.plan import Action

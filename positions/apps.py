@@ -15,13 +15,13 @@ def _p33(watch: roles.Watch) -> None:
 
 
 def _gauges() -> Iterable[Metric]:
-    from positions import gauges as position_gauges
+    from positions.reconcile import gauges as position_gauges
 
     return position_gauges.read()
 
 
 def _stream_check() -> Iterable[doctor.Finding]:
-    from positions import silence
+    from positions.feed import silence
 
     return silence.examine()
 

@@ -10,10 +10,11 @@ from prometheus_client import Counter
 from permits.desk import payloads
 from permits.desk.desk import Desk, Finding
 from permits.desk.gatekeeper import Gatekeeper
-from positions import ledger, verdict
-from positions.ear import Ear
-from positions.feed import Feed
-from positions.verdict import Bounds, Observed, Verdict
+from positions.books import ledger
+from positions.feed.ear import Ear
+from positions.feed.feed import Feed
+from positions.judging import verdict
+from positions.judging.verdict import Bounds, Observed, Verdict
 from quantum import clock, keys, metrics
 from quantum.exchange import connect
 from quantum.exchange.types import SymbolRules

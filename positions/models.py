@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from django.db import models
 
-from positions import difference
+from positions.judging import difference
 from quantum import clock
 from quantum.fields import AmountField
 

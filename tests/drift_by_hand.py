@@ -9,10 +9,10 @@ from unittest.mock import patch
 
 from django.conf import settings
 
-from positions import ledger
-from positions.ledger import SeenTrade
+from positions.books import ledger
+from positions.books.ledger import SeenTrade
+from positions.drift.sweep import Sweep
 from positions.models import Balance
-from positions.sweep import Sweep
 from quantum import clock
 from quantum.exchange.types import Position, PositionsRead, Side, SymbolRules, Trade
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import connection
 
-from apply import publish, timeline
 from apply.models import PENDING_STATES, Plan
+from apply.plans import publish, timeline
 from positions.models import Balance
 from quantum import clock, roles
 from quantum import plan as plans

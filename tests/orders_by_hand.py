@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from apply import intent, publish
+from apply.acting import intent
+from apply.acting.sizing import Size
 from apply.models import Order, Plan
-from apply.sizing import Size
+from apply.plans import publish
 from permits.desk import payloads
 from permits.gate.outcome import SpentPair
 from permits.models import TradingState

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from apply import orders
+from apply.acting import orders
 from apply.checks import dry_run_is_not_built_yet
 from tests.orders_by_hand import intended, pair_for, recorded
 

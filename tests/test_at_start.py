@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from pytest_django.fixtures import Settings
 
-from positions import incidents
+from positions.drift import incidents
 from positions.models import Balance, LedgerEntry
 from quantum.models import AuditEvent
 from tests.drift_by_hand import Watched, balance, stranger

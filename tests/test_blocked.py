@@ -14,9 +14,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from apply import blocked, publish
-from apply.blocked import BlockedTimes
 from apply.models import Plan
+from apply.plans import blocked, publish
+from apply.plans.blocked import BlockedTimes
 from positions.models import Balance
 from quantum import clock
 from tests.house import House

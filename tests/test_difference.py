@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from positions.difference import Cause, Kind, Origin, between, origin, probable_cause
+from positions.judging.difference import Cause, Kind, Origin, between, origin, probable_cause
 from tests.properties import given, st
 
 SOURCES = ("entry-", "grid-")

@@ -10,9 +10,9 @@ import pytest
 from django.db import DatabaseError
 from pytest_django.fixtures import Settings
 
-from positions import ledger
-from positions.ear import Ear
-from positions.feed import READ, Feed
+from positions.books import ledger
+from positions.feed.ear import Ear
+from positions.feed.feed import READ, Feed
 from positions.models import Balance, Fill
 from quantum import clock
 from quantum.exchange.events import Event, Execution, MarginCall, OrderUpdate, PositionSide, UnknownEvent
@@ -148,7 +148,7 @@ def test_a_liquidation_that_carries_no_trade_is_looked_up(heard: Heard) -> None:
 
 def test_what_the_database_refuses_is_asked_for_again(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection is the test's own and must outlive it."""
-    monkeypatch.setattr("positions.ear.close_old_connections", lambda: None)
+    monkeypatch.setattr("positions.feed.ear.close_old_connections", lambda: None)
     one = fill("0.5")
     assert one.trade is not None
     with monkeypatch.context() as broken:

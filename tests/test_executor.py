@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from django.conf import settings
 
-from apply.executor import Executor
+from apply.acting.executor import Executor
 from apply.models import Plan
 from quantum import clock
 from quantum.models import AuditEvent

@@ -10,9 +10,10 @@ import pytest
 from django.conf import settings
 from pytest_django.fixtures import Settings
 
-from positions import incidents, reconcile
-from positions.feed import Feed
+from positions.drift import incidents
+from positions.feed.feed import Feed
 from positions.models import Balance, Fill
+from positions.reconcile import reconcile
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Income, OrderState, PositionsRead, Side, SymbolRules, Trade

@@ -12,10 +12,10 @@ import pytest
 from django.conf import settings
 from pytest_django.fixtures import Settings
 
-from positions.ear import Ear
-from positions.feed import Feed
+from positions.feed.ear import Ear
+from positions.feed.feed import Feed
+from positions.feed.picture import Picture
 from positions.models import Balance
-from positions.picture import Picture
 from quantum import clock
 from quantum.exchange.inbox import Received
 from quantum.exchange.reading import ReadFailed
@@ -315,7 +315,7 @@ def test_an_ear_is_behind_while_something_waits_for_it(
         feed=heard.feed,
         stopping=lambda: next(rounds),
     )
-    monkeypatch.setattr("positions.ear.connection.close", lambda: None)
+    monkeypatch.setattr("positions.feed.ear.connection.close", lambda: None)
     heard.boot[0] += 1.5
     assert ear.is_behind
     ear.run()

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError
 
-from positions import history, income, ledger
-from positions.feed import LOOK_ROUND_S, Feed
+from positions.books import history, income, ledger
+from positions.feed.feed import LOOK_ROUND_S, Feed
 from positions.models import Balance, BookingsRead, Fill, Funding, LedgerEntry
 from quantum import clock
 from quantum.exchange.events import AccountUpdate

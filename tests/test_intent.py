@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from django.db import IntegrityError, transaction
 
-from apply import intent, transitions
+from apply.acting import intent
 from apply.models import Order, Plan
+from apply.plans import transitions
 from permits.models import Hold, TradingState
 from positions.models import SymbolLock
 from quantum import clock, rows

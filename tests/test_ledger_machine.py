@@ -11,13 +11,16 @@ from django.conf import settings as djsettings
 from pytest_django.fixtures import Settings
 
 from permits.models import Hold
-from positions import difference, incidents, ledger, reconcile
-from positions.difference import Origin
-from positions.ear import Ear
-from positions.feed import Feed
-from positions.income import EVERY_S
-from positions.ledger import SeenTrade
+from positions.books import ledger
+from positions.books.income import EVERY_S
+from positions.books.ledger import SeenTrade
+from positions.drift import incidents
+from positions.feed.ear import Ear
+from positions.feed.feed import Feed
+from positions.judging import difference
+from positions.judging.difference import Origin
 from positions.models import Balance, BookingsRead, Fill, Incident, LedgerEntry
+from positions.reconcile import reconcile
 from quantum import clock
 from quantum.exchange.events import Event, Execution, OrderUpdate
 from quantum.exchange.inbox import GAP_MARGIN_MS, Gap, GapReason, Received

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from positions.picture import Heard, Picture
+from positions.feed.picture import Heard, Picture
 from quantum import clock
 from quantum.exchange.events import AccountUpdate, ChangedPosition, PositionSide
 from tests.drift_by_hand import reading

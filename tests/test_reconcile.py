@@ -11,10 +11,13 @@ from django.core.management import call_command
 from pytest_django.fixtures import Settings
 
 from permits.models import Hold
-from positions import difference, history, incidents, ledger, reconcile
-from positions.ledger import LedgerChanged
+from positions.books import history, ledger
+from positions.books.ledger import LedgerChanged
+from positions.drift import incidents
+from positions.judging import difference
 from positions.models import Balance, Incident, LedgerEntry, SymbolLock
-from positions.reconcile import Line, Unreadable
+from positions.reconcile import reconcile
+from positions.reconcile.reconcile import Line, Unreadable
 from quantum import clock
 from quantum.fault import FaultRaised
 from quantum.models import AuditEvent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apply.models import Order, Plan
-from apply.resolver import RECV_WINDOW_MS, Resolver
+from apply.proving.resolver import RECV_WINDOW_MS, Resolver
 from positions.models import SymbolLock
 from quantum import clock
 from quantum.exchange.reading import ReadFailed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from positions.resting import Resting
+from positions.feed.resting import Resting
 from quantum.exchange.events import Execution, OrderUpdate, PositionSide
 from quantum.exchange.types import OrderState, OrderStatus, Side
 

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pytest
 
-from apply import settle
+from apply.acting import settle
+from apply.acting.settle import Proof
 from apply.models import Order, Plan
-from apply.settle import Proof
 from permits.models import Usage
-from positions import ledger
-from positions.ledger import SeenTrade
+from positions.books import ledger
+from positions.books.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.exchange.types import OrderState, OrderStatus, RefusalKind, Refused, Side

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from apply import orders
+from apply.acting import orders
+from apply.acting.sizing import Size, size
 from apply.models import Order
-from apply.sizing import Size, size
 from permits.desk import payloads
 from permits.gate.outcome import SpentPair
 from quantum.exchange.types import Side, SymbolRules

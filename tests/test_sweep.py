@@ -12,7 +12,8 @@ from pytest_django.fixtures import Settings
 from permits.models import Hold
 from permits.state import freezing, holds
 from permits.state.freezing import freeze
-from positions import incidents, ledger
+from positions.books import ledger
+from positions.drift import incidents
 from positions.models import Balance, Incident, SymbolLock
 from quantum import clock
 from quantum.models import AuditEvent

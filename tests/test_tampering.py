@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from positions import ledger, tampering
+from positions.books import ledger, tampering
 from positions.models import Balance
 from quantum.models import AuditEvent
 from quantum.redis import Client

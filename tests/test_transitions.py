@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from apply.models import PENDING_STATES, Plan
-from apply.transitions import ALLOWED, IllegalTransition, move
+from apply.plans.transitions import ALLOWED, IllegalTransition, move
 from quantum.models import AuditEvent
 from tests.house import House
 from tests.orders_by_hand import recorded

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from positions.verdict import Bounds, Ledger, Observed, evaluate
+from positions.judging.verdict import Bounds, Ledger, Observed, evaluate
 from quantum.reasons import BrainReason
 from tests.properties import given, st
 

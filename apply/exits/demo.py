@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from apply import publish
+from apply.plans import publish
 from quantum import amounts, clock
 from quantum import plan as plans
 from quantum.plan import Action

@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 from django.template import Context
 
-from apply import pages
+from apply.pages import views as pages
 
 register = template.Library()
 

@@ -11,9 +11,9 @@ from django.db import Error as DatabaseError
 
 from permits.management.acting import ActCommand
 from permits.management.tables import table
-from positions import reconcile
-from positions.ledger import LedgerChanged
-from positions.reconcile import Line, State, Unreadable
+from positions.books.ledger import LedgerChanged
+from positions.reconcile import reconcile
+from positions.reconcile.reconcile import Line, State, Unreadable
 from quantum import amounts
 from quantum.commands import Exit
 from quantum.log import safe

@@ -11,13 +11,14 @@ from django.db import Error as DatabaseError
 
 from permits.models import Hold
 from permits.state import freezing
-from positions import closing, incidents, reconcile, second
-from positions.closing import CannotClose
-from positions.ledger import LedgerChanged
+from positions.books.ledger import LedgerChanged
+from positions.drift import incidents
 from positions.pages import forms
 from positions.pages.marks import Mark
-from positions.reconcile import Brought, Line, Unreadable
-from positions.second import NotApproved
+from positions.reconcile import closing, reconcile, second
+from positions.reconcile.closing import CannotClose
+from positions.reconcile.reconcile import Brought, Line, Unreadable
+from positions.reconcile.second import NotApproved
 from quantum import amounts
 from quantum.redis import Client, RedisError, command_client
 

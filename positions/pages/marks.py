@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core import signing
 
-from positions.reconcile import Line, Record, Seen
+from positions.reconcile.reconcile import Line, Record, Seen
 from quantum import amounts
 
 SALT = "positions.pages"

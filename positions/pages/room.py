@@ -11,11 +11,12 @@ from django.conf import settings
 from django.forms import HiddenInput
 from django.utils.safestring import SafeString
 
-from positions import closing, history, reconcile, second
+from positions.books import history
 from positions.models import CorrectionRequest, Incident
 from positions.pages import forms, marks
 from positions.pages.acts import WITHIN_S
-from positions.reconcile import Line, Record, State, Unreadable
+from positions.reconcile import closing, reconcile, second
+from positions.reconcile.reconcile import Line, Record, State, Unreadable
 from quantum import amounts, clock, facts
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client

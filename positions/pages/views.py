@@ -12,10 +12,10 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
-from positions import reconcile
 from positions.pages import acts, marks, room
 from positions.pages.acts import ACTS, CHANGED, Answer
 from positions.pages.forms import WriteForm
+from positions.reconcile import reconcile
 
 
 @never_cache

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from apply import pages
+from apply.pages import views as pages
 from permits.policy import inputs
 from quantum import embedded, redis_users
 from quantum.exchange.paper.process import PaperExchangeProcess

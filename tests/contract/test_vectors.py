@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from django.conf import settings
 
-from apply import results
 from apply.models import Plan
+from apply.plans import results
 from permits.desk import payloads
 from quantum import amounts
 from quantum.plan import Action, Decision, MalformedPlan, canonical_steps, make, parse

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from apply import resolver
+from apply.proving import resolver
 from tests.house import House
 
 

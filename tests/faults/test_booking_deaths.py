@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 
 from permits.models import Hold
-from positions import incidents
+from positions.drift import incidents
 from positions.models import Balance, Fill, Incident, LedgerEntry
 from quantum.exchange import connect
 from quantum.models import AuditEvent

@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 
 from permits.gate import spending
-from positions.feed import Feed
+from positions.feed.feed import Feed
 from positions.models import Balance
 from quantum import clock
 from quantum.exchange.reading import Reader

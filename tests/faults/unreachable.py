@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from apply import orders
-from apply.orders import Desk
+from apply.acting import orders
+from apply.acting.orders import Desk
 from quantum.exchange import connect
 from quantum.exchange.binance import BinanceSender
 

@@ -19,9 +19,9 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apply import pages
 from apply.models import Order, Plan
-from apply.pages import axis
+from apply.pages import views as pages
+from apply.pages.views import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
 from permits.state import holds, trading
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management import call_command
 from pytest_django.fixtures import Settings
 
-from positions import silence
+from positions.feed import silence
 from positions.models import Balance, Fill, Funding, Incident
 from quantum import clock
 from quantum.doctor import Finding, State
@@ -60,7 +60,7 @@ def test_an_entry_and_its_close_by_hand_while_p33_was_down_and_deaf_are_there_af
 def test_funding_that_is_paid_while_we_listen_is_known_within_seconds(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("positions.income.APART_S", 0.0)
+    monkeypatch.setattr("positions.books.income.APART_S", 0.0)
     house.start("p33")
     wait_for(lambda: house.paper.stream()["lines"] == 1, what="the stream to live")
     clock.sleep_s(1.0)

@@ -15,8 +15,9 @@ from django.db import connection
 from apply.models import Order, Plan
 from permits.models import Hold, Permit
 from permits.state import freezing, holds
-from positions import closing, incidents, reconcile
-from positions.closing import CannotClose
+from positions.drift import incidents
+from positions.reconcile import closing, reconcile
+from positions.reconcile.closing import CannotClose
 from quantum.fault import FaultRaised
 from tests.flow.test_admin import someone, text_of
 from tests.flow.test_halts_and_holds import leave_to_operators

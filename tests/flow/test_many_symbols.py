@@ -12,8 +12,8 @@ import pytest
 from django.db import connections
 
 from permits.models import Permit
+from positions.drift.sweep import Sweep
 from positions.models import Balance, Incident
-from positions.sweep import Sweep
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.redis import Client
 from tests.house import House, wait_for

@@ -14,9 +14,11 @@ from django.core.management import call_command
 
 from permits.management.acting import ActCommand
 from permits.models import Hold, Permit
-from positions import history, incidents, reconcile
-from positions.feed import Feed
+from positions.books import history
+from positions.drift import incidents
+from positions.feed.feed import Feed
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
+from positions.reconcile import reconcile
 from quantum.exchange import connect
 from quantum.fault import FaultRaised
 from quantum.plan import Action
@@ -189,7 +191,7 @@ def test_who_thought_for_long_about_what_was_shown_gets_it_read_again(
     house.start("p33")
     trade_by_hand(house, "BTCUSDT", "3.000")
     incident_of()
-    monkeypatch.setattr("positions.reconcile.FRESH_S", -1)
+    monkeypatch.setattr("positions.reconcile.reconcile.FRESH_S", -1)
     monkeypatch.setattr(ActCommand, "ask", lambda *_: trade_by_hand(house, "BTCUSDT", "5.000"))
     code, _, talk = run("reconcile", "BTCUSDT", "--adopt", reason=WHY)
     assert (code, balance()) == (4, Decimal(1)), talk

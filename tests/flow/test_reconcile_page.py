@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from permits.models import Hold
 from permits.state import holds
-from positions import incidents
+from positions.drift import incidents
 from positions.models import LedgerEntry, SymbolLock
 from positions.pages import marks
 from quantum.models import AuditEvent

@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 from django.conf import settings
 
-from positions import reconcile, second
 from positions.models import CorrectionRequest, LedgerEntry
-from positions.reconcile import Line
+from positions.reconcile import reconcile, second
+from positions.reconcile.reconcile import Line
 from quantum import clock
 from quantum.fault import FaultRaised
 from quantum.models import AuditEvent

@@ -23,7 +23,7 @@ RECLAIM_IDLE_MS = 60_000
 
 class Waiting:
     def __init__(self, *, name: str, gate: Gate, client: Client) -> None:
-        from apply.lanes import Lanes
+        from apply.acting.lanes import Lanes
 
         self._name, self._gate, self._client = name, gate, client
         self._lanes = Lanes()

@@ -16,8 +16,8 @@ from django.core.management import call_command
 from django.db import connection
 from pytest_django.fixtures import Settings
 
-from apply.janitor import Janitor
 from apply.models import Plan
+from apply.proving.janitor import Janitor
 from permits.desk import approvals
 from permits.desk.approvals import VoteRefused
 from permits.models import Approval, ApprovalVote
@@ -249,7 +249,7 @@ def test_a_failure_before_the_commit_leaves_the_question_open(
         raise FaultRaised("plan_recorded")
 
     approval = asked()
-    monkeypatch.setattr("apply.publish.record", fails)
+    monkeypatch.setattr("apply.plans.publish.record", fails)
     with pytest.raises(FaultRaised):
         says(approval, "ann")
     monkeypatch.undo()

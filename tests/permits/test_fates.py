@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 from django.db import connection
 
-from apply import publish, settle
-from apply.executor import Executor
-from apply.janitor import Janitor
+from apply.acting import settle
+from apply.acting.executor import Executor
 from apply.models import Plan
+from apply.plans import publish
+from apply.proving.janitor import Janitor
 from permits.desk import records
 from permits.desk.desk import Issued, NotIssued
 from permits.desk.sweep import PermitSweep

@@ -8,7 +8,7 @@ import pytest
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from apply.mirror import StateMirror
+from apply.acting.mirror import StateMirror
 from permits.models import Hold, PolicyVersion
 from permits.policy import policies
 from permits.state import holds, trading

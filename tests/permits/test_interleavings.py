@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 from pytest_django.fixtures import Settings
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from apply.mirror import MirrorEnded, StateMirror
+from apply.acting.mirror import MirrorEnded, StateMirror
 from permits.gate.attempt import Attempt
 from permits.gate.gate import Gate
 from permits.gate.judge import Judge

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from apply import publish
-from apply.lanes import WAITERS_MAX
+from apply.acting.lanes import WAITERS_MAX
+from apply.plans import publish
 from permits.desk.desk import Desk, Finding, Issued
 from permits.gate.gate import Gate
 from permits.gate.outcome import Blocked

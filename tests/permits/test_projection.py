@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from apply.mirror import StateMirror
+from apply.acting.mirror import StateMirror
 from permits.models import TradingState
 from permits.state import holds, trading
 from permits.state.trading import State
@@ -251,7 +251,7 @@ def test_the_mirror_goes_on_after_a_round_that_failed(
     activate()
     rounds: list[int] = []
     mirror = StateMirror(stopping=lambda: len(rounds) == 2)
-    monkeypatch.setattr("apply.mirror.EVERY_S", 0.0)
+    monkeypatch.setattr("apply.acting.mirror.EVERY_S", 0.0)
     arm = mirror.arm
 
     def fails_first() -> None:

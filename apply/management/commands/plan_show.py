@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from apply import blocked, timeline
 from apply.models import Plan
+from apply.plans import blocked, timeline
 from permits.pages import story
 from quantum import advice
 from quantum.commands import Command as Base

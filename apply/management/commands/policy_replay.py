@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from apply import replay
+from apply.plans import replay
 from permits.policy import policies, rules
 from quantum import amounts
 from quantum.commands import Command as Base

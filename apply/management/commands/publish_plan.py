@@ -8,8 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from apply import publish, timeline
 from apply.models import PENDING_STATES
+from apply.plans import publish, timeline
 from quantum import clock
 from quantum import plan as plans
 from quantum.commands import Command as Base

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from permits.management.acting import ActCommand
-from positions import incidents
+from positions.drift import incidents
 from quantum.commands import Exit
 from quantum.log import safe
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from permits.management.tables import table
-from positions import history
+from positions.books import history
 from positions.models import LedgerEntry
 from quantum import amounts, clock
 from quantum.commands import Command as Base

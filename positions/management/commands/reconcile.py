@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from positions import closing, reconcile, second
-from positions.closing import CannotClose
-from positions.ledger import LedgerChanged
+from positions.books.ledger import LedgerChanged
 from positions.management import looking
 from positions.management.looking import LookCommand, shown, told
 from positions.models import CorrectionRequest
-from positions.reconcile import Brought, Line, State
-from positions.second import NotApproved
+from positions.reconcile import closing, reconcile, second
+from positions.reconcile.closing import CannotClose
+from positions.reconcile.reconcile import Brought, Line, State
+from positions.reconcile.second import NotApproved
 from quantum import amounts, clock
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit

@@ -16,8 +16,8 @@ from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-from apply import publish
 from apply.models import Plan
+from apply.plans import publish
 from permits.desk.desk import Desk, Finding, Issued, NotIssued
 from permits.models import TradingState
 from permits.state import trading

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from apply import intent, janitor, publish
-from apply.executor import DEDUPED
+from apply.acting import intent
+from apply.acting.executor import DEDUPED
+from apply.acting.sizing import Size
 from apply.models import Order, Plan
-from apply.sizing import Size
+from apply.plans import publish
+from apply.proving import janitor
 from permits.gate.gate import Gate
 from permits.gate.outcome import SpentPair
 from permits.models import TradingState

@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 from django.conf import settings
 
-from apply import intent
+from apply.acting import intent
+from apply.acting.sizing import Size
 from apply.models import Order
-from apply.sizing import Size
 from permits.desk import payloads
 from permits.models import Hold
 from positions.models import Balance

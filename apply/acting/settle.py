@@ -1,0 +1,196 @@
+"""Outcome -> fills -> ledger, lock released: one transaction. The ledger moves on trades, never on a reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import transaction
+
+from apply.models import Order, Plan
+from apply.plans import transitions
+from permits.desk import payloads, records
+from permits.governor import usage
+from permits.models import Permit
+from positions.books import ledger
+from positions.books.ledger import SeenTrade
+from positions.models import LedgerEntry, SymbolLock
+from quantum import clock
+from quantum.exchange.reading import Reader, ReadFailed
+from quantum.exchange.types import OrderState, Refused, Trade
+from quantum.fault import fault_point
+from quantum.reasons import ApplyReason
+from quantum.redis import Client
+
+State = Plan.State
+IN_FLIGHT = (State.INTENDED, State.UNKNOWN)
+TRADES_PAUSES_S = (0.0, 0.1, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A terminal order and every trade of it: enough to move the ledger."""
+
+    state: OrderState
+    trades: list[Trade]
+
+
+def gather(reader: Reader, state: OrderState) -> Proof | None:
+    """None while the trades the exchange shows do not add up to what it says it executed."""
+    if not state.status.terminal:
+        return None
+    for pause_s in TRADES_PAUSES_S:
+        clock.sleep_s(pause_s)
+        if state.executed_quantity == 0:
+            return Proof(state, [])
+        try:
+            trades = reader.trades_of_order(symbol=state.symbol, order_id=state.order_id)
+        except ReadFailed:
+            continue
+        if sum((trade.quantity for trade in trades), Decimal(0)) == state.executed_quantity:
+            return Proof(state, trades)
+    return None
+
+
+def record_reply(order: Order, state: OrderState) -> None:
+    """What the exchange answered, kept at once; it moves neither the plan nor the ledger."""
+    Order.objects.filter(plan_id=order.plan_id).update(
+        order_id=state.order_id,
+        status=state.status.value,
+        answered_at=order.answered_at,
+        sent_at=order.sent_at,
+    )
+
+
+def settle(order: Order, proof: Proof, *, actor: str) -> bool:
+    """False: someone else has settled it. Apply and the resolver may both come here; one row decides."""
+    state, executed = proof.state, proof.state.executed_quantity
+    seen = [SeenTrade(trade, order.client_order_id) for trade in proof.trades]
+    with transaction.atomic():
+        end = _end_of(order, executed)
+        error = "" if executed else ApplyReason.REJECTED_MARKET.value
+        if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error):
+            return False
+        ledger.store(seen)
+        fault_point("exit_stored")
+        ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id)
+        _record_permits(order)
+        _charge(order, proof)
+        _release(order)
+        Order.objects.filter(plan_id=order.plan_id).update(
+            order_id=state.order_id,
+            status=state.status.value,
+            executed_quantity=executed,
+            average_price=state.average_price,
+            realized_pnl=sum((trade.realized_pnl for trade in proof.trades), Decimal(0)),
+            settled_at=clock.now(),
+            sent_at=order.sent_at,
+            answered_at=order.answered_at,
+        )
+    return True
+
+
+def _end_of(order: Order, executed: Decimal) -> Plan.State:
+    if executed == 0:
+        return State.REJECTED
+    return State.FILLED if executed >= order.quantity else State.PARTIALLY_FILLED
+
+
+def refuse(order: Order, refused: Refused, *, to: Plan.State, error: str, actor: str) -> bool:
+    """Surely not executed: the lock is released, the plan ends, a new attempt needs new permits."""
+    with transaction.atomic():
+        if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=to, actor=actor, error=error):
+            return False
+        _record_permits(order)
+        if to != State.ALREADY_DONE:  # flat is what the plan wanted: no failure
+            usage.failed(plan_id=order.plan_id, symbol=order.symbol)
+        _release(order)
+        Order.objects.filter(plan_id=order.plan_id).update(
+            status="REFUSED",
+            executed_quantity=Decimal(0),
+            error=error,
+            error_code=refused.code,
+            error_text=refused.text[:200],
+            settled_at=clock.now(),
+            sent_at=order.sent_at,
+            answered_at=order.answered_at,
+        )
+    return True
+
+
+def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
+    """The exchange proved that it never had the order."""
+    with transaction.atomic():
+        error = ApplyReason.NOT_AT_EXCHANGE.value
+        if not transitions.move(
+            order.plan_id, come_from=IN_FLIGHT, to=State.NOT_AT_EXCHANGE, actor=actor, error=error
+        ):
+            return False
+        _record_permits(order)
+        usage.failed(plan_id=order.plan_id, symbol=order.symbol)
+        _release(order)
+        Order.objects.filter(plan_id=order.plan_id).update(
+            status="NOT_FOUND",
+            executed_quantity=Decimal(0),
+            error=error,
+            error_text=evidence[:200],
+            settled_at=clock.now(),
+        )
+    return True
+
+
+def unknown(order: Order, *, text: str, actor: str) -> bool:
+    """Neither failed nor sent again: the symbol stays locked until there is proof (I5)."""
+    with transaction.atomic():
+        moved = transitions.move(
+            order.plan_id,
+            come_from=(State.INTENDED,),
+            to=State.UNKNOWN,
+            actor=actor,
+            error=ApplyReason.UNKNOWN_OUTCOME.value,
+        )
+        if moved:  # it may stay so for hours, and the sweep must not call the pair expired
+            _record_permits(order)
+        Order.objects.filter(plan_id=order.plan_id, settled_at=None).update(
+            error=ApplyReason.UNKNOWN_OUTCOME.value, error_text=text[:200], sent_at=order.sent_at
+        )
+    return moved
+
+
+def _charge(order: Order, proof: Proof) -> None:
+    """The Governor's limits are charged with what was traded, never with what was permitted."""
+    quantity = sum((trade.quantity for trade in proof.trades), Decimal(0))
+    if not quantity:
+        usage.failed(plan_id=order.plan_id, symbol=order.symbol)
+        return
+    notional = sum((trade.quantity * trade.price for trade in proof.trades), Decimal(0))
+    usage.executed(plan_id=order.plan_id, symbol=order.symbol, quantity=quantity, notional=notional)
+
+
+def _release(order: Order) -> None:
+    SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=order.symbol, plan_id=order.plan_id).delete()
+
+
+def record_unsent(client: Client, plan_id: str) -> None:
+    """A pair that was spent and came to no order: only the receipt has it, for minutes. Without this its rows
+    would end as expired, and nothing would show who spent them."""
+    governor, p33 = client.hmget(settings.KEYS.receipt(plan_id), "governor", "p33")
+    if governor is None or p33 is None:
+        return
+    try:
+        _record_pair(plan_id, governor, p33)
+    except payloads.Malformed:
+        return  # a receipt that somebody bent; what was spent is not known
+
+
+def _record_permits(order: Order) -> None:
+    """Both permits stand in the order in full; here their own rows learn that they are spent."""
+    _record_pair(order.plan_id, order.governor_permit.encode(), order.p33_permit.encode())
+
+
+def _record_pair(plan_id: str, governor: bytes, p33: bytes) -> None:
+    pair = ((payloads.GOVERNOR, governor), (payloads.P33, p33))
+    records.record_spent(
+        [records.row_of(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.SPENT) for gate, raw in pair]
+    )

@@ -1,0 +1,263 @@
+"""What the plan's page and the home page show, worked out here so that the templates only lay it out."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count
+from django.utils.safestring import SafeString
+
+from apply.models import Plan
+from apply.plans import timeline
+from apply.plans.timeline import Mark, Timeline
+from permits.models import Approval, Hold, Permit, TradingState
+from permits.pages import story
+from permits.pages.story import GATE_NAMES
+from permits.state import trading
+from positions.models import Fill, LedgerEntry
+from quantum import advice, amounts, backlog, clock, facts, health
+from quantum.models import AuditEvent
+from quantum.redis import RedisError, command_client
+
+State = Plan.State
+TONES = {
+    State.FILLED: "good",
+    State.ALREADY_DONE: "good",
+    State.PARTIALLY_FILLED: "warn",
+    State.UNKNOWN: "warn",
+    State.OPEN: "calm",
+    State.INTENDED: "calm",
+    State.SKIPPED: "calm",
+}
+"""Every other end is one that did not close anything."""
+RESULTS_SHOWN = 8
+TICKS_ABOUT = 5
+
+
+def standing(plan: Plan) -> SafeString:
+    return facts.chip(plan.state.replace("_", " "), tone=TONES.get(State(plan.state), "bad"))
+
+
+# ---- one plan
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One mark on the axis; `x` is where it lies, in percent."""
+
+    offset: str
+    x: str
+    what: str
+    tone: str
+    detail: list[tuple[str, object]]
+    at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    start_ms: float
+    end_ms: float
+    tick_ms: float
+
+    def x(self, offset_ms: float) -> str:
+        return f"{100 * (offset_ms - self.start_ms) / (self.end_ms - self.start_ms):.2f}%"
+
+    def ticks(self) -> list[tuple[str, str]]:
+        """Those that leave room for their label before the end."""
+        count = round(self.end_ms / self.tick_ms)
+        return [(self.x(n * self.tick_ms), f"{n * self.tick_ms:g}") for n in range(count)]
+
+
+def axis(offsets_ms: list[float]) -> Axis:
+    """From the first mark (or zero) to a round number just after the last."""
+    highest = max([*offsets_ms, 1.0])
+    magnitude = 10 ** math.floor(math.log10(highest / TICKS_ABOUT))
+    tick = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= highest / TICKS_ABOUT)
+    return Axis(start_ms=min([*offsets_ms, 0.0]), end_ms=tick * math.ceil(highest / tick), tick_ms=tick)
+
+
+def plan(plan_id: str) -> dict[str, Any]:
+    found = timeline.of(plan_id)
+    if found is None:
+        return {}
+    marks = found.marks()
+    scale = axis([found.offset_ms(mark.at) for mark in marks])
+    limit_ms = settings.APPLY_PERMIT_WAIT_MS
+    return {
+        "title": f"Plan {plan_id}",
+        "plan": found.plan,
+        "standing": standing(found.plan),
+        "figures": list(_figures(found)),
+        "steps": [_step(found, mark, scale) for mark in marks],
+        "ticks": scale.ticks(),
+        "limit_ms": limit_ms,
+        "limit_x": scale.x(limit_ms) if limit_ms <= scale.end_ms else "",
+        "permits": [_permit(permit) for permit in sorted(found.permits, key=lambda permit: permit.gate)],
+        "permits_missing": _missing_gates(found),
+        "order": found.order,
+        "order_rows": facts.rows(found.order, skip=ORDER_SKIPPED, blank=False) if found.order else [],
+        "fills": [_fill(fill) for fill in found.fills],
+        "entries": [_entry(entry) for entry in found.entries],
+        "events": [_event(event) for event in found.events],
+        "plan_rows": facts.rows(found.plan, skip=SHOWN_ABOVE, blank=False),
+    }
+
+
+SHOWN_ABOVE = ("plan_id", "state", "error", "gate_reason", "wait_ms")
+ORDER_SKIPPED = ("plan_id", "token", "governor_permit", "p33_permit")
+"""The permits stand on the same page; the token is a secret of the attempt while it lasts."""
+
+
+def _step(found: Timeline, mark: Mark, scale: Axis) -> Step:
+    offset = found.offset_ms(mark.at)
+    detail = [
+        (name.replace("_", " "), value) for name, value in mark.detail.items() if value not in (None, "")
+    ]
+    return Step(
+        offset=f"{offset:+.1f}",
+        x=scale.x(offset),
+        what=mark.what.replace("_", " "),
+        tone=_tone(mark.what),
+        detail=detail,
+        at=mark.at,
+    )
+
+
+def _tone(what: str) -> str:
+    state = what.removeprefix("ended: ")
+    if state in State.values:
+        return TONES.get(State(state), "bad")
+    return "bad" if what.endswith(" denied") else "calm"
+
+
+def _figures(found: Timeline) -> Iterator[tuple[str, object, str]]:
+    """Label, value, unit: the few numbers somebody looks for first."""
+    row, order = found.plan, found.order
+    if row.wait_ms is not None:
+        yield "waited for permits", row.wait_ms, f"ms of {settings.APPLY_PERMIT_WAIT_MS}"
+    if order is None:
+        return
+    if order.sent_at is not None:
+        yield "published → order sent", f"{found.offset_ms(order.sent_at):.1f}", "ms"
+    if order.sent_at is not None and order.answered_at is not None:
+        yield (
+            "exchange answered in",
+            f"{(order.answered_at - order.sent_at).total_seconds() * 1000:.1f}",
+            "ms",
+        )
+    if order.executed_quantity is not None:
+        yield "executed", facts.plain(order.executed_quantity), f"of {amounts.plain(order.quantity)}"
+    if order.average_price is not None:
+        yield "average price", facts.plain(order.average_price), ""
+    if order.realized_pnl is not None:
+        yield "realized profit", facts.plain(order.realized_pnl), ""
+
+
+def _permit(permit: Permit) -> dict[str, Any]:
+    return {
+        "row": permit,
+        "gate": GATE_NAMES.get(permit.gate, permit.gate),
+        "answer": facts.chip("granted", tone="good") if permit.verdict else facts.chip("denied", tone="bad"),
+        "numbers": story.numbers(permit.raw),
+        "advice": None if permit.verdict else advice.of(permit.reason, gate=permit.gate),
+    }
+
+
+def _missing_gates(found: Timeline) -> list[str]:
+    answered = {permit.gate for permit in found.permits}
+    return [name for gate, name in GATE_NAMES.items() if gate not in answered]
+
+
+def _fill(fill: Fill) -> dict[str, object]:
+    return {
+        "row": fill,
+        "quantity": facts.plain(fill.quantity),
+        "price": facts.plain(fill.price),
+        "profit": facts.plain(fill.realized_pnl),
+        "commission": facts.plain(fill.commission),
+        "at": facts.moment(fill.at),
+    }
+
+
+def _entry(entry: LedgerEntry) -> dict[str, object]:
+    return {
+        "row": entry,
+        "delta": facts.plain(entry.delta),
+        "balance": facts.plain(entry.balance),
+        "at": facts.moment(entry.recorded_at),
+    }
+
+
+def _event(event: AuditEvent) -> dict[str, object]:
+    data = facts.payload(json.dumps(event.data, indent=2, ensure_ascii=False)) if event.data else ""
+    return {"row": event, "at": facts.moment(event.at), "data": data}
+
+
+# ---- the home page
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What Redis says now."""
+
+    roles: tuple[health.RoleHealth, ...]
+    groups: list[backlog.Backlog]
+    dead_letters: int
+    armed: bool
+
+
+def running(state: trading.Projection) -> Running | None:
+    """None when Redis does not answer: the page says so and shows what the database knows."""
+    client = command_client()
+    try:
+        return Running(
+            roles=health.role_healths(client),
+            groups=backlog.groups(client),
+            dead_letters=backlog.dead_letters(client),
+            armed=state.active and client.get(settings.KEYS.trading_state) == state.raw,
+        )
+    except RedisError:
+        return None
+
+
+def home() -> dict[str, Any]:
+    state = trading.current()
+    row = TradingState.objects.order_by("-version").first()
+    return {
+        "state": row,
+        "state_age": facts.age(row.since) if row else "",
+        "active": state.active,
+        "holds": list(Hold.objects.filter(lifted_at=None)),
+        "waiting": Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=clock.now()).count(),
+        "running": running(state),
+        "last_hour": _last_hour(),
+        "results": [
+            {
+                "plan": row,
+                "age": facts.age(row.ended_at) if row.ended_at else "",
+                "standing": standing(row),
+                "link": facts.plan_link(row.plan_id),
+            }
+            for row in Plan.objects.exclude(ended_at=None)[:RESULTS_SHOWN]
+        ],
+    }
+
+
+def _last_hour() -> list[tuple[SafeString, int]]:
+    """How many plans of the last hour stand where; ends of the same tone and name together."""
+    since = clock.now() - dt.timedelta(hours=1)
+    counted = (
+        Plan.objects.filter(created_at__gte=since).order_by().values_list("state").annotate(n=Count("id"))
+    )
+    by_state = Counter(dict(counted))
+    return [
+        (facts.chip(state.replace("_", " "), tone=TONES.get(State(state), "bad")), n)
+        for state, n in by_state.most_common()
+    ]

@@ -1,0 +1,117 @@
+"""The end of a plan, told once: one entry on the result stream, whatever dies or is retried."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+from django.conf import settings
+from prometheus_client import Counter, Gauge
+
+from apply.models import Order, Plan
+from permits.desk.payloads import GOVERNOR
+from positions.books import ledger
+from quantum import amounts, clock, metrics
+from quantum.fault import fault_point
+from quantum.log import log
+from quantum.plan import STEPS, Action
+from quantum.redis import Client, Script
+
+RESULT_ONCE_S = 86_400
+
+PLANS = Counter("quantum_apply_plan_total", "Plans that ended", ["symbol", "decision"])
+EXECUTIONS = Counter("quantum_apply_execute_total", "Steps that were tried", ["symbol", "step", "status"])
+LAST_SUCCESS = Gauge(
+    "quantum_apply_last_success_epoch", "When an exit last filled", multiprocess_mode="mostrecent"
+)
+
+_FINISH = Script(Path(__file__).parent / "lua" / "finish-5.lua")
+
+
+def finish(client: Client, plan_id: str, *, token: str = "") -> str:
+    """Idempotent: run by apply when a plan ends, and again by the janitor where a death came between."""
+    plan = Plan.objects.get(plan_id=plan_id)
+    order = Order.objects.filter(plan_id=plan_id).first()
+    fields = result_fields(plan, order)
+    keys, executed = settings.KEYS, fields["executed"] == "True"
+    said = [part for pair in fields.items() for part in pair]
+    stream_id: bytes = _FINISH(
+        client,
+        keys=(
+            keys.result_published(plan_id),
+            keys.result_stream,
+            keys.slot(plan.symbol),
+            keys.feed_wake,
+            keys.reserved(GOVERNOR),
+        ),
+        args=(token, int(executed), RESULT_ONCE_S, plan_id, *said),
+    )
+    fault_point("result_published")
+    if Plan.objects.filter(plan_id=plan_id, result_id="").update(result_id=stream_id.decode()):
+        _count(plan, order, executed=executed)
+        if order is not None and executed:
+            _project(client, order)
+        log.info(
+            f"{plan.symbol}: Result published (executed={executed}, error={fields['error']})", plan=plan_id
+        )
+    return stream_id.decode()
+
+
+def _project(client: Client, order: Order) -> None:
+    """The ledger's copy for readers in Redis, with what moved it last."""
+    last = {
+        "last_order_id": str(order.order_id or ""),
+        "last_result_plan_id": order.plan_id,
+        "last_executed_qty": _amount(order.executed_quantity),
+        "last_side": order.side,
+    }
+    ledger.project(client, order.symbol, last=last)
+
+
+def result_fields(plan: Plan, order: Order | None) -> dict[str, str]:
+    executed = order is not None and bool(order.executed_quantity)
+    return {
+        "plan_id": plan.plan_id,
+        "symbol": plan.symbol,
+        "decision": plan.decision,
+        "executed": str(executed),
+        "would_execute": "False",
+        "error": plan.error,
+        "gate_reason": plan.gate_reason,
+        "wait_ms": str(plan.wait_ms if plan.wait_ms is not None else ""),
+        "safe_qty": _amount(order.quantity if order else None),
+        "order_id": str(order.order_id or "") if order else "",
+        "client_order_id": order.client_order_id if order else "",
+        "executed_qty": _amount(order.executed_quantity if order else None),
+        "avg_price": _amount(order.average_price if order else None),
+        "profit_realized": _amount(order.realized_pnl if order else None),
+        "steps_results": json.dumps(_steps(plan, order), separators=(",", ":")),
+        "timestamp": f"{clock.now_s():.3f}",
+    }
+
+
+def _steps(plan: Plan, order: Order | None) -> list[dict[str, str]]:
+    step = STEPS.get(Action(plan.action))
+    if step is None:
+        return []
+    return [
+        {
+            "step": step.name,
+            "state": plan.state,
+            "executed_qty": _amount(order.executed_quantity if order else None),
+        }
+    ]
+
+
+def _amount(value: Decimal | None) -> str:
+    return "" if value is None else amounts.plain(value)
+
+
+def _count(plan: Plan, order: Order | None, *, executed: bool) -> None:
+    symbol = metrics.symbol_label(plan.symbol)
+    PLANS.labels(symbol=symbol, decision=plan.decision).inc()
+    if order is not None:
+        EXECUTIONS.labels(symbol=symbol, step=order.step, status=plan.state).inc()
+    if executed:
+        LAST_SUCCESS.set(clock.now_s())

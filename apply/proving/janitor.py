@@ -1,0 +1,96 @@
+"""The janitor: finishes what a death left half done. Every second, over plans without a result."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+from django.conf import settings
+
+from apply.acting import settle
+from apply.models import PENDING_STATES, Plan
+from apply.plans import publish, results, transitions
+from quantum import clock
+from quantum.log import log
+from quantum.plan import MalformedPlan, parse
+from quantum.reasons import ApplyReason
+from quantum.redis import Client
+
+ACTOR = "janitor"
+GRACE_S = 5
+YOUNG_S = 1.0
+BATCH = 500
+TRIM_EVERY_S = 60.0
+
+State = Plan.State
+
+
+class Janitor:
+    def __init__(self, *, client: Client) -> None:
+        self._client = client
+        self._trim_boot_s = 0.0
+
+    def tick(self) -> None:
+        self._trim()
+        before = clock.now() - dt.timedelta(seconds=YOUNG_S)
+        for plan in Plan.objects.filter(result_id="", created_at__lt=before).order_by("created_at")[:BATCH]:
+            self._look_after(plan)
+
+    def _trim(self) -> None:
+        """By age, whatever the groups have read: a dead group must not fill the memory, nor a bot that only adds."""
+        if clock.boot_s() < self._trim_boot_s:
+            return
+        self._trim_boot_s = clock.boot_s() + TRIM_EVERY_S
+        oldest_ms = clock.now_ms() - publish.STREAM_AGE_MS
+        self._client.xtrim(settings.KEYS.plan_stream, minid=oldest_ms, approximate=True)
+
+    def _look_after(self, plan: Plan) -> None:
+        if plan.state in settle.IN_FLIGHT:
+            return  # the resolver's
+        if plan.state not in PENDING_STATES:
+            if plan.ended_at is None or clock.now() - plan.ended_at > dt.timedelta(seconds=YOUNG_S):
+                results.finish(self._client, plan.plan_id)
+            return
+        if clock.now() > plan.expires_at + dt.timedelta(seconds=GRACE_S):
+            self._end_late(plan)
+        elif not plan.stream_id and clock.now() < plan.expires_at:
+            self._publish_again(plan)
+
+    def _end_late(self, plan: Plan) -> None:
+        """Compare-and-set: an apply that writes its intent at this moment wins or loses as a whole."""
+        spent = self._client.exists(settings.KEYS.receipt(plan.plan_id))
+        to, error = (
+            (State.SPENT_UNSENT, ApplyReason.SPENT_UNSENT)
+            if spent
+            else (State.EXPIRED, ApplyReason.STALE_PLAN)
+        )
+        if spent:
+            settle.record_unsent(self._client, plan.plan_id)
+        if transitions.move(plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error.value):
+            log.warning(f"{plan.symbol}: plan ended by the janitor", plan=plan.plan_id, reason=error.value)
+            results.finish(self._client, plan.plan_id)
+
+    def _publish_again(self, row: Plan) -> None:
+        try:
+            plan = parse(_fields(row))
+        except MalformedPlan as malformed:
+            log.warning("a stored plan cannot be published", plan=row.plan_id, error=str(malformed))
+            return
+        published = publish.publish(self._client, plan, actor=ACTOR)
+        Plan.objects.filter(plan_id=row.plan_id, stream_id="").update(stream_id=published.stream_id)
+
+
+def _fields(row: Plan) -> dict[bytes, bytes]:
+    fields = {
+        "plan_id": row.plan_id,
+        "symbol": row.symbol,
+        "action": row.action,
+        "kill_score": row.kill_score,
+        "decision": row.decision,
+        "timestamp": row.timestamp,
+        "mode": row.mode,
+        "source": row.source,
+        "reason_codes": row.reason_codes,
+        "expires_at": str(Decimal(str(row.expires_at.timestamp()))),
+    }
+    return {name.encode(): value.encode() for name, value in fields.items()}
