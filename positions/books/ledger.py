@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from positions.judging.difference import Origin
 from positions.judging.verdict import Ledger
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import amounts, audit, clock
-from quantum.exchange.types import PositionsRead, Trade
+from quantum.exchange.types import PositionsRead, Side, Trade
 from quantum.fault import fault_point
 from quantum.redis import Client
 
@@ -210,6 +210,26 @@ def _is_contained(trade: Trade) -> bool:
 def store(trades: Iterable[SeenTrade]) -> None:
     """Keep what the exchange reported. A trade that is told twice is one row."""
     Fill.objects.bulk_create([_fill(seen) for seen in trades], ignore_conflicts=True)
+
+
+def stored(symbol: str, trade_ids: Collection[int]) -> list[Trade]:
+    """Trades of a symbol by their ids, as many of them as are stored."""
+    mine = Fill.objects.filter(account=settings.ACCOUNT, symbol=symbol, trade_id__in=trade_ids)
+    return [
+        Trade(
+            trade_id=fill.trade_id,
+            order_id=fill.order_id,
+            symbol=symbol,
+            side=Side(fill.side),
+            quantity=fill.quantity,
+            price=fill.price,
+            realized_pnl=fill.realized_pnl,
+            commission=fill.commission,
+            commission_asset=fill.commission_asset,
+            time_ms=round(fill.at.timestamp() * 1000),
+        )
+        for fill in mine
+    ]
 
 
 def _fill(seen: SeenTrade) -> Fill:
