@@ -10,6 +10,9 @@ from typing import Any
 from django.db import connection
 from django.db.models import Field, Model
 
+BATCH = 50
+"""Rows of one statement: an old SQLite takes 999 values."""
+
 
 @cache
 def _columns(model: type[Model]) -> list[Field[Any, Any]]:
@@ -42,6 +45,11 @@ def insert(*instances: Model, skip_conflicts: bool = False, on_conflict: str = "
     on_conflict: SQL of ours, the same on both databases, for a row that is there already.
     """
     on_conflict = "ON CONFLICT DO NOTHING" if skip_conflicts else on_conflict
+    batches = (instances[first : first + BATCH] for first in range(0, len(instances), BATCH))
+    return sum(_insert(batch, on_conflict) for batch in batches)
+
+
+def _insert(instances: tuple[Model, ...], on_conflict: str) -> int:
     model = type(instances[0])
     values = [
         field.get_db_prep_save(getattr(instance, field.attname), connection=connection)

@@ -13,7 +13,6 @@ from permits.desk import approvals, payloads
 from permits.models import Approval, Permit
 from quantum import audit, clock
 from quantum import rows as fast
-from quantum.models import AuditEvent
 
 LATEST_S = Decimal(10_000_000_000)
 
@@ -60,8 +59,8 @@ def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) ->
         for row in rows
     ]
     with transaction.atomic():
-        Permit.objects.bulk_create(rows, ignore_conflicts=True)
-        AuditEvent.objects.bulk_create(events)
+        fast.insert(*rows, skip_conflicts=True)
+        fast.insert(*events)
         for row in beside:
             if isinstance(row, Approval):
                 approvals.park(row)
@@ -78,8 +77,7 @@ def record_spent(rows: list[Permit]) -> None:
     does one that the sweep, or a revocation that came too late, has marked in between."""
     for row in rows:
         row.fate_at, row.fate_by, row.fate_reason = clock.now(), "apply", ""
-    if rows:
-        fast.insert(*rows, on_conflict=_AS_SPENT)
+    fast.insert(*rows, on_conflict=_AS_SPENT)
 
 
 # ---- what a person does with a permit: asked for first, so that no death hides who did it and why

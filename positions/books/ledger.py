@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,8 +19,6 @@ from quantum.exchange.types import PositionsRead, Side, Trade
 from quantum.fault import fault_point
 from quantum.redis import Client
 
-STORE_MAX = 50
-"""Fills in one statement: SQLite takes a thousand values in old builds."""
 SKEW_MS_MAX = 5000
 CLOCK_MS_MAX = 60_000
 """Two moments of the exchange that lie farther apart than this were not told by one clock."""
@@ -211,29 +210,25 @@ def _is_contained(trade: Trade) -> bool:
 
 def store(trades: Iterable[SeenTrade]) -> None:
     """Keep what the exchange reported. A trade that is told twice is one row."""
-    fills = [_fill(seen) for seen in trades]
-    for first in range(0, len(fills), STORE_MAX):
-        rows.insert(*fills[first : first + STORE_MAX], skip_conflicts=True)
+    rows.insert(*(_fill(seen) for seen in trades), skip_conflicts=True)
+
+
+_OF_TRADE = ("trade_id", "order_id", "side", "quantity", "price", "realized_pnl", "commission",
+             "commission_asset", "at")  # fmt: skip
+"""As Trade has them, but for the symbol."""
 
 
 def stored(symbol: str, trade_ids: Collection[int]) -> list[Trade]:
     """Trades of a symbol by their ids, as many of them as are stored."""
     mine = Fill.objects.filter(account=settings.ACCOUNT, symbol=symbol, trade_id__in=trade_ids)
     return [
-        Trade(
-            trade_id=fill.trade_id,
-            order_id=fill.order_id,
-            symbol=symbol,
-            side=Side(fill.side),
-            quantity=fill.quantity,
-            price=fill.price,
-            realized_pnl=fill.realized_pnl,
-            commission=fill.commission,
-            commission_asset=fill.commission_asset,
-            time_ms=round(fill.at.timestamp() * 1000),
-        )
-        for fill in mine
+        Trade(trade_id, order_id, symbol, Side(side), quantity, price, pnl, paid, asset, _ms(at))
+        for trade_id, order_id, side, quantity, price, pnl, paid, asset, at in mine.values_list(*_OF_TRADE)
     ]
+
+
+def _ms(at: dt.datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 def _fill(seen: SeenTrade) -> Fill:
@@ -320,13 +315,23 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
 
 def project(client: Client, symbol: str, *, last: dict[str, str] | None = None) -> None:
     """For readers in Redis. The Brain reads the database, so a hand edit there moves nothing."""
-    balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
-    if balance is None:
-        return
-    fields = {
-        "last_known_amt": amounts.plain(balance.amount),
-        "updated_at": f"{clock.now_s():.3f}",
-        "version": str(balance.version),
-        **(last or {}),
-    }
-    client.hset(settings.KEYS.ledger(symbol), mapping=fields)
+    _project(client, {symbol}, last or {})
+
+
+def project_all(client: Client, symbols: Collection[str]) -> None:
+    _project(client, symbols, {})
+
+
+def _project(client: Client, symbols: Collection[str], last: dict[str, str]) -> None:
+    """One read and one round trip, however many symbols moved since the last beat."""
+    mine = Balance.objects.filter(account=settings.ACCOUNT, symbol__in=symbols)
+    pipeline = client.pipeline(transaction=False)
+    for symbol, amount, version in mine.values_list("symbol", "amount", "version"):
+        fields = {
+            "last_known_amt": amounts.plain(amount),
+            "updated_at": f"{clock.now_s():.3f}",
+            "version": str(version),
+            **last,
+        }
+        pipeline.hset(settings.KEYS.ledger(symbol), mapping=fields)
+    pipeline.execute()

@@ -2,7 +2,7 @@
 
 SQLite's own waiting sleeps 1, 2, 5, 10 ... 100 ms and lets whoever looks at the right moment go first: with sixteen
 senders and five processes an intent could wait its whole second while others wrote twice. Here one thread
-per process looks, every millisecond; its neighbours queue behind it. The end is the same: after BUSY_S the
+per process looks, every two milliseconds; its neighbours queue behind it. The end is the same: after BUSY_S the
 transaction is refused, and nothing was written.
 """
 
@@ -18,7 +18,7 @@ from django.db.utils import OperationalError
 from quantum import clock
 
 BUSY_S = 1.0
-LOOK_S = 0.001
+LOOK_S = 0.002
 
 _turnstile = threading.Lock()
 
