@@ -39,13 +39,18 @@ def run(watch: Watch) -> None:
         operators=Operators(client=client, read=mirror.operator_rule),
     )
     executor = Executor(gate=gate, desk=desk, rules=rules, client=client, stopping=lambda: watch.stopping)
+
+    def idle() -> None:
+        mirror.check()
+        executor.idle()
+
     consumer = Consumer(
         terms=watch,
         stream=settings.KEYS.plan_stream,
         group=keys.APPLY_GROUP,
         handle=executor.handle,
         holds=executor.holds,
-        idle=mirror.check,
+        idle=idle,
     )
     executor.ack = consumer.ack
     try:
