@@ -39,6 +39,7 @@ ACTOR = "apply"
 ACCOUNT_REFUSED = "account_refused"
 """Cause of the halt after a refusal of the account class."""
 RECEIPT_GRACE_MS = 5000
+INTENT_PAUSES_S = (0.1, 0.4)
 RULES_LIFE_S = 3600.0
 
 State = Plan.State
@@ -257,7 +258,24 @@ class Executor:
         size = self._size(pair)
         if isinstance(size, str):
             return size
-        return intent.make(pair, size, stream_id=entry.entry_id, timestamp_ms=self._desk.reader.now_ms())
+        return self._commit(pair, size, entry)
+
+    def _commit(self, pair: SpentPair, size: sizing.Size, entry: Entry) -> Order | str:
+        """A database that stumbles is asked again while the consume is young: only it, never the exchange. An intent
+        that did commit and could not say so answers `duplicate` then, and is the resolver's."""
+        made = self._make(pair, size, entry)
+        for pause_s in INTENT_PAUSES_S:
+            too_old = clock.boot_s() - pair.consumed_boot_s > intent.CONSUME_TO_INTENT_S
+            if made != ApplyReason.AUDIT_UNAVAILABLE or too_old:
+                break
+            close_old_connections()
+            clock.sleep_s(pause_s)
+            made = self._make(pair, size, entry)
+        return made
+
+    def _make(self, pair: SpentPair, size: sizing.Size, entry: Entry) -> Order | str:
+        now_ms = self._desk.reader.now_ms()
+        return intent.make(pair, size, stream_id=entry.entry_id, timestamp_ms=now_ms)
 
     def _not_intended(self, pair: SpentPair, entry: Entry, *, reason: str) -> None:
         """The pair is spent and nothing was sent. A database that is down leaves the entry pending."""

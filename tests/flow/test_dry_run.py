@@ -51,7 +51,9 @@ def test_a_whole_house_in_dry_run_says_what_it_would_do_and_sends_nothing(
         assert not house.redis.exists(settings.KEYS.receipt(plan.plan_id))
         held = house.redis.hexists(settings.KEYS.reserved("governor"), plan.plan_id)
         assert not held, "a plan that ended holds no limit"
-        wait_for(lambda plan=plan: Permit.objects.filter(plan_id=plan.plan_id).count() == 2, what="both rows")
+        told = Permit.objects.filter(plan_id=plan.plan_id)
+        wait_for(told.filter(gate="governor").exists, what="the Governor's row")
+        wait_for(told.filter(gate="p33").exists, what="the Brain's row")
     assert {permit.fate for permit in Permit.objects.all()} == {"live"}
     assert len(house.paper.log()) == sent
     assert not Order.objects.exists()

@@ -1,0 +1,77 @@
+"""E17: what waited too long is refused together, with a count, and does not keep a fresh plan waiting."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.conf import settings
+
+from apply.acting.late import Late
+from apply.models import Plan
+from apply.plans import publish
+from permits.models import Permit
+from quantum import clock
+from quantum.models import AuditEvent
+from quantum.redis import Client
+from tests.house import House, wait_for
+
+STALE = 200
+
+
+def test_e17_a_backlog_of_200_is_refused_quickly_and_a_fresh_plan_passes(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.start("p33")  # the others find it waiting
+    before = len(house.orders())
+    for number in range(STALE):
+        stale = house.make(timestamp_text=f"{clock.now_s() - 40 - number:.3f}")
+        house.redis.xadd(settings.KEYS.plan_stream, stale.fields())
+    fresh = house.publish()
+    began = time.monotonic()
+    house.start("governor", "apply", "warden")
+    assert house.ended(fresh).state == "filled"
+    fresh_s = time.monotonic() - began
+    late = Plan.objects.filter(state="expired", error="stale_plan").exclude(result_id="")
+    wait_for(lambda: late.count() == STALE, what="every stale plan to be told")
+    assert fresh_s < 10, f"the fresh plan took {fresh_s:.1f} s"
+    assert time.monotonic() - began < 12
+    assert len(house.orders()) == before + 1
+    assert len(house.orders(fresh)) == 1
+    assert house.redis.xlen(settings.KEYS.result_stream) == STALE + 1
+    assert AuditEvent.objects.filter(kind="plan_expired", actor="apply").count() == STALE
+    told = [line for line in capsys.readouterr().err.splitlines() if "past their life refused" in line]
+    counts = [int(line.partition("count=")[2].split()[0]) for line in told]
+    assert sum(counts) == STALE
+    assert len(told) <= 8, "one line for each batch"
+    wait_for(
+        lambda: house.redis.xpending(settings.KEYS.plan_stream, "apply")["pending"] == 0, what="all acked"
+    )
+
+
+@pytest.mark.usefixtures("db", "keys")
+def test_among_late_plans_each_gets_the_end_that_is_its_own(redis: Client) -> None:
+    """In one batch: never seen, known, told already, spent by a process that died, other content, and in flight."""
+    ago = f"{clock.now_s() - 60:.3f}"
+    fresh, known, told, spent, flying = (House.make(timestamp_text=ago) for _ in range(5))
+    for plan in (known, told, spent, flying):
+        publish.ensure_row(plan, actor="tests", stream_id="")
+    other = House.make(timestamp_text=ago)
+    publish.ensure_row(other, actor="tests", stream_id="")
+    Plan.objects.filter(plan_id=other.plan_id).update(digest="0" * 64)
+    Plan.objects.filter(plan_id=told.plan_id).update(state="blocked", result_id="7-7", ended_at=clock.now())
+    Plan.objects.filter(plan_id=flying.plan_id).update(state="intended")
+    redis.hset(settings.KEYS.receipt(spent.plan_id), "token", "of a process that died")
+    late, plans = Late(client=redis, actor="apply"), (fresh, known, told, spent, other, flying)
+    for number, plan in enumerate(plans):
+        late.put(plan, f"9-{number}")
+        assert late.holds(f"9-{number}")
+    assert late.end_all() == [f"9-{number}" for number in range(len(plans))]
+    assert [Plan.objects.get(plan_id=plan.plan_id).state for plan in plans] == [
+        *("expired", "expired", "blocked", "spent_unsent", "open", "intended")
+    ]
+    assert AuditEvent.objects.get(kind="plan_conflict").plan_id == other.plan_id
+    assert Plan.objects.get(plan_id=known.plan_id).stream_id == "9-1"
+    assert redis.xlen(settings.KEYS.result_stream) == 3
+    assert late.end_all() == []
+    assert not Permit.objects.exists()
