@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from prometheus_client import Counter
 
-from apply.acting import intent, late, orders, settle, sizing
+from apply.acting import account, intent, late, orders, settle, sizing
 from apply.acting.cancels import Cancels
 from apply.acting.lanes import After, Lanes
 from apply.acting.late import Late
@@ -22,7 +22,6 @@ from permits.gate import outcome as outcomes
 from permits.gate.gate import Gate
 from permits.gate.outcome import Blocked, SpentPair, Verified
 from permits.policy import policies
-from permits.state import trading
 from positions.feed.feed import READ_RULES
 from quantum import clock, metrics
 from quantum.exchange.outcomes import rules_may_be_old
@@ -32,12 +31,10 @@ from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import Action, Decision, ExitPlan, MalformedPlan, parse
 from quantum.reasons import ApplyReason, GateReason
-from quantum.redis import Client, RedisError
+from quantum.redis import Client
 from quantum.stream import Entry, Poison
 
 ACTOR = "apply"
-ACCOUNT_REFUSED = "account_refused"
-"""Cause of the halt after a refusal of the account class."""
 RECEIPT_GRACE_MS = 5000
 INTENT_PAUSES_S = (0.1, 0.4)
 RULES_LIFE_S = 3600.0
@@ -329,25 +326,13 @@ class Executor:
         if refused.kind is RefusalKind.CLOCK:
             self._resync_clock()
         if refused.kind is RefusalKind.ACCOUNT:
-            self._halt(order, refused)
+            account.halt(self._client, order, refused, actor=ACTOR)
         if refused.kind is RefusalKind.CONFLICT and self._is_flat(order.symbol):
             to = State.ALREADY_DONE
         reason = REFUSALS[refused.kind]
         if refused.code == LocalCode.UNREACHABLE:
             reason = ApplyReason.EXCHANGE_UNREACHABLE
         settle.refuse(order, refused, to=to, error=reason.value, actor=ACTOR)
-
-    def _halt(self, order: Order, refused: Refused) -> None:
-        """A key or an account that is refused once is refused for every plan: each would burn its permits. Before
-        the order is settled, so that no waiter of this symbol comes first."""
-        reason = f"the exchange refuses our key or account ({refused.code}), plan {order.plan_id}"
-        try:
-            trading.halt(cause=ACCOUNT_REFUSED, by=ACTOR, reason=reason)
-            trading.arm(self._client, actor=ACTOR)
-        except trading.StateChanged:
-            log.error("not halted: the state changes too quickly", plan=order.plan_id)
-        except RedisError as error:  # halted in the database: no intent passes, and the mirror projects it
-            log.warning("the halt is not in Redis yet", error=type(error).__name__)
 
     def _is_flat(self, symbol: str) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apply.acting import executor
+from apply.acting import account
 from permits.models import TradingState
 from permits.state import trading
 from quantum.redis import RedisError
@@ -27,7 +27,7 @@ def test_a_refused_key_or_account_halts_with_its_code_until_a_person_resumes(row
         told_once(row, plan, state="rejected", error="rejected_account")
         state = trading.newest()
         assert state is not None
-        assert (state.state, state.by, state.cause) == ("HALTED", "apply", executor.ACCOUNT_REFUSED)
+        assert (state.state, state.by, state.cause) == ("HALTED", "apply", account.CAUSE)
         assert str(code) in state.reason
         assert plan.plan_id in state.reason
         after = row.exit("SOLUSDT")
@@ -48,7 +48,7 @@ def test_a_halt_that_redis_does_not_hear_stands_in_the_database(
         raise RedisError("away")
 
     refuse_next(row, -2015)
-    monkeypatch.setattr("apply.acting.executor.trading.arm", away)
+    monkeypatch.setattr("apply.acting.account.trading.arm", away)
     told_once(row, row.publish(), state="rejected", error="rejected_account")
     state = trading.newest()
     assert state is not None
