@@ -85,7 +85,7 @@ class Executor:
 
     def idle(self) -> None:
         """After every batch of entries, and every second: what belongs to no lane."""
-        self.ack_all(self._late.end_all())
+        self.ack_all(self._late.end_some())
         if self._cancels.due():
             self._lanes.work(self._cancels.send_all)
 

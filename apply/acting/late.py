@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable
 
 from django.conf import settings
@@ -12,11 +13,14 @@ from apply.acting import settle
 from apply.models import PENDING_STATES, Plan
 from apply.plans import publish, results, transitions
 from apply.plans.publish import Standing
-from quantum import audit
+from quantum import audit, clock
 from quantum.log import log
 from quantum.plan import ExitPlan
 from quantum.reasons import ApplyReason
 from quantum.redis import Client, RedisError
+
+TOGETHER = 64
+ONE_TURN_S = 0.5
 
 State = Plan.State
 
@@ -35,18 +39,23 @@ class Late:
     def put(self, plan: ExitPlan, entry_id: str) -> None:
         self._entries[entry_id] = plan
 
-    def end_all(self) -> list[str]:
-        """The entries to acknowledge. Where the database or the server is down they are let go, and come again."""
-        if not self._entries:
-            return []
-        entries, self._entries = self._entries, {}
-        try:
-            self._end(entries)
-        except (DatabaseError, RedisError) as error:
-            log.failure("late plans will be delivered again", error, count=len(entries))
-            close_old_connections()
-            return []
-        return list(entries)
+    def end_some(self) -> list[str]:
+        """The entries to acknowledge. All of a usual batch; of thousands as many as the lease has time for. Where the
+        database or the server is down they are let go, and come again."""
+        ended, until_s = list[str](), clock.boot_s() + ONE_TURN_S
+        while self._entries:
+            some = dict(itertools.islice(self._entries.items(), TOGETHER))
+            try:
+                self._end(some)
+                ended += some
+            except (DatabaseError, RedisError) as error:
+                log.failure("late plans will be delivered again", error, count=len(self._entries))
+                close_old_connections()
+                some = self._entries
+            self._entries = {name: plan for name, plan in self._entries.items() if name not in some}
+            if clock.boot_s() >= until_s:
+                break
+        return ended
 
     def _end(self, entries: dict[str, ExitPlan]) -> None:
         rows = publish.ensure_rows(entries)

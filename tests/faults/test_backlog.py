@@ -7,13 +7,14 @@ import time
 import pytest
 from django.conf import settings
 
+from apply.acting import late as late_module
 from apply.acting.late import Late
 from apply.models import Plan
 from apply.plans import publish
 from permits.models import Permit
 from quantum import clock
 from quantum.models import AuditEvent
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 from tests.house import House, wait_for
 
 STALE = 200
@@ -66,12 +67,51 @@ def test_among_late_plans_each_gets_the_end_that_is_its_own(redis: Client) -> No
     for number, plan in enumerate(plans):
         late.put(plan, f"9-{number}")
         assert late.holds(f"9-{number}")
-    assert late.end_all() == [f"9-{number}" for number in range(len(plans))]
+    assert late.end_some() == [f"9-{number}" for number in range(len(plans))]
     assert [Plan.objects.get(plan_id=plan.plan_id).state for plan in plans] == [
         *("expired", "expired", "blocked", "spent_unsent", "open", "intended")
     ]
     assert AuditEvent.objects.get(kind="plan_conflict").plan_id == other.plan_id
     assert Plan.objects.get(plan_id=known.plan_id).stream_id == "9-1"
     assert redis.xlen(settings.KEYS.result_stream) == 3
-    assert late.end_all() == []
+    assert late.end_some() == []
     assert not Permit.objects.exists()
+
+
+@pytest.mark.usefixtures("db", "keys")
+def test_thousands_of_late_plans_do_not_cost_apply_its_lease(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this consumer had in its hands comes before any turn of its loop: it must be worked off in portions."""
+    late, put, left = Late(client=redis, actor="apply"), 3 * late_module.TOGETHER, 0
+    for number in range(put):
+        late.put(House.make(timestamp_text=f"{clock.now_s() - 60:.3f}"), f"9-{number}")
+    monkeypatch.setattr(late_module, "ONE_TURN_S", 0.000_001)
+    first = late.end_some()
+    assert len(first) == late_module.TOGETHER
+    assert not late.holds(first[0])
+    left = put - len(first)
+    assert Plan.objects.filter(state="expired").count() == put - left
+    monkeypatch.setattr(late_module, "ONE_TURN_S", 60)
+    assert len(late.end_some()) == left
+    assert Plan.objects.filter(state="expired").exclude(result_id="").count() == put
+
+
+@pytest.mark.usefixtures("db", "keys")
+def test_late_plans_are_let_go_while_the_server_is_away_and_come_again(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, plan = Late(client=redis, actor="apply"), House.make(timestamp_text=f"{clock.now_s() - 60:.3f}")
+
+    def away(*_: object, **__: object) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr(late_module, "end", away)
+    monkeypatch.setattr(late_module, "close_old_connections", lambda: None)
+    late.put(plan, "9-1")
+    assert late.end_some() == []
+    assert not late.holds("9-1"), "or it would never be claimed again"
+    monkeypatch.undo()
+    late.put(plan, "9-1")
+    assert late.end_some() == ["9-1"]
+    assert Plan.objects.get().state == "expired"
