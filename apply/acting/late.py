@@ -59,18 +59,21 @@ class Late:
 
     def _end(self, entries: dict[str, ExitPlan]) -> None:
         rows = publish.ensure_rows(entries)
-        open_ids, untold = [], []
-        for entry_id, plan in entries.items():
-            row = rows[plan.plan_id]
-            if row.standing is Standing.CONFLICT:
-                conflict(plan, actor=self._actor)
-            elif row.state == State.OPEN:
-                open_ids.append(plan.plan_id)
-                Plan.objects.filter(plan_id=plan.plan_id, stream_id="").update(stream_id=entry_id)
-            elif row.state not in PENDING_STATES and not row.result_id:
-                untold.append(plan.plan_id)
+        open_ids = []
+        with transaction.atomic():
+            for entry_id, plan in entries.items():
+                row = rows[entry_id]
+                if row.standing is Standing.CONFLICT:
+                    conflict(plan, actor=self._actor)
+                elif row.state == State.OPEN:
+                    open_ids.append(plan.plan_id)
+                    Plan.objects.filter(plan_id=plan.plan_id, stream_id="").update(stream_id=entry_id)
         end(self._client, open_ids, actor=self._actor)
-        results.finish_all(self._client, untold)
+        for entry_id, plan in entries.items():  # one that may have had an order is told with it
+            row = rows[entry_id]
+            known = row.standing is not Standing.CONFLICT
+            if known and row.state not in PENDING_STATES and not row.result_id:
+                results.finish(self._client, plan.plan_id)
 
 
 def end(client: Client, plan_ids: Collection[str], *, actor: str) -> int:

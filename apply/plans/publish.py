@@ -94,26 +94,36 @@ def ensure_row(plan: ExitPlan, *, actor: str, stream_id: str) -> Row:
 
 
 def ensure_rows(entries: dict[str, ExitPlan]) -> dict[str, Row]:
-    """The same for many at once, by the ids of their entries: one transaction, rows by plan id. Two entries of one
-    plan, and a writer who inserts one of them at this moment, are told apart one by one."""
-    by_id = {plan.plan_id: (plan, entry_id) for entry_id, plan in entries.items()}
+    """The same for many at once, by the ids of their entries: one transaction. Of two contents under one id the first
+    makes the row; a writer who inserts one of them at this moment makes us look at each alone."""
+    first: dict[str, tuple[ExitPlan, str]] = {}
+    for entry_id, plan in entries.items():
+        first.setdefault(plan.plan_id, (plan, entry_id))
     try:
         with transaction.atomic():
-            known = set(Plan.objects.filter(plan_id__in=by_id).values_list("plan_id", flat=True))
+            known = set(Plan.objects.filter(plan_id__in=first).values_list("plan_id", flat=True))
             fresh = [
-                _made(plan, stream_actor(plan), at) for name, (plan, at) in by_id.items() if name not in known
+                _made(plan, stream_actor(plan), entry_id)
+                for plan, entry_id in first.values()
+                if plan.plan_id not in known
             ]
             if fresh:
                 rows.insert(*(row for row, _ in fresh))
                 rows.insert(*(event for _, event in fresh))
     except IntegrityError:
-        for plan, entry_id in by_id.values():
+        for plan, entry_id in first.values():
             ensure_row(plan, actor=stream_actor(plan), stream_id=entry_id)
-    found = Plan.objects.filter(plan_id__in=by_id).values_list("plan_id", "state", "result_id", "digest")
-    return {
-        name: Row(Plan.State(state), result_id, _standing(by_id[name][0], digest))
-        for name, state, result_id, digest in found
+    found = {
+        plan_id: (Plan.State(state), result_id, digest)
+        for plan_id, state, result_id, digest in Plan.objects.filter(plan_id__in=first).values_list(
+            "plan_id", "state", "result_id", "digest"
+        )
     }
+    stand = {}
+    for entry_id, plan in entries.items():
+        state, result_id, digest = found[plan.plan_id]
+        stand[entry_id] = Row(state, result_id, _standing(plan, digest))
+    return stand
 
 
 def stream_actor(plan: ExitPlan) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from django.conf import settings
 
 from apply.acting import late as late_module
 from apply.acting.late import Late
-from apply.models import Plan
+from apply.models import Order, Plan
 from apply.plans import publish
 from permits.models import Permit
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.redis import Client, RedisError
 from tests.house import House, wait_for
+from tests.orders_by_hand import intended, reborn
 
 STALE = 200
 
@@ -76,6 +78,32 @@ def test_among_late_plans_each_gets_the_end_that_is_its_own(redis: Client) -> No
     assert redis.xlen(settings.KEYS.result_stream) == 3
     assert late.end_some() == []
     assert not Permit.objects.exists()
+
+
+@pytest.mark.usefixtures("db", "keys")
+def test_two_contents_under_one_id_in_one_batch_are_one_plan_and_one_conflict(redis: Client) -> None:
+    plan = House.make(timestamp_text=f"{clock.now_s() - 60:.3f}")
+    late = Late(client=redis, actor="apply")
+    for entry_id, each in (("9-1", plan), ("9-2", plan), ("9-3", replace(plan, digest="0" * 64))):
+        late.put(each, entry_id)
+    assert late.end_some() == ["9-1", "9-2", "9-3"]
+    assert Plan.objects.get().digest == plan.digest
+    assert AuditEvent.objects.filter(kind="plan_conflict").count() == 1
+    assert redis.xlen(settings.KEYS.result_stream) == 1
+
+
+@pytest.mark.usefixtures("db", "keys")
+def test_a_late_entry_of_a_plan_that_filled_tells_what_it_came_to(redis: Client) -> None:
+    """Dead before its result, and its entry comes again after the plan's life."""
+    plan = House.make(timestamp_text=f"{clock.now_s() - 60:.3f}")
+    order = intended(plan)
+    reborn(plan.plan_id, state="filled")
+    Order.objects.update(executed_quantity=order.quantity)
+    late = Late(client=redis, actor="apply")
+    late.put(plan, "9-1")
+    late.end_some()
+    [(_, result)] = redis.xrange(settings.KEYS.result_stream)
+    assert (result[b"executed"], result[b"executed_qty"]) == (b"True", b"0.25")
 
 
 @pytest.mark.usefixtures("db", "keys")
