@@ -11,12 +11,14 @@ from django.conf import settings
 from apply.acting import orders
 from apply.models import Order
 from permits.models import Permit
+from permits.state import trading
 from positions.books import ledger
 from positions.models import Balance
 from quantum.exchange import connect
 from quantum.plan import Action
 from tests.house import House, wait_for
 from tests.orders_by_hand import intended, pair_for, recorded
+from tests.permits_by_hand import GOVERNOR, P33, lay, lay_both, permit
 
 
 @pytest.fixture
@@ -70,6 +72,26 @@ def test_a_gate_that_says_no_says_it_in_dry_run_too(dry_run: None, house: House)
     assert (row.state, row.error, row.gate_reason) == ("blocked", "permit_denied:p33_denied", "no_position")
     [result] = house.results(plan)
     assert (result["would_execute"], result["safe_qty"]) == ("False", "")
+
+
+def test_apply_verifies_in_dry_run_as_the_consume_would(dry_run: None, house: House) -> None:
+    house.start("apply")
+    wrongs: dict[str, dict[str, Any]] = {
+        "expired_permit": {"age_s": 20, "life_s": 19},
+        "mode_mismatch": {"mode": "paper"},
+        "bad_signature": {"signer": GOVERNOR},
+        "digest_mismatch": {"digest": "0" * 64},
+    }
+    for reason, bent in wrongs.items():
+        plan = house.publish()
+        lay(house.redis, plan, governor=permit(plan, GOVERNOR), p33=permit(plan, P33, **bent))
+        row = house.ended(plan)
+        assert (row.state, row.error, row.would_quantity) == ("blocked", reason, None)
+    trading.halt(cause="person", by="nina", reason="pulled the cord")
+    trading.arm(house.redis, actor="nina")
+    plan = house.publish()
+    lay_both(house.redis, plan)
+    assert house.ended(plan).error == "halted"
 
 
 @pytest.mark.usefixtures("db", "keys")
