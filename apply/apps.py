@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from prometheus_client import Metric
 
 from quantum import gauges, roles
@@ -30,8 +31,10 @@ def _warden(watch: roles.Watch) -> None:
 
 def _gauges() -> Iterable[Metric]:
     from apply.plans import blocked
+    from apply.proving import inquiries
 
-    return blocked.read()
+    yield from blocked.read()
+    yield from inquiries.read()
 
 
 def _in_flight() -> Iterable[InFlight]:
@@ -56,9 +59,9 @@ class ApplyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from apply import checks  # noqa: F401  registers the system checks
         from apply.operators.approved import Approved
         from apply.operators.closing import ThroughHold
+        from apply.plans import triggers
         from permits.desk import approvals
         from permits.governor import reservations
         from positions.reconcile import closing
@@ -69,3 +72,4 @@ class ApplyConfig(AppConfig):
         approvals.register(Approved())
         closing.register(ThroughHold())
         gauges.register("exits", _gauges)
+        post_migrate.connect(triggers.install, sender=self)

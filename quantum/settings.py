@@ -69,6 +69,7 @@ APPROVERS_REQUIRED = _env.integer("APPROVERS_REQUIRED", default=1, least=1, most
 EXIT_BRAIN = _env.choice("EXIT_BRAIN", default="off", among=("off", "demo"))
 RESOLVER_MARGIN_SEC = _env.number("RESOLVER_MARGIN_SEC", default="10", least="0.1", most="120")
 RESOLVER_GAP_SEC = _env.number("RESOLVER_GAP_SEC", default="5", least="0.1", most="60")
+ORDER_CANCEL_AFTER_SEC = _env.number("ORDER_CANCEL_AFTER_SEC", default="20", least="0.5", most="3600")
 
 # ---- permits
 PERMIT_TTL_SEC = _env.integer("PERMIT_TTL_SEC", default=60, least=15, most=60)
