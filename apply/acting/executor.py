@@ -243,7 +243,7 @@ class Executor:
         self.ack(entry.entry_id)
         self._record(order, outcome)
         fault_point("order_settled")
-        self._finish_if_final(plan.plan_id, token=pair.token)
+        results.finish_if_final(self._client, plan.plan_id, token=pair.token)
         if rules_may_be_old(outcome) or clock.boot_s() - self._rules_boot_s > RULES_LIFE_S:
             self._read_rules_again()
 
@@ -358,10 +358,6 @@ class Executor:
             self._rules_boot_s = clock.boot_s()
         except ReadFailed as failed:
             log.warning("symbol rules not read again", error=str(failed))
-
-    def _finish_if_final(self, plan_id: str, *, token: str) -> None:
-        if Plan.objects.filter(plan_id=plan_id).exclude(state__in=PENDING_STATES).exists():
-            results.finish(self._client, plan_id, token=token)
 
 
 def _with_its_time(refused: Refused) -> Refused:

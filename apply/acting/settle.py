@@ -18,7 +18,7 @@ from permits.models import Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.models import Fill, LedgerEntry, SymbolLock
-from quantum import amounts, audit, clock
+from quantum import amounts, audit, clock, rows
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, OrderStatus, Refused, Side, Trade
 from quantum.fault import fault_point
@@ -83,17 +83,18 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
         _record_permits(order)
         _charge(order, proof)
         _release(order)
-        Order.objects.filter(plan_id=order.plan_id).update(
-            order_id=state.order_id,
-            status=state.status.value,
-            executed_quantity=executed,
-            average_price=state.average_price,
-            realized_pnl=sum((trade.realized_pnl for trade in proof.trades), Decimal(0)),
-            commission=_commission(proof.trades),
-            settled_at=clock.now(),
-            sent_at=order.sent_at,
-            answered_at=order.answered_at,
-        )
+        proved = {
+            "order_id": state.order_id,
+            "status": state.status.value,
+            "executed_quantity": executed,
+            "average_price": state.average_price,
+            "realized_pnl": sum((trade.realized_pnl for trade in proof.trades), Decimal(0)),
+            "commission": _commission(proof.trades),
+            "settled_at": clock.now(),
+            "sent_at": order.sent_at,
+            "answered_at": order.answered_at,
+        }
+        rows.change(Order, proved, where={"plan_id": order.plan_id})
     return True
 
 
@@ -266,7 +267,8 @@ def _charge(order: Order, proof: Proof) -> None:
 
 
 def _release(order: Order) -> None:
-    SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=order.symbol, plan_id=order.plan_id).delete()
+    mine = {"account": settings.ACCOUNT, "symbol": order.symbol, "plan_id": order.plan_id}
+    rows.remove(SymbolLock, where=mine)
 
 
 def record_unsent(client: Client, plan_id: str) -> None:

@@ -11,10 +11,10 @@ from django.conf import settings
 from django.db import transaction
 from prometheus_client import Counter, Gauge
 
-from apply.models import Order, Plan
+from apply.models import PENDING_STATES, Order, Plan
 from permits.desk.payloads import GOVERNOR
 from positions.books import ledger
-from quantum import amounts, clock, metrics
+from quantum import amounts, clock, metrics, rows
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import STEPS, Action
@@ -31,15 +31,32 @@ LAST_SUCCESS = Gauge(
 _FINISH = Script(Path(__file__).parent / "lua" / "finish-5.lua")
 
 
+def finish_if_final(client: Client, plan_id: str, *, token: str) -> None:
+    plan = _plan(plan_id)
+    if plan.state not in PENDING_STATES:
+        _finish(client, plan, token=token)
+
+
 def finish(client: Client, plan_id: str, *, token: str = "") -> str:
     """Idempotent: run by apply when a plan ends, and again by the janitor where a death came between."""
-    plan = Plan.objects.get(plan_id=plan_id)
-    order = Order.objects.filter(plan_id=plan_id).first()
+    return _finish(client, _plan(plan_id), token=token)
+
+
+def _plan(plan_id: str) -> Plan:
+    found = rows.one(Plan, where={"plan_id": plan_id})
+    if found is None:
+        raise Plan.DoesNotExist(plan_id)
+    return found
+
+
+def _finish(client: Client, plan: Plan, *, token: str) -> str:
+    plan_id = plan.plan_id
+    order = rows.one(Order, where={"plan_id": plan_id})
     fields = result_fields(plan, order)
     executed = fields["executed"] == "True"
     stream_id = _tell(client, plan, fields, token=token)
     fault_point("result_published")
-    if Plan.objects.filter(plan_id=plan_id, result_id="").update(result_id=stream_id.decode()):
+    if rows.change(Plan, {"result_id": stream_id.decode()}, where={"plan_id": plan_id, "result_id": ""}):
         _count(plan, order, executed=executed)
         if order is not None and executed:
             _project(client, order)

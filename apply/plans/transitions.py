@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from apply.models import PENDING_STATES, Plan
-from quantum import audit, clock
+from quantum import audit, clock, rows
 from quantum.models import AuditEvent
 
 State = Plan.State
@@ -47,9 +47,9 @@ def move(
     _refuse_illegal(come_from, to)
     with transaction.atomic(savepoint=False):
         for state in come_from:  # one after the other, so that the event can say where it came from
-            mine = Plan.objects.filter(plan_id=plan_id, state=state)
-            if mine.update(**_fields(to, error), **(changes or {})):
-                _event(plan_id, state, to, actor, error).save(force_insert=True)
+            stands = {"plan_id": plan_id, "state": state}
+            if rows.change(Plan, {**_fields(to, error), **(changes or {})}, where=stands):
+                rows.insert(_event(plan_id, state, to, actor, error))
                 return True
     return False
 
