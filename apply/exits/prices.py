@@ -34,7 +34,7 @@ class Prices:
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="klines")
         self._kept: dict[str, Sequence[Kline]] = {}
         self._next_boot_s: dict[str, float] = {}
-        self._asked: tuple[str, Future[list[Kline]]] | None = None
+        self._asked: dict[str, Future[list[Kline]]] = {}
 
     def now_ms(self) -> int:
         """The exchange's clock: the one its klines are told by."""
@@ -42,10 +42,10 @@ class Prices:
 
     def of(self, symbol: str) -> Sequence[Kline]:
         """The closed ones that are known; none yet where the symbol is new. Asks for newer ones where they are due."""
-        self._collect()
-        if self._asked is None and self._is_due(symbol) and self._reader.sweeps_wait_until_ms() is None:
+        self._collect(symbol)
+        if symbol not in self._asked and self._is_due(symbol) and self._reader.sweeps_wait_until_ms() is None:
             self._next_boot_s[symbol] = clock.boot_s() + ASK_EVERY_S
-            self._asked = symbol, self._executor.submit(self._ask, symbol)
+            self._asked[symbol] = self._executor.submit(self._ask, symbol)
         return self._kept.get(symbol, ())
 
     def _is_due(self, symbol: str) -> bool:
@@ -60,10 +60,11 @@ class Prices:
     def _ask(self, symbol: str) -> list[Kline]:
         return self._reader.klines(symbol=symbol, interval=self._interval, limit=LIMIT)
 
-    def _collect(self) -> None:
-        if self._asked is None or not self._asked[1].done():
+    def _collect(self, symbol: str) -> None:
+        answer = self._asked.get(symbol)
+        if answer is None or not answer.done():
             return
-        (symbol, answer), self._asked = self._asked, None
+        del self._asked[symbol]
         try:
             told = answer.result()
         except ReadFailed as failed:
