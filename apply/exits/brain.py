@@ -17,7 +17,6 @@ from apply.exits.market import NoMarket, measure
 from apply.exits.prices import Prices
 from apply.exits.proposing import Propose, proposal_of
 from apply.exits.score import NoScore, Score, Scorer, View, fault_of
-from apply.exits.scorers import FAULTS
 from permits.policy import policies
 from permits.policy.rules import Nonsense
 from permits.state import trading
@@ -124,7 +123,8 @@ class ExitBrain:
     def _asked(self, view: View) -> Score | NoScore:
         try:
             score = self._scorer.score(view)
-        except FAULTS as fault:
+        # A stranger's code: it may raise what it likes, and janitor and resolver live in this process too.
+        except Exception as fault:  # noqa: BLE001
             return NoScore(f"the scorer {self._scorer.name} failed with {type(fault).__name__}")
         wrong = "" if isinstance(score, NoScore) else fault_of(score)
         return NoScore(f"the scorer {self._scorer.name}: {wrong}") if wrong else score
@@ -147,9 +147,9 @@ class ExitBrain:
         self._propose(proposal)
         log.info(
             f"{symbol}: Exit proposed {score.action}: {score.reason}",
-            score=amounts.plain(score.value),
+            score=proposal.kill_score_text,
             codes=proposal.reason_codes,
-            stop="" if score.stop_proposed is None else amounts.plain(score.stop_proposed),
+            stop="" if proposal.new_sl_proposed is None else amounts.plain(proposal.new_sl_proposed),
             by=proposal.source,
         )
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
 from apply.exits.market import Market
+from quantum import amounts
 from quantum.exchange.types import Kline
 from quantum.plan import STEPS, Action
 
@@ -96,8 +97,8 @@ def fault_of(score: object) -> str:
     if not all(isinstance(one, Decimal) and one.is_finite() and 0 <= one <= 1 for one in numbers):
         return "its value or a contribution is no Decimal from 0 to 1"
     optional: tuple[object, ...] = (score.stop_proposed, score.r_net)
-    if not all(one is None or (isinstance(one, Decimal) and one.is_finite()) for one in optional):
-        return "its stop or its profit in R is no finite Decimal"
+    if not all(one is None or _is_amount(one) for one in optional):
+        return "its stop or its profit in R is no Decimal of sane size"
     if score.action not in tuple(Action) or (score.action in STEPS and score.crossing is None):
         return "its action is none of ours, or closes without naming what was crossed"
     if not 0 < len(score.reason) <= REASON_CHARS_MAX or not score.reason.isprintable():
@@ -106,6 +107,10 @@ def fault_of(score: object) -> str:
     if len(codes) > CODES_MAX or not all(_is_code(code) for code in codes):
         return f"its reason codes are not at most {CODES_MAX} words of a-z 0-9 _"
     return ""
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, Decimal) and value.is_finite() and abs(value) <= amounts.LARGEST
 
 
 def _is_code(text: str) -> bool:

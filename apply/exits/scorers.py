@@ -10,8 +10,17 @@ from apply.exits.score import Scorer
 
 GROUP = "quantum.scorers"
 OURS: dict[str, type[Scorer]] = {"rules": RuleScorer, "stop": FixedStop, "hold": HoldToTheEnd}
-FAULTS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError)
-"""What a plug-in's own mistakes look like. They cost its proposals, not the process it runs in."""
+FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What loading a stranger's module may end in. The warden refuses to start with it, and the system check says why."""
 
 
 class NoSuchScorer(Exception):

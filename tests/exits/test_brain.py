@@ -13,7 +13,7 @@ from django.conf import settings
 from apply.exits.brain import ExitBrain
 from apply.exits.prices import ASK_EVERY_S, LIMIT, Prices
 from apply.exits.proposing import Proposal, codes_of, to_the_gates
-from apply.exits.score import Crossing, NoScore, Score
+from apply.exits.score import Crossing, NoScore, Score, View
 from apply.models import Plan
 from permits.state import trading
 from positions.models import LedgerEntry
@@ -254,6 +254,14 @@ def test_a_flat_symbol_is_not_asked_about(bench: Bench) -> None:
     assert len(bench.scorer.seen) == before
 
 
+class OwnFault(Exception):
+    """Of a kind that nobody here knows."""
+
+
+def own_fault(_view: View) -> Score:
+    raise OwnFault
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
@@ -262,6 +270,7 @@ def test_a_flat_symbol_is_not_asked_about(bench: Bench) -> None:
             lambda _view: a_score(value=Decimal(2)),
             "the scorer says: its value or a contribution is no Decimal",
         ),
+        (own_fault, "the scorer says failed with OwnFault"),
         (lambda _view: NoScore("it would rather not"), "it would rather not"),
     ],
 )
@@ -287,6 +296,22 @@ def test_a_proposal_explains_itself_in_a_sentence_and_in_numbers(bench: Bench, t
     [proposal] = bench.said
     assert (proposal.kill_score_text, proposal.k_regime_flip) == ("0.7", Decimal("0.7"))
     assert (proposal.R_net, proposal.new_sl_proposed) == (Decimal("2.1"), Decimal(101))
+
+
+def test_numbers_of_any_length_fit_a_plan(bench: Bench, redis: Client) -> None:
+    third = Decimal(1) / 3
+    bench.brain._propose = to_the_gates(redis)
+    bench.score = a_score(
+        Action.PARTIAL_25,
+        KILL,
+        value=third,
+        contributions={"k_ts_drop": third},
+        r_net=third,
+        stop_proposed=100 + third,
+    )
+    bench.turns(1)
+    [plan] = Plan.objects.all()
+    assert (plan.kill_score, plan.reason_codes) == ("0.3333", "kill_score,R_net=0.3333,k_ts_drop=0.3333")
 
 
 def test_reason_codes_are_cut_between_two_of_them() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from decimal import Decimal
 from importlib import metadata
 from typing import Any, cast
@@ -12,7 +14,7 @@ from apply.checks import the_exit_brain_has_a_scorer
 from apply.exits import scorers
 from apply.exits.score import Crossing, fault_of
 from quantum.plan import Action
-from tests.exits.by_hand import Eager, a_score
+from tests.exits.by_hand import Eager, a_score, view
 
 
 def test_ours_and_dotted_paths_are_found() -> None:
@@ -56,8 +58,8 @@ def test_a_good_name_passes(settings: Any, name: str) -> None:
     [
         None, 0.5, a_score(value=0.5), a_score(value=Decimal("NaN")), a_score(value=Decimal("1.01")),
         a_score(contributions={"k_x": Decimal("-0.1")}), a_score(r_net=Decimal("Infinity")),
-        a_score(stop_proposed=Decimal("NaN")), a_score(Action.FULL_CLOSE), a_score(cast("Any", "SELL")), a_score(reason=""),
-        a_score(reason="two\nlines"), a_score(reason="x" * 301), a_score(reason_codes=("a b",)),
+        a_score(stop_proposed=Decimal("NaN")), a_score(Action.FULL_CLOSE), a_score(cast("Any", "SELL")),
+        a_score(reason=""), a_score(reason="two\nlines"), a_score(reason="x" * 301), a_score(reason_codes=("a b",)),
         a_score(reason_codes=("a",) * 9), a_score(Action.FULL_CLOSE, Crossing("Quantum,x")),
     ],
     ids=range(16),
@@ -69,3 +71,14 @@ def test_an_answer_that_breaks_the_contract_is_found_out(wrong: Any) -> None:
 def test_an_answer_that_keeps_it_passes() -> None:
     assert fault_of(a_score()) == ""
     assert fault_of(a_score(Action.PARTIAL_50, Crossing("profit_r", 4))) == ""
+
+
+def test_the_scorer_in_the_documents_runs_and_keeps_the_contract(settings: Any) -> None:
+    text = (settings.BASE_DIR / "docs/exits.md").read_text().partition("## A scorer of your own")[2]
+    lines = itertools.dropwhile(lambda line: not line.startswith("    "), text.splitlines())
+    code = itertools.takewhile(lambda line: line.startswith("    ") or not line, lines)
+    found: dict[str, Any] = {}
+    exec(textwrap.dedent("\n".join(code)), found)  # noqa: S102  our own document
+    said = [found["HalfAfterAnHour"]().score(view(age_s=Decimal(age_s))) for age_s in (3599, 3600)]
+    assert [one.action for one in said] == [Action.HOLD, Action.PARTIAL_50]
+    assert [fault_of(one) for one in said] == ["", ""]
