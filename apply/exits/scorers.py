@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module, metadata
 
 from apply.exits.baselines import FixedStop, HoldToTheEnd
@@ -23,6 +24,9 @@ FAULTS = (
 """What loading a stranger's module may end in. The warden refuses to start with it, and the system check says why."""
 
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
+
+
 class NoSuchScorer(Exception):
     """The name leads to no scorer. The text says what would."""
 
@@ -36,6 +40,9 @@ def find(name: str) -> Scorer:
         raise NoSuchScorer(f"{name} cannot be loaded: {type(fault).__name__}: {fault}") from fault
     if not isinstance(scorer, Scorer):
         raise NoSuchScorer(f"{name} is no scorer: it needs a name and score(view)")
+    # It goes into the source of plans, into logs and into tables.
+    if not _NAME.fullmatch(str(scorer.name)):
+        raise NoSuchScorer(f"{name} calls itself by no name of 1 to 40 of A-Z a-z 0-9 . _ -")
     return scorer
 
 

@@ -85,3 +85,7 @@ class Eager:
 
     def score(self, view: View) -> Score | NoScore:
         return a_score(Action.PARTIAL_25, Crossing("eager"), r_net=Decimal("1.5"))
+
+
+class Nameless(Eager):
+    name = "two\nlines"

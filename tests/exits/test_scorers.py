@@ -38,6 +38,7 @@ def test_an_entry_point_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) ->
         "tests.exits.by_hand.Nobody",
         "tests.exits.by_hand.klines",
         "decimal.Decimal",
+        "tests.exits.by_hand.Nameless",
     ],
 )
 def test_a_name_that_leads_nowhere_refuses_to_start_with_a_remedy(settings: Any, name: str) -> None:
