@@ -59,6 +59,7 @@ class ApplyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from apply import checks  # noqa: F401  registers the system checks
         from apply.operators.approved import Approved
         from apply.operators.closing import ThroughHold
         from apply.plans import triggers

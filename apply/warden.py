@@ -1,4 +1,4 @@
-"""The role warden: resolver's questions, janitor, the end of halts, in the demo the exit feed. No key that trades."""
+"""The role warden: resolver's questions, janitor, the end of halts, the exit brain. No key that trades."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
+from apply.exits import scorers
+from apply.exits.brain import ExitBrain
 from apply.exits.demo import DemoFeed
+from apply.exits.prices import Prices
+from apply.exits.proposing import to_the_gates
 from apply.proving.janitor import Janitor
 from apply.proving.resolver import Resolver
 from permits.desk import sweep
 from permits.state.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
-from quantum.exchange.reading import ReadFailed
+from quantum.exchange.reading import Reader, ReadFailed
 from quantum.log import log
 from quantum.redis import Client, RedisError, command_client
 from quantum.roles import Watch
@@ -24,15 +28,28 @@ TURN_S = 1.0
 
 
 def duties_of(client: Client) -> list[Callable[[], None]]:
+    reader = connect.reader()
     duties = [
         Janitor(client=client).tick,
-        Resolver(reader=connect.reader(), client=client).tick,
+        Resolver(reader=reader, client=client).tick,
         EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
     ]
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
+    elif settings.EXIT_BRAIN != "off":
+        duties.append(exit_brain(client, reader).tick)
     return duties
+
+
+def exit_brain(client: Client, reader: Reader) -> ExitBrain:
+    return ExitBrain(
+        client=client,
+        prices=Prices(reader=reader, interval=settings.EXIT_INTERVAL),
+        scorer=scorers.find(settings.EXIT_BRAIN),
+        propose=to_the_gates(client),
+        risk_pct=settings.EXIT_RISK_PCT,
+    )
 
 
 def run(watch: Watch) -> None:
