@@ -204,7 +204,7 @@ def test_a_server_without_a_command_we_need_is_found(redis: Client, settings: Se
 
 
 @pytest.mark.parametrize(("ahead_ms", "state"), [(0, State.OK), (2000, State.WARN), (-6000, State.FAIL)])
-def test_a_clock_that_is_off_is_found(
+def test_e25_a_clock_that_is_off_is_found(
     redis: Client, monkeypatch: pytest.MonkeyPatch, ahead_ms: int, state: State
 ) -> None:
     true_ms = clock.now_ms

@@ -87,7 +87,7 @@ def test_a_poison_entry_is_parked_at_once_and_the_next_one_passes(
     assert running.seen.count(b"1") == 1
 
 
-def test_an_entry_that_is_never_handled_is_parked_after_its_deliveries(
+def test_e19_an_entry_that_is_never_handled_is_parked_after_its_deliveries(
     redis: Client, consume: Callable[..., Running]
 ) -> None:
     def fail(entry: Entry) -> bool:

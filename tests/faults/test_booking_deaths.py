@@ -52,7 +52,7 @@ def is_whole(house: House, plan: ExitPlan) -> None:
     assert not Incident.objects.exists()
 
 
-@pytest.mark.parametrize("point", ["order_answered", "exit_stored", "balance_moved", "trade_booked"])
+@pytest.mark.parametrize("point", ["exit_stored", "balance_moved", "trade_booked"])
 def test_a11_a_death_between_the_fill_and_the_ledger_leaves_neither_and_is_caught_up(
     house: House, quick: None, point: str
 ) -> None:

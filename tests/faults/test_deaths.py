@@ -1,15 +1,25 @@
-"""A process dies at a named line (kill -9), another takes over: at most one order, exactly one result."""
+"""A1 to A10 and A17: a process dies (kill -9) or freezes (SIGSTOP) at a named line and another takes over.
+
+At most one order, exactly one result. A11 to A14 are in test_booking_deaths.py, A15, A16 and A18 in
+test_running_system.py, test_processes.py and test_stopping.py.
+"""
 
 from __future__ import annotations
 
+import functools
+import signal
+import subprocess
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from django.conf import settings
 
-from apply.models import Plan
+from apply.models import Order, Plan
+from apply.plans import timeline
 from permits.models import Permit
 from positions.models import Balance, SymbolLock
+from quantum import clock
 from quantum.plan import Action, ExitPlan
 from tests.house import House, wait_for
 
@@ -31,7 +41,7 @@ def assert_told_once(house: House, plan: ExitPlan, *, orders: int, executed: str
     assert not SymbolLock.objects.exists()
 
 
-def test_death_after_the_intent_and_before_the_send_is_proved_by_the_exchange_and_not_sent(
+def test_a8_death_after_the_intent_and_before_the_send_is_proved_by_the_exchange_and_not_sent(
     house: House,
 ) -> None:
     house.start("p33", "governor", "warden")
@@ -43,7 +53,7 @@ def test_death_after_the_intent_and_before_the_send_is_proved_by_the_exchange_an
     assert house.exit().state == "filled"
 
 
-def test_death_after_the_answer_is_recorded_from_the_exchange(house: House) -> None:
+def test_a10_death_after_the_answer_is_recorded_from_the_exchange(house: House) -> None:
     house.start("p33", "governor", "warden")
     plan = house.make("BTCUSDT", Action.PARTIAL_50)
     died(house, plan, "apply", "order_answered")
@@ -52,16 +62,7 @@ def test_death_after_the_answer_is_recorded_from_the_exchange(house: House) -> N
     assert Balance.objects.get(symbol="BTCUSDT").amount == Decimal("0.5")
 
 
-@pytest.mark.parametrize("point", ["order_settled", "result_published"])
-def test_death_before_or_after_the_result_tells_it_exactly_once(house: House, point: str) -> None:
-    house.start("p33", "governor", "warden")
-    plan = house.make()
-    died(house, plan, "apply", point)
-    assert house.ended(plan, within_s=20).state == "filled"
-    assert_told_once(house, plan, orders=1, executed="True")
-
-
-def test_death_between_consume_and_intent_sends_nothing_and_says_so(house: House) -> None:
+def test_a7_death_between_consume_and_intent_sends_nothing_and_says_so(house: House) -> None:
     house.start("p33", "governor", "warden")
     plan = house.make()
     died(house, plan, "apply", "pair_spent")
@@ -71,7 +72,7 @@ def test_death_between_consume_and_intent_sends_nothing_and_says_so(house: House
     assert house.exit().state == "filled"
 
 
-def test_death_while_waiting_leaves_the_permits_and_the_next_process_goes_on(house: House) -> None:
+def test_a6_death_while_waiting_leaves_the_permits_and_the_next_process_goes_on(house: House) -> None:
     house.start("p33", "warden")
     victim = house.spawn_role("apply")
     plan = house.publish()
@@ -86,7 +87,7 @@ def test_death_while_waiting_leaves_the_permits_and_the_next_process_goes_on(hou
 
 
 @pytest.mark.parametrize("gate", ["governor", "p33"])
-def test_a_gate_that_dies_after_its_permit_and_before_its_row_records_it_later(
+def test_a4_a_gate_that_dies_after_its_permit_and_before_its_row_records_it_later(
     house: House, gate: str
 ) -> None:
     others = {"governor", "p33", "apply", "warden"} - {gate}
@@ -98,23 +99,104 @@ def test_a_gate_that_dies_after_its_permit_and_before_its_row_records_it_later(
     assert len(house.orders(plan)) == 1
 
 
-@pytest.mark.parametrize("point", ["plan_committed", "plan_streamed"])
-def test_a_publisher_that_dies_half_way_is_finished_by_the_janitor(house: House, point: str) -> None:
-    house.start()
+def dead_publisher(house: House, *, point: str) -> Plan:
+    """The row of a plan whose publisher died at this point."""
     publisher = house.spawn("publish_plan", "BTCUSDT", "PARTIAL_25", fault=f"{point}:kill")
-    assert publisher.wait(10) == -9
-    row = Plan.objects.get()
-    wait_for(Plan.objects.filter(pk=row.pk, state="filled").exists, what="the exit", within_s=15)
+    assert publisher.wait(10) == -9, f"it did not die at {point}"
+    return Plan.objects.get()
+
+
+def is_finished_by_the_janitor(house: House, row: Plan) -> None:
+    wait_for(
+        Plan.objects.filter(pk=row.pk, state="filled").exclude(result_id="").exists,
+        what="the exit",
+        within_s=15,
+    )
     assert len([entry for entry in house.orders() if row.plan_id in entry["client_id"]]) == 1
-    assert house.redis.xlen(settings.KEYS.plan_stream) == 1
+    assert house.redis.xlen(settings.KEYS.plan_stream) == house.redis.xlen(settings.KEYS.result_stream) == 1
 
 
-def test_a_frozen_sender_that_wakes_up_late_cannot_fire(house: House) -> None:
-    """SIGSTOP between intent and send for longer than recvWindow: the exchange refuses the old timestamp."""
+def test_a1_a_death_before_the_plan_was_told_leaves_it_recorded_and_it_is_told_later(house: House) -> None:
+    """Nobody runs yet: what people see meanwhile is a plan that is recorded and not published."""
+    row = dead_publisher(house, point="plan_committed")
+    assert (row.state, row.stream_id) == ("open", "")
+    assert not house.redis.exists(settings.KEYS.plan_stream)
+    assert [mark.what for mark in timeline.Timeline(row, None, [], [], [], []).marks()] == ["plan recorded"]
+    house.start()
+    is_finished_by_the_janitor(house, row)
+
+
+def test_a2_a_death_after_the_plan_was_told_tells_it_no_second_time(house: House) -> None:
+    house.start()
+    is_finished_by_the_janitor(house, dead_publisher(house, point="plan_streamed"))
+
+
+def test_a3_a_governor_that_dies_before_its_permit_blocks_by_name_and_no_late_permit_orders(
+    house: House,
+) -> None:
+    house.start("p33", "apply", "warden")
+    plan = house.make()
+    died(house, plan, "governor", "governor_decided")
+    row = house.ended(plan)
+    assert (row.state, row.error) == ("blocked", "permit_timeout_or_missing:missing_governor")
+    assert house.exit("SOLUSDT").state == "filled"
+    left = functools.partial(house.redis.xpending, settings.KEYS.plan_stream, "governor")
+    wait_for(lambda: left()["pending"] == 0, what="its entry to be answered after all")
+    assert_told_once(house, plan, orders=0, executed="False")
+
+
+def test_a5_a_brain_that_dies_before_its_permit_blocks_by_name_and_denies_the_stale_plan_later(
+    house: House,
+) -> None:
+    house.start("governor", "apply", "warden")
+    victim = house.spawn_role("p33", fault="p33_decided:kill")
+    plan = house.publish(house.make(timestamp_text=f"{clock.now_s() - 27:.3f}"))
+    assert victim.wait(10) == -9
+    row = house.ended(plan)
+    assert (row.state, row.error) == ("blocked", "permit_timeout_or_missing:missing_p33")
+    wait_for(lambda: plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) <= clock.now_s(), what="its end")
+    house.spawn_role("p33")
+    denied = Permit.objects.filter(plan_id=plan.plan_id, gate="p33", verdict=False, reason="stale_plan")
+    wait_for(denied.exists, what="the Brain's late denial")
+    assert_told_once(house, plan, orders=0, executed="False")
+    assert house.exit().state == "filled"
+
+
+def test_a9_death_between_the_order_and_its_answer_is_recorded_from_the_exchange(
+    house: House, quick: None
+) -> None:
+    """The exchange has it; the answer is still on its way when its reader dies."""
     house.start("p33", "governor", "warden")
-    frozen = house.spawn_role("apply", fault="order_intended:sleep:4")
+    victim = house.spawn_role("apply")
+    house.paper.push_scenario({"next": "order", "do": "latency", "ms": 3000})
     plan = house.publish()
-    row = house.ended(plan, within_s=25)
-    assert row.state in ("not_at_exchange", "rejected")
+    wait_for(lambda: house.paper.accepted(prefix=f"q-{plan.plan_id}"), what="the exchange to take it")
+    assert Order.objects.get().answered_at is None
+    victim.kill()
+    house.spawn_role("apply")
+    assert house.ended(plan, within_s=20).state == "filled"
+    assert_told_once(house, plan, orders=1, executed="True")
+
+
+def frozen(process: subprocess.Popen[bytes]) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize(("point", "end"), [("order_intended", "not_at_exchange"), ("pair_spent", "spent_unsent")])
+def test_a17_a_frozen_process_that_wakes_up_late_cannot_fire_and_leaves(
+    house: House, quick: None, point: str, end: str
+) -> None:
+    """SIGSTOP before the send, or before the intent; another has its lease by then, and has ended the plan."""
+    house.start("p33", "governor", "warden")
+    first = house.spawn_role("apply", fault=f"{point}:stop")
+    plan = house.publish(house.make(timestamp_text=f"{clock.now_s() - 20:.3f}"))
+    try:
+        wait_for(lambda: frozen(first), what=f"apply to freeze at {point}")
+        house.spawn_role("apply")
+        assert house.ended(plan, within_s=25).state == end
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert first.wait(10) != 0, "it lost its lease and must not stay"
     assert [order for order in house.orders(plan) if order["verdict"] == "accepted"] == []
-    assert frozen.poll() is None
+    assert_told_once(house, plan, orders=len(house.orders(plan)), executed="False")
+    assert house.exit().state == "filled"

@@ -25,7 +25,7 @@ from tests.house import House
 from tests.permits_by_hand import GOVERNOR, P33, lay, lay_both, permit
 
 
-def test_two_plans_of_a_half_published_together_never_close_the_whole(house: House) -> None:
+def test_e24_two_plans_of_a_half_published_together_never_close_the_whole(house: House) -> None:
     """Both permits were made from the same position; the second is a share of one that is gone."""
     house.start()
     plans = [house.publish(house.make("BTCUSDT", Action.PARTIAL_50)) for _ in range(2)]
@@ -33,7 +33,7 @@ def test_two_plans_of_a_half_published_together_never_close_the_whole(house: Hou
     assert Balance.objects.get(symbol="BTCUSDT").amount >= Decimal("0.25"), [row.error for row in rows]
 
 
-def test_the_cooldown_holds_for_plans_published_together(house: House, settings: Any) -> None:
+def test_e24_the_cooldown_holds_for_plans_published_together(house: House, settings: Any) -> None:
     settings.P33_COOLDOWN_SEC = Decimal(15)
     house.start()
     plans = [house.publish(house.make("BTCUSDT", Action.PARTIAL_25)) for _ in range(2)]

@@ -84,7 +84,7 @@ USUAL = 13
 # ---- frozen and stuck
 
 
-def test_a_frozen_role_loses_its_lease_and_leaves_when_it_wakes(everything: Place) -> None:
+def test_a17_a_frozen_role_loses_its_lease_and_leaves_when_it_wakes(everything: Place) -> None:
     within(BACK_S, everything.is_whole, "every role lives")
     frozen = everything.holders()["p33"]
     os.kill(frozen, signal.SIGSTOP)
@@ -137,7 +137,7 @@ def freeze_idle_worker(place: Place) -> None:
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["main", "group"])
 @pytest.mark.parametrize("harm", [harm_nobody, kill_idle_worker, kill_role])
-def test_sigterm_ends_the_qcluster_within_ten_seconds(
+def test_a18_sigterm_ends_the_qcluster_within_ten_seconds(
     place: Place, harm: Callable[[Place], None], to_group: bool
 ) -> None:
     main = place.start("qcluster")
@@ -192,7 +192,7 @@ def test_run_once_does_what_waits_and_ends(place: Place) -> None:
 # ---- one role in the foreground
 
 
-def test_a_second_host_stands_by_says_for_whom_and_takes_over(place: Place) -> None:
+def test_a16_a_second_host_stands_by_says_for_whom_and_takes_over(place: Place) -> None:
     first = place.start("consume", "governor", QUANTUM_HOST="one")
     within(BACK_S, lambda: place.holders().get("governor") == first.pid, "the first host runs the role")
     second = place.start("consume", "governor", QUANTUM_HOST="two")

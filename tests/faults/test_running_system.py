@@ -122,7 +122,7 @@ def test_exits_flow_again_after_the_main_process_is_killed(system: Running) -> N
     kill_three_times(system, system.main)
 
 
-def test_no_exit_was_ordered_twice_whatever_was_killed(system: Running) -> None:
+def test_a15_after_a_storm_of_restarts_no_exit_was_ordered_twice_and_each_was_told(system: Running) -> None:
     """After all those kills: every plan has at most one order in the exchange's own log."""
     ours = [row["client_id"] for row in system.exchange().log() if row["client_id"].startswith("q-")]
     assert system.passed
@@ -131,7 +131,7 @@ def test_no_exit_was_ordered_twice_whatever_was_killed(system: Running) -> None:
 
 
 @pytest.mark.parametrize("to", ["main process", "whole group"])
-def test_sigterm_after_kills_ends_everything_within_ten_seconds(to: str) -> None:
+def test_a18_sigterm_after_kills_ends_everything_within_ten_seconds(to: str) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         running = Running(Path(folder))
         try:

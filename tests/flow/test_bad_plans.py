@@ -40,7 +40,7 @@ POISON = {
 
 
 @pytest.mark.parametrize("kind", POISON)
-def test_a_poison_entry_is_parked_once_and_the_next_plan_passes(house: House, kind: str) -> None:
+def test_e18_a_poison_entry_is_parked_once_and_the_next_plan_passes(house: House, kind: str) -> None:
     house.start()
     whole = {name.encode(): value.encode() for name, value in six_fields(house.make()).items()}
     entry = whole | POISON[kind]
@@ -65,7 +65,7 @@ def test_a_plan_of_six_public_fields_from_a_stranger_is_executed(house: House) -
     assert len(house.orders(plan)) == 1
 
 
-def test_the_same_plan_ten_times_is_one_order_and_one_result(house: House) -> None:
+def test_e13_the_same_plan_ten_times_is_one_order_and_one_result(house: House) -> None:
     house.start()
     plan = house.make()
     for _ in range(10):
@@ -79,7 +79,7 @@ def test_the_same_plan_ten_times_is_one_order_and_one_result(house: House) -> No
     assert len(house.results(plan)) == 1
 
 
-def test_the_same_id_with_other_content_is_a_conflict_and_never_executed(house: House) -> None:
+def test_e13_the_same_id_with_other_content_is_a_conflict_and_never_executed(house: House) -> None:
     house.start()
     plan = house.publish()
     house.ended(plan)
@@ -94,7 +94,7 @@ def test_the_same_id_with_other_content_is_a_conflict_and_never_executed(house: 
 
 
 @pytest.mark.parametrize("symbol", ["DOGEUSDT", "BTCUSDT ", "btcusdt", "ＢＴＣＵＳＤＴ"])
-def test_a_symbol_that_is_not_exactly_on_the_list_is_refused(house: House, symbol: str) -> None:
+def test_e20_a_symbol_that_is_not_exactly_on_the_list_is_refused(house: House, symbol: str) -> None:
     house.start()
     plan = house.make(symbol)
     house.redis.xadd(STREAM, six_fields(plan))
@@ -103,7 +103,7 @@ def test_a_symbol_that_is_not_exactly_on_the_list_is_refused(house: House, symbo
     assert house.orders(plan) == []
 
 
-def test_a_stale_plan_is_refused_whatever_permits_exist(house: House) -> None:
+def test_e16_a_stale_plan_is_refused_whatever_permits_exist(house: House) -> None:
     house.start()
     plan = house.make(timestamp_text=f"{clock.now_s() - 31:.3f}")
     house.redis.xadd(STREAM, six_fields(plan))
@@ -112,7 +112,7 @@ def test_a_stale_plan_is_refused_whatever_permits_exist(house: House) -> None:
     assert house.orders(plan) == []
 
 
-def test_a_plan_from_the_future_is_refused(house: House) -> None:
+def test_e16_a_plan_from_the_future_is_refused(house: House) -> None:
     house.start()
     plan = house.make(timestamp_text=f"{clock.now_s() + 60:.3f}")
     house.redis.xadd(STREAM, six_fields(plan))

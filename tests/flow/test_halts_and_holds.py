@@ -77,7 +77,7 @@ def ended(house: House, plan: ExitPlan) -> str:
     return row.error or row.state
 
 
-def test_a_halt_while_a_plan_waits_for_its_second_permit(house: House, settings: Any) -> None:
+def test_e26_a_halt_while_a_plan_waits_for_its_second_permit(house: House, settings: Any) -> None:
     settings.APPLY_PERMIT_WAIT_MS = 8000
     house.start("apply", "warden")
     plan = house.make()
@@ -94,7 +94,7 @@ def test_a_halt_while_a_plan_waits_for_its_second_permit(house: House, settings:
 @pytest.mark.parametrize(
     ("happens", "error"), [(lambda _: halt(), "halted"), (hold, "hold")], ids=["halt", "hold"]
 )
-def test_what_happens_between_the_consume_and_the_intent_sends_nothing(
+def test_e26_what_happens_between_the_consume_and_the_intent_sends_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch, happens: Callable[[House], object], error: str
 ) -> None:
     house.start("apply", "warden")

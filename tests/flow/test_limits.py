@@ -30,7 +30,7 @@ def denied_by(row: Plan) -> tuple[str, str]:
     return row.error, row.gate_reason
 
 
-def test_a_limit_is_reached_named_and_raised(house: House) -> None:
+def test_e27_a_limit_is_reached_named_and_raised(house: House) -> None:
     limit("permits_per_5min=2")
     house.start()
     rows = [house.exit(symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
