@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import functools
 import signal
-import subprocess
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -22,6 +20,7 @@ from positions.models import Balance, SymbolLock
 from quantum import clock
 from quantum.plan import Action, ExitPlan
 from tests.house import House, wait_for
+from tests.processes_by_hand import frozen
 
 pytestmark = pytest.mark.slow
 
@@ -176,10 +175,6 @@ def test_a9_death_between_the_order_and_its_answer_is_recorded_from_the_exchange
     house.spawn_role("apply")
     assert house.ended(plan, within_s=20).state == "filled"
     assert_told_once(house, plan, orders=1, executed="True")
-
-
-def frozen(process: subprocess.Popen[bytes]) -> bool:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.parametrize(("point", "end"), [("order_intended", "not_at_exchange"), ("pair_spent", "spent_unsent")])

@@ -1,0 +1,176 @@
+"""C1 to C4 and C7 with real parts: a PostgreSQL that is stopped, a file that is locked or cannot grow.
+
+What only a bent transaction shows (C5, C6, and C1 once more for both databases) is in test_intent_failures.py.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from apply.models import Order, Plan
+from permits.gate import spending
+from quantum import stream
+from tests import own_postgres
+from tests.faults.ends import ledger_agrees, told_once
+from tests.house import House, wait_for
+from tests.one_house import passes_again
+from tests.own_postgres import needs_server
+from tests.processes_by_hand import frozen
+
+needs_file = pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL locks and grows elsewhere")
+NOTHING_SENT = "permits spent, nothing sent"
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failure left pending comes again after seven seconds instead of twenty."""
+    monkeypatch.setattr(stream, "RECLAIM_EVERY_S", 1.0)
+    monkeypatch.setitem(stream.Consumer.__init__.__kwdefaults__ or {}, "reclaim_idle_ms", 6000)
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[[str], bool]:
+    """Whether a line with these words was logged since the test began."""
+    lines = list[str]()
+
+    def has(words: str) -> bool:
+        lines.extend(capsys.readouterr().err.splitlines())
+        return any(words in line for line in lines)
+
+    return has
+
+
+@pytest.fixture
+def stoppable() -> Iterator[None]:
+    yield
+    own_postgres.start()
+
+
+def at_the_consume(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Once: between the spent pair and its intent."""
+    consume, left = spending._CONSUME, [happens]
+
+    def then_it_happens(*args: Any, **more: Any) -> Any:
+        answer = consume(*args, **more)
+        if answer[0] == 1 and left:
+            left.pop()()
+        return answer
+
+    monkeypatch.setattr(spending, "_CONSUME", then_it_happens)
+
+
+@needs_server
+@pytest.mark.usefixtures("soon", "stoppable")
+def test_c1_a_server_that_is_stopped_before_the_intent_sends_nothing_and_says_so(
+    house: House, monkeypatch: pytest.MonkeyPatch, told: Callable[[str], bool]
+) -> None:
+    house.start()
+    at_the_consume(monkeypatch, own_postgres.stop)
+    plan = house.publish()
+    wait_for(lambda: told(NOTHING_SENT), what="apply to give up")
+    assert told("reason=audit_unavailable")
+    assert house.orders(plan) == []
+    own_postgres.start()
+    passes_again(house)
+    assert told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
+    assert house.all_alive
+
+
+@needs_server
+@pytest.mark.slow
+@pytest.mark.usefixtures("stoppable", "quick")
+def test_c2_a_server_that_is_stopped_between_intent_and_outcome_learns_it_from_the_exchange(
+    house: House,
+) -> None:
+    """A real process, frozen at the line between the two while the server goes; nobody starts it again."""
+    house.start("p33", "governor", "warden")
+    apply = house.spawn_role("apply", fault="order_intended:stop")
+    plan = house.publish()
+    wait_for(lambda: frozen(apply), what="apply to freeze after its intent")
+    own_postgres.stop()
+    apply.send_signal(signal.SIGCONT)
+    wait_for(lambda: house.paper.accepted(prefix=f"q-{plan.plan_id}"), what="the order to leave")
+    time.sleep(0.5)  # its answer finds no database
+    own_postgres.start()
+    assert Order.objects.get().answered_at is None, "the outcome was recorded: the server was not gone"
+    assert told_once(house, plan, state="filled", within_s=20)
+    ledger_agrees(house)
+    passes_again(house)
+    assert (apply.poll(), house.all_alive) == (None, True)
+
+
+def lock_for(seconds: float) -> threading.Timer:
+    """Another program writes into the same file."""
+    writer = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+
+    def ends() -> None:
+        writer.execute("ROLLBACK")
+        writer.close()
+
+    timer = threading.Timer(seconds, ends)
+    timer.start()
+    return timer
+
+
+@needs_file
+def test_c3_a_lock_that_ends_in_time_costs_the_plan_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.start()
+    at_the_consume(monkeypatch, lambda: lock_for(1.2))
+    began = time.monotonic()
+    assert house.exit().state == "filled"
+    assert time.monotonic() - began > 1.2, "nobody was in the way"
+
+
+@needs_file
+@pytest.mark.usefixtures("soon")
+def test_c3_a_lock_that_lasts_sends_nothing_and_says_so(
+    house: House, monkeypatch: pytest.MonkeyPatch, told: Callable[[str], bool]
+) -> None:
+    house.start()
+    locks = list[threading.Timer]()
+    at_the_consume(monkeypatch, lambda: locks.append(lock_for(3.5)))
+    plan = house.publish()
+    wait_for(lambda: told(NOTHING_SENT), what="apply to give up", within_s=3)
+    assert told("reason=audit_unavailable")
+    locks[0].join()
+    passes_again(house)
+    assert told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
+
+
+@needs_file
+@pytest.mark.slow
+def test_c4_a_full_disk_spends_and_sends_nothing_and_exits_flow_again_when_there_is_room(house: House) -> None:
+    """The one process that sends can write nothing more into any file."""
+    house.start("p33", "governor", "warden")
+    apply = house.spawn_role("apply")
+    assert house.exit("ETHUSDT").state == "filled"
+    _, most = resource.prlimit(apply.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(apply.pid, resource.RLIMIT_FSIZE, (0, most))
+    plan = house.publish()
+    keys = settings.KEYS
+    permits = keys.governor_permit(plan.plan_id), keys.p33_permit(plan.plan_id)
+    wait_for(lambda: house.redis.exists(*permits) == 2, what="both permits")
+    wait_for(lambda: house.redis.xpending(keys.plan_stream, "apply")["pending"] == 1, what="apply to read it")
+    time.sleep(0.5)
+    assert (house.redis.exists(*permits), house.redis.exists(keys.receipt(plan.plan_id))) == (2, 0)
+    assert Plan.objects.get(plan_id=plan.plan_id).state == "open"
+    assert house.orders(plan) == []
+    resource.prlimit(apply.pid, resource.RLIMIT_FSIZE, (most, most))
+    passes_again(house)
+    assert apply.poll() is None
+    apply.kill()  # its successor begins with what it left behind
+    house.spawn_role("apply")
+    assert told_once(house, plan, state="filled")
