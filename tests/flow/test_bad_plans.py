@@ -113,7 +113,9 @@ def test_e16_a_stale_plan_is_refused_whatever_permits_exist(house: House) -> Non
 
 
 def test_e16_a_plan_from_the_future_is_refused(house: House) -> None:
+    """Beyond the five seconds by which clocks may differ; nonsense in place of a time is poison (E18)."""
     house.start()
+    assert house.ended(house.publish(house.make(timestamp_text=f"{clock.now_s() + 4:.3f}"))).state == "filled"
     plan = house.make(timestamp_text=f"{clock.now_s() + 60:.3f}")
     house.redis.xadd(STREAM, six_fields(plan))
     assert house.ended(plan).error == "future_plan"
@@ -143,6 +145,19 @@ def test_an_action_that_closes_nothing_is_skipped_with_its_reason(
     house.start()
     row = house.ended(house.publish(house.make("BTCUSDT", action)))
     assert (row.state, row.error) == ("skipped", error)
+
+
+def test_e21_whatever_is_not_decided_as_execute_is_never_sent(house: House) -> None:
+    house.start()
+    for decision in ("SKIP", "BLOCKED", "ERROR"):
+        plan = house.make()
+        house.redis.xadd(STREAM, six_fields(plan) | {"decision": decision})
+        row = house.ended(plan)
+        assert (row.state, row.error) == ("skipped", "decision_skip")
+        assert house.orders(plan) == []
+        assert not house.redis.exists(
+            settings.KEYS.governor_permit(plan.plan_id), settings.KEYS.p33_permit(plan.plan_id)
+        )
 
 
 def test_the_published_steps_are_json_that_follows_from_the_action(house: House) -> None:

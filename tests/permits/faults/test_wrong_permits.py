@@ -203,3 +203,30 @@ def test_the_other_plan_keeps_its_permits_and_passes_with_them(apply_alone: Hous
     row = apply_alone.ended(apply_alone.publish(plan))
     assert (row.error, apply_alone.orders(plan)) == ("digest_mismatch", [])
     assert apply_alone.ended(apply_alone.publish(other)).state == Plan.State.FILLED
+
+
+def test_e22_a_safe_quantity_above_the_position_contradicts_itself_and_is_refused(apply_alone: House) -> None:
+    """A step above is as wrong as fifty times (lesson 3, above)."""
+    plan = apply_alone.make()
+    laid(apply_alone, plan, Wrong(P33, "malformed_p33", bent(P33, safe="1.001", position="1")))
+    row = apply_alone.ended(apply_alone.publish(plan))
+    assert (row.state, row.error, apply_alone.orders(plan)) == ("blocked", "malformed_p33", [])
+    a_good_plan_passes(apply_alone)
+
+
+@pytest.mark.parametrize("behind_s", [30, -30])
+def test_e25_permits_of_a_host_whose_clock_is_half_a_minute_off_end_by_the_servers_clock(
+    apply_alone: House, behind_s: int
+) -> None:
+    """Their life is their key's, by Redis' clock, and a minute at most; that clocks differ is no refusal. That they
+    do is shown by doctor (tests/test_doctor.py)."""
+    gone, plan = apply_alone.make(), apply_alone.make()
+    for each, life_ms in ((gone, 1), (plan, 60_000)):
+        for gate, key in places(each).items():
+            signed = permit(each, gate, safe="0.002", age_s=behind_s)
+            apply_alone.redis.set(key, signed, px=life_ms)
+        apply_alone.redis.rpush(settings.KEYS.wake(each.plan_id), "1")
+    row = apply_alone.ended(apply_alone.publish(gone))
+    assert (row.error, apply_alone.orders(gone)) == ("permit_timeout_or_missing:missing_both", [])
+    assert apply_alone.ended(apply_alone.publish(plan)).state == Plan.State.FILLED
+    assert len(apply_alone.orders(plan)) == 1
