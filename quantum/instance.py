@@ -1,4 +1,4 @@
-"""Which instance is this? Mode and account are stored once, in the database and in Redis (I15).
+"""Which instance is this? Mode and account are stored once, in the database and in Redis (I15); tables fit the code.
 
 A database, a Redis prefix and settings that belong to different instances must never meet: permits
 of one account would stand beside the plans of another. Whoever starts asks here first.
@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import iter_modules
 
+from django.apps import apps
 from django.conf import settings
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from quantum.models import Instance
 from quantum.redis import Client, command_client
@@ -38,6 +43,7 @@ def ensure(client: Client) -> Identity:
 
 def ensure_here() -> Identity:
     """At the start of every role, with a connection of its own."""
+    _compare_with_tables()
     with command_client() as client:
         return ensure(client)
 
@@ -76,6 +82,26 @@ def _compare_with_settings(stored: Identity) -> None:
                 f"{name} is {ours}, but the database belongs to {theirs}; set {name} back, "
                 f"or give the new one a place of its own (QUANTUM_VAR_DIR, or DATABASE_URL and KEY_PREFIX)"
             )
+
+
+def _compare_with_tables() -> None:
+    """A deploy without its `migrate`, one that is still running, or code that was taken back without its database:
+    a role would fail at its first plan, or worse, write rows that the other code reads otherwise."""
+    known = {
+        f"{app.label}.{module.name}"
+        for app in apps.get_app_configs()
+        if Path(app.path).parent == settings.BASE_DIR
+        for module in iter_modules([str(Path(app.path) / "migrations")])
+    }
+    labels = {name.partition(".")[0] for name in known}
+    rows = MigrationRecorder(connection).applied_migrations()
+    applied = {f"{label}.{name}" for label, name in rows if label in labels}
+    if missing := sorted(known - applied):
+        raise WrongInstance(f"the database lacks {', '.join(missing)}: run manage.py migrate first")
+    if newer := sorted(applied - known):
+        raise WrongInstance(
+            f"the database has {', '.join(newer)}, which this code does not know: start the newer code again"
+        )
 
 
 def _compare_with_redis(stored: Identity, raw: bytes | str | None) -> None:

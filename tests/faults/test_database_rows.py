@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
 from apply.models import Order, Plan
 from permits.gate import spending
-from quantum import stream
+from quantum import instance, stream
 from tests import own_postgres
 from tests.faults.ends import ledger_agrees, told_once
 from tests.house import House, wait_for
@@ -82,7 +83,7 @@ def test_c1_a_server_that_is_stopped_before_the_intent_sends_nothing_and_says_so
     assert house.orders(plan) == []
     own_postgres.start()
     passes_again(house)
-    assert told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
+    told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
     assert house.all_alive
 
 
@@ -103,7 +104,7 @@ def test_c2_a_server_that_is_stopped_between_intent_and_outcome_learns_it_from_t
     time.sleep(0.5)  # its answer finds no database
     own_postgres.start()
     assert Order.objects.get().answered_at is None, "the outcome was recorded: the server was not gone"
-    assert told_once(house, plan, state="filled", within_s=20)
+    told_once(house, plan, state="filled", within_s=20)
     ledger_agrees(house)
     passes_again(house)
     assert (apply.poll(), house.all_alive) == (None, True)
@@ -147,12 +148,14 @@ def test_c3_a_lock_that_lasts_sends_nothing_and_says_so(
     assert told("reason=audit_unavailable")
     locks[0].join()
     passes_again(house)
-    assert told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
+    told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
 
 
 @needs_file
 @pytest.mark.slow
-def test_c4_a_full_disk_spends_and_sends_nothing_and_exits_flow_again_when_there_is_room(house: House) -> None:
+def test_c4_a_full_disk_spends_and_sends_nothing_and_exits_flow_again_when_there_is_room(
+    house: House,
+) -> None:
     """The one process that sends can write nothing more into any file."""
     house.start("p33", "governor", "warden")
     apply = house.spawn_role("apply")
@@ -173,4 +176,34 @@ def test_c4_a_full_disk_spends_and_sends_nothing_and_exits_flow_again_when_there
     assert apply.poll() is None
     apply.kill()  # its successor begins with what it left behind
     house.spawn_role("apply")
-    assert told_once(house, plan, state="filled")
+    told_once(house, plan, state="filled")
+
+
+NEEDED = ("apply", "0002_inquiries_and_dry_run")
+OF_NEWER_CODE = ("apply", "9999_of_newer_code")
+
+
+@pytest.fixture
+def migrations(transactional_db: None) -> Iterator[MigrationRecorder]:
+    """What the database says was done to its tables; no test's flush puts that back."""
+    recorder = MigrationRecorder(connection)
+    yield recorder
+    recorder.record_unapplied(*OF_NEWER_CODE)
+    if NEEDED not in recorder.applied_migrations():
+        recorder.record_applied(*NEEDED)
+
+
+def test_c7_a_role_does_not_start_on_tables_of_other_code_and_says_what_to_do(
+    house: House, migrations: MigrationRecorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    instance.ensure_here()
+    migrations.record_applied(*OF_NEWER_CODE)
+    with pytest.raises(instance.WrongInstance, match=r"apply\.9999_of_newer_code.*newer code"):
+        instance.ensure_here()
+    migrations.record_unapplied(*OF_NEWER_CODE)
+    migrations.record_unapplied(*NEEDED)
+    governor = house.spawn("consume", "governor")
+    wait_for(lambda: governor.poll() is not None, what="the role to refuse")
+    assert governor.returncode == 1
+    assert f"lacks {'.'.join(NEEDED)}: run manage.py migrate first" in capfd.readouterr().err
+    assert not house.redis.exists(settings.KEYS.lease("governor"))

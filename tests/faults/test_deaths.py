@@ -177,7 +177,9 @@ def test_a9_death_between_the_order_and_its_answer_is_recorded_from_the_exchange
     assert_told_once(house, plan, orders=1, executed="True")
 
 
-@pytest.mark.parametrize(("point", "end"), [("order_intended", "not_at_exchange"), ("pair_spent", "spent_unsent")])
+@pytest.mark.parametrize(
+    ("point", "end"), [("order_intended", "not_at_exchange"), ("pair_spent", "spent_unsent")]
+)
 def test_a17_a_frozen_process_that_wakes_up_late_cannot_fire_and_leaves(
     house: House, quick: None, point: str, end: str
 ) -> None:

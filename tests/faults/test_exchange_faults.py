@@ -60,3 +60,12 @@ def test_positions_that_cannot_be_read_any_more_deny_and_are_not_flat(house: Hou
     house.paper.clear_scenario()
     assert row.gate_reason != "no_position"
     assert row.state != "filled", "acted on a snapshot that is older than our own record"
+
+
+def test_e23_a_symbol_our_ledger_does_not_know_denies_and_is_not_taken_for_flat(house: House) -> None:
+    house.start()
+    Balance.objects.filter(symbol="SOLUSDT").delete()
+    row = house.exit("SOLUSDT")
+    assert (row.error, row.gate_reason) == ("permit_denied:p33_denied", "ledger_missing")
+    assert not [order for order in house.orders() if "SOLUSDT" in order["params"]]
+    assert house.exit("BTCUSDT").state == "filled"
