@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.chaos.stage import SYMBOLS
@@ -46,18 +46,26 @@ def make(*, seed: int, plans: int) -> list[Episode]:
     while plans > 0:
         stormy, calm = min(PLANS_IN_A_STORM, plans), min(PLANS_IN_A_CALM, max(0, plans - PLANS_IN_A_STORM))
         first = families[len(episodes) % len(families)]
-        others = rng.sample([name for name in families if name != first], rng.choice((0, 0, 1, 1, 2)))
-        acts, names = [], []
-        for family in (first, *others):
+        others = rng.sample([name for name in families if name != first], rng.choice((0, 1, 1, 2, 2)))
+        acts: list[Act] = []
+        for number, family in enumerate((first, *others)):
+            begin_s = 0.2 + (rng.uniform(0.0, 1.0) if number else 0.0)
             fault = rng.choice(FAMILIES[family])(rng)
-            begin_s = 0.0 if not names else rng.uniform(0.0, 1.0)
-            acts += [Act(round(act.at_s + begin_s, 3), act.what, act.words, act.fault) for act in fault]
-            names.append(f"{family}/{next(act.fault for act in fault if act.fault)}")
-        acts += [_publication(rng, symbols, round(rng.uniform(-0.06, 1.6) + 0.06, 3)) for _ in range(stormy)]
+            acts += [replace(act, at_s=round(act.at_s + begin_s, 3)) for act in fault]
+        names = [act.fault for act in acts if act.fault]
+        acts += [_publication(rng, symbols, _moment(rng, acts)) for _ in range(stormy)]
         quiet = tuple(_publication(rng, symbols, 0.35 * number, calm=True) for number in range(calm))
         episodes.append(Episode(tuple(names), tuple(sorted(acts, key=lambda act: act.at_s)), quiet))
         plans -= stormy + calm
     return episodes
+
+
+def _moment(rng: random.Random, acts: list[Act]) -> float:
+    """Most plans are aimed: a moment before a fault begins, so that it meets them on their way."""
+    if rng.random() < 0.3:
+        return round(rng.uniform(0.0, 1.8), 3)
+    fault = rng.choice([act for act in acts if act.fault])
+    return round(max(0.0, fault.at_s - rng.choice((0.0, 0.004, 0.008, 0.012, 0.02, 0.04, 0.15))), 3)
 
 
 def _publication(rng: random.Random, symbols: list[str], at_s: float, *, calm: bool = False) -> Act:
@@ -72,17 +80,24 @@ def _publication(rng: random.Random, symbols: list[str], at_s: float, *, calm: b
 
 def _kill(rng: random.Random) -> list[Act]:
     number = rng.choice(("KILL", "KILL", "TERM"))
-    return [Act(0.0, "signal", {"role": rng.choice(ROLES), "signal": number}, "kill_role")]
+    return [*_slow(rng), Act(0.0, "signal", {"role": rng.choice(ROLES), "signal": number}, "kill_role")]
+
+
+def _slow(rng: random.Random) -> list[Act]:
+    """Half of the time the exchange is slow meanwhile, so that orders are on their way when somebody dies."""
+    if rng.random() < 0.5:
+        return []
+    return [Act(-0.2, "latency", {"ms": 200}), Act(1.5, "latency", {"ms": 0})]
 
 
 def _freeze(rng: random.Random) -> list[Act]:
     role = rng.choice(ROLES)
     until_s = rng.choice((0.6, 1.5, 2.6, 4.0))
-    return [Act(0.0, "freeze", {"role": role}, "freeze_role"), Act(until_s, "thaw", {"role": role})]
+    return [*_slow(rng), Act(0.0, "freeze", {"role": role}, "freeze_role"), Act(until_s, "thaw", {"role": role})]
 
 
 def _kill_frame(rng: random.Random) -> list[Act]:
-    return [Act(0.0, "kill_frame", {"whom": rng.choice(("main", "sentinel"))}, "kill_frame")]
+    return [*_slow(rng), Act(0.0, "kill_frame", {"whom": rng.choice(("main", "sentinel"))}, "kill_frame")]
 
 
 def _valkey_kill(_: random.Random) -> list[Act]:

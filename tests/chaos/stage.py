@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeFailed, PaperExchangeProcess
@@ -43,6 +45,11 @@ class Stage(Place):
         self.redis_line = Proxy(listen=directory / "door.sock", server=directory / "valkey.sock")
         self.paper_line = Proxy(listen=("127.0.0.1", self.door_port), server=("127.0.0.1", self.paper_port))
         self.paper: PaperExchangeProcess | None = None
+        self.valkey.close()
+        # No automatic resend: the storm must not wait for itself, nor say anything twice that it means once.
+        self.valkey = redis.Redis(
+            unix_socket_path=str(directory / "valkey.sock"), socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
+        )
 
     @property
     def env(self) -> dict[str, str]:
@@ -73,7 +80,7 @@ class Stage(Place):
                 **self.env,
                 "QUANTUM_VAR_DIR": str(self.directory),
                 "QUANTUM_WEB_PORT": str(self.web_port),
-                "LOG_LEVEL": "CRITICAL",  # the run tells itself what it does
+                "LOG_LEVEL": "ERROR",  # the run tells itself what it does
             }
         )
         django.setup()
