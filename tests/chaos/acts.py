@@ -79,7 +79,13 @@ class Acts:
 
     def do_plan(self, symbol: str, action: str, way: str, *, probe: bool = False) -> None:
         plan = self.make(symbol, action)
-        row: Row = {"plan_id": plan.plan_id, "symbol": symbol, "action": action, "way": way, "at": time.time()}
+        row: Row = {
+            "plan_id": plan.plan_id,
+            "symbol": symbol,
+            "action": action,
+            "way": way,
+            "at": time.time(),
+        }
         with suppress(Exception):
             row["trouble"] = self.stage.troubled().get(symbol, "")
         if not probe:
@@ -96,7 +102,8 @@ class Acts:
         return str(self._plans[-1].plan_id)
 
     def add(self, fields: dict[Any, Any]) -> str:
-        return str(self.stage.valkey.xadd(STREAM, fields).decode())
+        entry: Any = self.stage.valkey.xadd(STREAM, fields)
+        return str(entry.decode())
 
     def _of(self, back: int) -> Any:
         return self._plans[max(-len(self._plans), -1 - back)]
@@ -125,14 +132,20 @@ class Acts:
         plan = self._of(back)
         pair = self._pair_of(plan.plan_id)
         if forget:
-            self.stage.valkey.delete(f"{PREFIX}:receipt:{plan.plan_id}", f"{PREFIX}:apply:result_published:none")
+            self.stage.valkey.delete(
+                f"{PREFIX}:receipt:{plan.plan_id}", f"{PREFIX}:apply:result_published:none"
+            )
         self._lay(plan.plan_id, pair)
         self.add(plan.fields())
 
     def _pair_of(self, plan_id: str) -> tuple[bytes, bytes]:
-        rows = self.stage.ask("SELECT governor_permit, p33_permit FROM apply_order WHERE plan_id = ?", plan_id)
+        rows = self.stage.ask(
+            "SELECT governor_permit, p33_permit FROM apply_order WHERE plan_id = ?", plan_id
+        )
         if not rows:
-            rows = self.stage.ask("SELECT governor_permit, p33_permit FROM apply_order ORDER BY id DESC LIMIT 1")
+            rows = self.stage.ask(
+                "SELECT governor_permit, p33_permit FROM apply_order ORDER BY id DESC LIMIT 1"
+            )
         return rows[0]["governor_permit"].encode(), rows[0]["p33_permit"].encode()
 
     def _lay(self, plan_id: str, pair: tuple[bytes, bytes]) -> None:
@@ -141,8 +154,10 @@ class Acts:
 
     def do_senseless(self, kind: str, symbol: str) -> None:
         at = {"stale": -60.0, "future": 60.0}.get(kind, 0.0)
-        plan = self.make("DOGEUSDT" if kind == "not_allowed" else symbol, "UPDATE_SL" if kind == "skip" else "PARTIAL_25",
-                         timestamp_text=f"{time.time() + at:.3f}")  # fmt: skip
+        if kind == "not_allowed":
+            symbol = "DOGEUSDT"
+        action = "UPDATE_SL" if kind == "skip" else "PARTIAL_25"
+        plan = self.make(symbol, action, timestamp_text=f"{time.time() + at:.3f}")
         self.add(plan.fields())
 
     def do_crowd(self, symbol: str, plans: int) -> None:
@@ -155,7 +170,11 @@ class Acts:
             "no fields": {"hello": "there"},
             "deep": {"plan_id": "0" * 16, "steps": "[" * 3000},
             "large": {"plan_id": "1" * 16, "reason_codes": "x" * 100_000},
-            "injection": {"plan_id": "2" * 16, "symbol": "BTCUSDT\n2026 INFO \x1b[31mall is well", "action": "'; DROP"},
+            "injection": {
+                "plan_id": "2" * 16,
+                "symbol": "BTCUSDT\n2026 INFO \x1b[31mall is well",
+                "action": "'; DROP",
+            },
         }
         entry = self.add(poison[kind])
         self.poisons.append({"entry": entry, "at": time.time(), "kind": kind})
@@ -267,7 +286,9 @@ class Acts:
 
     def do_adopt(self, symbol: str) -> None:
         """By the command a person types: the exchange's amount becomes the ledger's."""
-        done = self.stage.start("reconcile", symbol, "--adopt", "--yes", "--reason", WHY, "--by", WHO, **self.stage.env)
+        done = self.stage.start(
+            "reconcile", symbol, "--adopt", "--yes", "--reason", WHY, "--by", WHO, **self.stage.env
+        )
         done.wait(15)
 
 
@@ -284,4 +305,3 @@ def _refuse(answer: object) -> None:
 
     if isinstance(answer, resuming.Refused):
         raise RuntimeError(answer.text)
-

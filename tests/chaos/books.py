@@ -1,4 +1,4 @@
-"""The checker's part for the books: the ledger is the fills and what people wrote, the fills are the exchange's trades."""
+"""The checker's part for the books: the ledger is the fills and people's words, the fills are the exchange's trades."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ def ledger_is_fills(evidence: Evidence) -> Findings:
         symbol, delta = entry["symbol"], amount(entry["delta"])
         standing[symbol] = standing.get(symbol, Decimal(0)) + delta
         if amount(entry["balance"]) != standing[symbol]:
-            numbers = {"entry": str(entry["id"]), "balance": str(entry["balance"]), "sum": str(standing[symbol])}
+            numbers = {
+                "entry": str(entry["id"]),
+                "balance": str(entry["balance"]),
+                "sum": str(standing[symbol]),
+            }
             yield Finding("I11", "a balance that is not the sum of its entries", entry["plan_id"], numbers)
             standing[symbol] = amount(entry["balance"])
         yield from _moved_by(entry, fills.get(entry["fill_id"]))
@@ -68,7 +72,9 @@ def exits_are_booked(evidence: Evidence) -> Findings:
     """I11 from the other side: every trade of an order of ours moved the ledger, for its own plan."""
     entries = {row["fill_id"]: row for row in evidence.ledger if row["fill_id"]}
     booked = {int(fill["trade_id"]): entries.get(fill["id"]) for fill in evidence.fills}
-    ours = {row["order_id"]: row["client_id"] for row in evidence.exchange_orders if is_ours(row["client_id"])}
+    ours = {
+        row["order_id"]: row["client_id"] for row in evidence.exchange_orders if is_ours(row["client_id"])
+    }
     for trade in evidence.trades:
         client_id = ours.get(trade["order_id"])
         if client_id is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 
 from tests.chaos.evidence import Evidence, Finding, Findings, Row, is_ours, plan_of, seconds
 
@@ -12,40 +14,32 @@ BACK_S = 10.0
 SETTLES_S = 1.5
 """How long after its publication a plan may be at work: until then a fault touches it."""
 
-GATE = frozenset(
-    "missing_both missing_governor missing_p33 symbol_busy governor_denied p33_denied malformed_governor "
-    "malformed_p33 symbol_mismatch digest_mismatch mode_mismatch account_mismatch bad_signature operator_refused "
-    "no_expiry expired_permit already_consumed expired_plan halted not_armed hold redis_unavailable "
-    "redis_refused".split()
-)
-APPLY = frozenset(
-    "invalid_plan conflict duplicate stale_plan future_plan symbol_not_allowed symbol_locked position_changed "
-    "below_min limit_exceeded audit_unavailable exchange_unreachable rate_limited clock_skew rejected_request "
-    "rejected_account rejected_market rejected_conflict unknown_outcome spent_unsent not_at_exchange "
-    "action_unsupported decision_skip".split()
-)
-BRAIN = frozenset(
-    "no_exchange_snapshot stale_exchange_state position_unreadable no_position ledger_missing "
-    "reconcile_required_side_mismatch reconcile_required_qty_mismatch cooldown_in_flight order_in_flight "
-    "reconcile_hold_active below_min_quantity hedge_mode_unsupported stale_plan".split()
-)
-GOVERNOR = frozenset(
-    "mode not_in_allowlist stale_plan halted burst_limit hourly_limit daily_notional_limit daily_quantity_limit "
-    "cooldown circuit_open awaiting_approval inputs_unavailable".split()
-)
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md"
 WITHOUT_REASON = ("filled", "partially_filled")
-NEVER_LOOKED = frozenset("symbol_not_allowed future_plan stale_plan".split())
+NEVER_LOOKED = ("symbol_not_allowed", "future_plan", "stale_plan")
 """Refused before anybody looked at permits: there are no TTLs to tell."""
+
+
+def _explained(heading: str) -> set[str]:
+    """The closed lists as operators have them: what is not explained there is no reason."""
+    section = OPERATIONS.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^\| `([a-z0-9_]+)` \|", section, flags=re.MULTILINE)
+    return set(found) - {"approved", "sanity_checks_passed"}
 
 
 def reasons(evidence: Evidence) -> Findings:
     """I6."""
+    ends = _explained("Reasons of the gate") | _explained("Reasons of apply")
+    said_by = {
+        "governor_denied": _explained("Reasons of the Governor"),
+        "p33_denied": _explained("Reasons of the Brain"),
+    }
     for plan in evidence.plans:
         if plan["state"] in WITHOUT_REASON or plan["state"] in ("open", "intended"):
             continue
         error = str(plan["error"])
         word = error.removeprefix("permit_timeout_or_missing:").removeprefix("permit_denied:")
-        if word not in GATE | APPLY and not (plan["state"] == "already_done" and not word):
+        if word not in ends and not (plan["state"] == "already_done" and not word):
             yield Finding("I6", "no reason of the closed lists", plan["plan_id"],
                           {"state": plan["state"], "error": error})  # fmt: skip
             continue
@@ -53,9 +47,10 @@ def reasons(evidence: Evidence) -> Findings:
             continue
         if plan["gov_ttl"] is None or plan["p33_ttl"] is None:
             yield Finding("I6", "blocked without both TTLs", plan["plan_id"], {"error": error})
-        denied = {"governor_denied": GOVERNOR, "p33_denied": BRAIN}.get(word)
-        if denied is not None and plan["gate_reason"] not in denied:
-            yield Finding("I6", "a gate said no and not why", plan["plan_id"], {"said": str(plan["gate_reason"])})
+        if word in said_by and plan["gate_reason"] not in said_by[word]:
+            yield Finding(
+                "I6", "a gate said no and not why", plan["plan_id"], {"said": str(plan["gate_reason"])}
+            )
 
 
 def told_once(evidence: Evidence) -> Findings:
@@ -67,13 +62,15 @@ def told_once(evidence: Evidence) -> Findings:
         plan = evidence.plan(result["plan_id"])
         filled = plan is not None and plan["state"] in WITHOUT_REASON
         if plan is None or result["error"] != plan["error"] or (result["executed"] == "True") != filled:
-            yield Finding("I6", "a result that is not what the row says", result["plan_id"],
-                          {"result": result["error"] or result["executed"], "row": str(plan and plan["state"])})  # fmt: skip
+            numbers = {"result": result["error"] or result["executed"], "row": str(plan and plan["state"])}
+            yield Finding("I6", "a result that is not what the row says", result["plan_id"], numbers)
     for plan in evidence.plans:
         kinds = {event["kind"] for event in evidence.events_of(plan["plan_id"])}
         if "plan_recorded" not in kinds or (plan["state"] != "open" and f"plan_{plan['state']}" not in kinds
                                             and plan["state"] != "intended"):  # fmt: skip
-            yield Finding("I17", "nobody can see what became of it", plan["plan_id"], {"state": plan["state"]})
+            yield Finding(
+                "I17", "nobody can see what became of it", plan["plan_id"], {"state": plan["state"]}
+            )
 
 
 def comes_back(evidence: Evidence) -> Findings:
@@ -95,7 +92,9 @@ def no_secret(evidence: Evidence) -> Findings:
     for where, text in evidence.texts.items():
         for name, secret in evidence.secrets.items():
             if secret and secret in text:
-                yield Finding("I9", "a secret is written where it must not be", "", {"secret": name, "in": where})
+                yield Finding(
+                    "I9", "a secret is written where it must not be", "", {"secret": name, "in": where}
+                )
 
 
 def poison_is_parked(evidence: Evidence) -> Findings:
@@ -164,4 +163,6 @@ def orders_are_known(evidence: Evidence) -> Findings:
     """I17: who looks at an order finds its plan."""
     for order in evidence.exchange_orders:
         if is_ours(order["client_id"]) and evidence.plan(plan_of(order["client_id"])) is None:
-            yield Finding("I17", "an order at the exchange whose plan nobody knows", plan_of(order["client_id"]))
+            yield Finding(
+                "I17", "an order at the exchange whose plan nobody knows", plan_of(order["client_id"])
+            )

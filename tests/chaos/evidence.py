@@ -102,10 +102,7 @@ def plan_of(client_id: str) -> str:
 
 def seconds(value: object) -> float:
     """Epoch seconds of a stored moment: text of SQLite, without its zone, which is UTC."""
-    if isinstance(value, dt.datetime):
-        moment = value
-    else:
-        moment = dt.datetime.fromisoformat(str(value))
+    moment = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 

@@ -68,7 +68,11 @@ def from_files(evidence: Evidence, stage: Stage) -> None:
     for signer in ("governor", "p33", "operator"):
         evidence.public_keys[signer] = [path.read_text() for path in sorted(keys.glob(f"{signer}*.pub"))]
     evidence.secrets = _secrets(stage)
-    for path in (stage.log, *stage.directory.glob("quantum.sqlite3*"), *(stage.directory / "valkey").rglob("*")):
+    for path in (
+        stage.log,
+        *stage.directory.glob("quantum.sqlite3*"),
+        *(stage.directory / "valkey").rglob("*"),
+    ):
         if path.is_file():
             evidence.texts[str(path.relative_to(stage.directory))] = path.read_bytes().decode("latin-1")
 

@@ -80,7 +80,9 @@ def record_first(evidence: Evidence) -> Findings:
     for row in evidence.sent():
         order = evidence.order(plan_of(row["client_id"]))
         if order is None or order["client_order_id"] != row["client_id"]:
-            yield Finding("I4", "an order without its row", plan_of(row["client_id"]), {"id": row["client_id"]})
+            yield Finding(
+                "I4", "an order without its row", plan_of(row["client_id"]), {"id": row["client_id"]}
+            )
             continue
         sent_s, intended_s = row["received_us"] / 1e6, seconds(order["intended_at"])
         if intended_s > sent_s + CLOCK_S:
@@ -97,7 +99,9 @@ def reconciliation_never_trades(evidence: Evidence) -> Findings:
         client_id = str(known.get(trade["order_id"], ""))
         strangers = ("entry-", "web_", "autoclose-", "adl_autoclose-", "settlement_autoclose-")
         if not is_ours(client_id) and not client_id.startswith(strangers):
-            yield Finding("I16", "a trade of nobody", "", {"client_id": client_id, "trade": str(trade["trade_id"])})
+            yield Finding(
+                "I16", "a trade of nobody", "", {"client_id": client_id, "trade": str(trade["trade_id"])}
+            )
 
 
 # ---- two keys
@@ -115,7 +119,9 @@ def two_keys(evidence: Evidence) -> Findings:
         for gate in ("governor", "p33"):
             raw = order[f"{gate}_permit"]
             if used.setdefault(raw, order["plan_id"]) != order["plan_id"]:
-                yield Finding("I2", "a permit used twice", order["plan_id"], {"gate": gate, "also": used[raw]})
+                yield Finding(
+                    "I2", "a permit used twice", order["plan_id"], {"gate": gate, "also": used[raw]}
+                )
             for what in _wrong_with(raw, gate, plan, order, evidence, keys):
                 yield Finding("I2", what, order["plan_id"], {"gate": gate})
         yield from _not_by_its_attempt(order, evidence)
@@ -158,7 +164,9 @@ def _not_by_its_attempt(order: Row, evidence: Evidence) -> Findings:
         return
     same = all(receipt.get(gate) == order[f"{gate}_permit"] for gate in ("governor", "p33"))
     if receipt.get("token") != order["token"] or not same:
-        yield Finding("I2", "spent by another attempt", order["plan_id"], {"token": str(receipt.get("token"))})
+        yield Finding(
+            "I2", "spent by another attempt", order["plan_id"], {"token": str(receipt.get("token"))}
+        )
 
 
 def digest_of(plan: Row) -> str:
@@ -210,7 +218,9 @@ def bounds(evidence: Evidence) -> Findings:
             numbers = {"quantity": str(quantity), "safe": str(allowed), "share": f"{share:f}"}
             yield Finding("I3", "more than the permit or the plan allows", plan_id, numbers)
         if params.get("side") != ("SELL" if held > 0 else "BUY"):
-            yield Finding("I3", "not the closing side", plan_id, {"side": str(params.get("side")), "held": str(held)})
+            yield Finding(
+                "I3", "not the closing side", plan_id, {"side": str(params.get("side")), "held": str(held)}
+            )
         yield from _too_much_of_what_is_held(row, order, permit, position, evidence)
     yield from _never_across_zero(evidence, position)
 
@@ -240,7 +250,9 @@ def _too_much_of_what_is_held(
 
 
 def _never_across_zero(evidence: Evidence, position: dict[int, Decimal]) -> Findings:
-    ours = {row["order_id"]: row["client_id"] for row in evidence.exchange_orders if is_ours(row["client_id"])}
+    ours = {
+        row["order_id"]: row["client_id"] for row in evidence.exchange_orders if is_ours(row["client_id"])
+    }
     for trade in evidence.trades:
         if trade["order_id"] not in ours:
             continue
@@ -248,14 +260,16 @@ def _never_across_zero(evidence: Evidence, position: dict[int, Decimal]) -> Find
         after = before + signed(trade)
         if before * signed(trade) >= 0 or before * after < 0:
             numbers = {"before": str(before), "after": str(after)}
-            yield Finding("I3", "the position crossed zero or grew", plan_of(ours[trade["order_id"]]), numbers)
+            yield Finding(
+                "I3", "the position crossed zero or grew", plan_of(ours[trade["order_id"]]), numbers
+            )
 
 
 # ---- never late, never while stopped, always of this mode
 
 
 def not_late(evidence: Evidence) -> Findings:
-    """I7. Consumed in time by Redis' clock; what leaves after that may still take the intent's and the request's time."""
+    """I7. Consumed in time by Redis' clock; what leaves then may still take the intent's and the request's time."""
     for order in evidence.orders:
         plan = evidence.plan(order["plan_id"])
         if plan is None:
@@ -291,21 +305,29 @@ def not_while_stopped(evidence: Evidence) -> Findings:
                 if halted:
                     yield Finding("I13", "an intent while HALTED", event["plan_id"])
                 if event["symbol"] in held:
-                    yield Finding("I13", "an intent under a hold", event["plan_id"], {"symbol": event["symbol"]})
+                    yield Finding(
+                        "I13", "an intent under a hold", event["plan_id"], {"symbol": event["symbol"]}
+                    )
 
 
 def mode_is_stamped(evidence: Evidence) -> Findings:
     """I15."""
     mode, account = evidence.terms["mode"], evidence.terms["account"]
     if [(row["mode"], row["account"]) for row in evidence.instances] != [(mode, account)]:
-        yield Finding("I15", "the instance is not this mode and account", "", {"rows": str(evidence.instances)})
+        yield Finding(
+            "I15", "the instance is not this mode and account", "", {"rows": str(evidence.instances)}
+        )
     for plan in evidence.plans:
         if (plan["mode"], plan["account"]) != (mode, account):
             yield Finding("I15", "a plan of another mode or account", plan["plan_id"], {"mode": plan["mode"]})
     for permit in evidence.permits:
         said = _members(permit["raw"])
-        if {permit["mode"], said.get("mode")} != {mode} or {permit["account"], said.get("account")} != {account}:
-            yield Finding("I15", "a permit of another mode or account", permit["plan_id"], {"mode": permit["mode"]})
+        if {permit["mode"], said.get("mode")} != {mode} or {permit["account"], said.get("account")} != {
+            account
+        }:
+            yield Finding(
+                "I15", "a permit of another mode or account", permit["plan_id"], {"mode": permit["mode"]}
+            )
 
 
 def _members(raw: str) -> dict[str, Any]:

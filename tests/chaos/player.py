@@ -66,7 +66,11 @@ class Player:
         for line in ("redis", "paper"):
             self.acts.do_lose(line, "-", 0)
             self.acts.do_open(line)
-        for what, words in (("weather_ends", {}), ("latency", {"ms": 0}), ("stream", {"lever": {"do": "clear"}})):
+        for what, words in (
+            ("weather_ends", {}),
+            ("latency", {"ms": 0}),
+            ("stream", {"lever": {"do": "clear"}}),
+        ):
             self._until_done(what, **words)
         self._leave_halt()
         for hold in self.stage.ask("SELECT symbol FROM permits_hold WHERE lifted_at IS NULL AND by = ?", WHO):
@@ -81,7 +85,9 @@ class Player:
             self.unable.append(f"{what}: {failed}")
 
     def _leave_halt(self) -> None:
-        rows = self.stage.ask("SELECT state, by, reason FROM permits_tradingstate ORDER BY version DESC LIMIT 1")
+        rows = self.stage.ask(
+            "SELECT state, by, reason FROM permits_tradingstate ORDER BY version DESC LIMIT 1"
+        )
         if rows[0]["state"] != "HALTED":
             return
         if rows[0]["by"] != WHO:

@@ -93,7 +93,11 @@ def _slow(rng: random.Random) -> list[Act]:
 def _freeze(rng: random.Random) -> list[Act]:
     role = rng.choice(ROLES)
     until_s = rng.choice((0.6, 1.5, 2.6, 4.0))
-    return [*_slow(rng), Act(0.0, "freeze", {"role": role}, "freeze_role"), Act(until_s, "thaw", {"role": role})]
+    return [
+        *_slow(rng),
+        Act(0.0, "freeze", {"role": role}, "freeze_role"),
+        Act(until_s, "thaw", {"role": role}),
+    ]
 
 
 def _kill_frame(rng: random.Random) -> list[Act]:
@@ -154,7 +158,7 @@ WEATHER: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"next": "order", "do": "latency", "ms": 5600},),
     ({"next": "order", "do": "move_first", "amount": "0"},),
     ({"next": "order", "do": "accept_then_cut"},
-     {"next": "getOrder", "do": "reply", "status": 500, "times": 6, "body": {"code": -1000, "msg": "An unknown error."}}),
+     {"next": "getOrder", "do": "reply", "status": 500, "times": 6, "body": {"code": -1000, "msg": "?"}}),
     ({"next": "positionRisk", "do": "reply", "status": 500, "times": 5, "body": {"code": -1000, "msg": "?"}},),
     ({"next": "positionRisk", "do": "html_200", "times": 3}, {"next": "userTrades", "do": "html_200", "times": 3}),
 )  # fmt: skip
@@ -167,13 +171,19 @@ def _weather(rng: random.Random) -> list[Act]:
 
 
 def _latency(rng: random.Random) -> list[Act]:
-    return [Act(0.0, "latency", {"ms": rng.choice((120, 300, 900))}, "latency"), Act(2.2, "latency", {"ms": 0})]
+    return [
+        Act(0.0, "latency", {"ms": rng.choice((120, 300, 900))}, "latency"),
+        Act(2.2, "latency", {"ms": 0}),
+    ]
 
 
 def _stream(rng: random.Random) -> list[Act]:
     lever = rng.choice(({"do": "freeze"}, {"do": "double"}, {"do": "drop", "times": 3}, {"do": "cut"},
                         {"do": "delay", "ms": 800}, {"do": "disorder", "times": 4}, {"do": "expire"}))  # fmt: skip
-    return [Act(0.0, "stream", {"lever": lever}, f"stream {lever['do']}"), Act(2.2, "stream", {"lever": {"do": "clear"}})]
+    return [
+        Act(0.0, "stream", {"lever": lever}, f"stream {lever['do']}"),
+        Act(2.2, "stream", {"lever": {"do": "clear"}}),
+    ]
 
 
 def _paper_kill(_: random.Random) -> list[Act]:
@@ -190,7 +200,11 @@ def _conflict(rng: random.Random) -> list[Act]:
 
 
 def _copied(rng: random.Random) -> list[Act]:
-    return [Act(0.2, "copied_permits", {"symbol": rng.choice(SYMBOLS), "back": rng.randrange(4)}, "copied_permits")]
+    return [
+        Act(
+            0.2, "copied_permits", {"symbol": rng.choice(SYMBOLS), "back": rng.randrange(4)}, "copied_permits"
+        )
+    ]
 
 
 def _spent_again(rng: random.Random) -> list[Act]:
@@ -209,7 +223,10 @@ def _crowd(rng: random.Random) -> list[Act]:
 
 def _poison(rng: random.Random) -> list[Act]:
     kinds = ("binary", "no fields", "deep", "large", "injection")
-    return [Act(0.0, "poison", {"kind": rng.choice(kinds)}, "poison"), Act(0.5, "poison", {"kind": rng.choice(kinds)})]
+    return [
+        Act(0.0, "poison", {"kind": rng.choice(kinds)}, "poison"),
+        Act(0.5, "poison", {"kind": rng.choice(kinds)}),
+    ]
 
 
 def _halt(rng: random.Random) -> list[Act]:
@@ -220,7 +237,10 @@ def _halt(rng: random.Random) -> list[Act]:
 
 def _hold(rng: random.Random) -> list[Act]:
     symbol = rng.choice(SYMBOLS)
-    return [Act(0.1, "hold", {"symbol": symbol}, "hold"), Act(rng.uniform(0.8, 2.2), "lift", {"symbol": symbol})]
+    return [
+        Act(0.1, "hold", {"symbol": symbol}, "hold"),
+        Act(rng.uniform(0.8, 2.2), "lift", {"symbol": symbol}),
+    ]
 
 
 def _hand(rng: random.Random) -> list[Act]:

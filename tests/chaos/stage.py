@@ -72,7 +72,7 @@ class Stage(Place):
         within(START_S, self._is_entered, "every entry is in the ledger")
 
     def be_django(self) -> None:
-        """This process may use what people and bots use: publish a plan, halt, hold. Not the checker, which only reads."""
+        """This process may do what people and bots do: publish, halt, hold. Not the checker, which only reads."""
         import django
 
         os.environ.update(
