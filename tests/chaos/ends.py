@@ -15,6 +15,7 @@ SETTLES_S = 1.5
 """How long after its publication a plan may be at work: until then a fault touches it."""
 
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md"
+FORGETS = ("wipe", "valkey_kill")
 WITHOUT_REASON = ("filled", "partially_filled")
 NEVER_LOOKED = ("symbol_not_allowed", "future_plan", "stale_plan")
 """Refused before anybody looked at permits: there are no TTLs to tell."""
@@ -101,7 +102,7 @@ def poison_is_parked(evidence: Evidence) -> Findings:
     """I14. Once each, with its error, unless a wiped Redis took the entry itself; and nothing waits for ever."""
     parked = Counter(row["entry"] for row in evidence.dead)
     for entry, times in parked.items():
-        if times > 1:
+        if times > 1 + _read_anew(evidence, int(entry.partition("-")[0]) / 1000):
             yield Finding("I14", "parked more than once", "", {"entry": entry, "times": str(times)})
     for row in evidence.dead:
         if not row["error"]:
@@ -114,10 +115,15 @@ def poison_is_parked(evidence: Evidence) -> Findings:
             yield Finding("I14", "entries nobody ends", "", {name: str(group[name]) for name in group})
 
 
+def _read_anew(evidence: Evidence, at_s: float) -> int:
+    """How often the group has forgotten since then what it had ended: it begins at 0 again, and parks again."""
+    kinds = (*FORGETS, "group_gone")
+    return sum(fault["kind"] in kinds and fault["from"] >= at_s - 2.0 for fault in evidence.faults)
+
+
 def _wiped_since(evidence: Evidence, at_s: float) -> bool:
     """Also a killed server: its file may lack the last second."""
-    forgets = ("wipe", "valkey_kill")
-    return any(fault["kind"] in forgets and fault["from"] >= at_s - 2.0 for fault in evidence.faults)
+    return any(fault["kind"] in FORGETS and fault["from"] >= at_s - 2.0 for fault in evidence.faults)
 
 
 # ---- blocking everything is no way to keep the rest

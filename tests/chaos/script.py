@@ -13,6 +13,8 @@ from typing import Any
 
 from tests.chaos.stage import SYMBOLS
 
+BLOWS = ("signal", "freeze", "kill_frame", "valkey_signal", "wipe", "group_gone", "cut", "shut", "paper_kill", "halt",
+         "hold", "hand", "seize")  # fmt: skip
 PLANS_IN_A_STORM, PLANS_IN_A_CALM = 3, 2
 ACTIONS = ("PARTIAL_25",) * 5 + ("PARTIAL_50",) * 2 + ("PARTIAL_75", "FULL_CLOSE_PROPOSED")
 WAYS = ("publish", "publish", "xadd")
@@ -61,11 +63,13 @@ def make(*, seed: int, plans: int) -> list[Episode]:
 
 
 def _moment(rng: random.Random, acts: list[Act]) -> float:
-    """Most plans are aimed: a moment before a fault begins, so that it meets them on their way."""
-    if rng.random() < 0.3:
+    """Most plans are aimed: just ahead of a blow, so that it meets them on their way, and just after weather begins."""
+    if rng.random() < 0.25:
         return round(rng.uniform(0.0, 1.8), 3)
     fault = rng.choice([act for act in acts if act.fault])
-    return round(max(0.0, fault.at_s - rng.choice((0.0, 0.004, 0.008, 0.012, 0.02, 0.04, 0.15))), 3)
+    if fault.what in BLOWS:
+        return round(max(0.0, fault.at_s - rng.choice((0.0, 0.004, 0.008, 0.012, 0.02, 0.04, 0.15))), 3)
+    return round(fault.at_s + rng.uniform(0.0, 0.4), 3)
 
 
 def _publication(rng: random.Random, symbols: list[str], at_s: float, *, calm: bool = False) -> Act:

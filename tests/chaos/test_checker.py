@@ -240,6 +240,7 @@ def poison_stays(good: World) -> None:
 
 
 def parked_twice(good: World) -> None:
+    good.evidence.dead[0]["entry"] = good.evidence.poisons[0]["entry"] = f"{int(good.now_s * 1000)}-0"
     good.evidence.dead.append(dict(good.evidence.dead[0]))
 
 
@@ -389,4 +390,11 @@ def test_poison_that_went_with_a_wiped_redis_is_nobodys_fault() -> None:
     good = world()
     good.evidence.dead.clear()
     good.evidence.faults[0].update({"kind": "wipe", "from": good.evidence.poisons[0]["at"] + 1})
+    assert findings_of(good) == []
+
+
+def test_a_group_that_was_made_anew_parks_once_more() -> None:
+    good = world()
+    parked_twice(good)
+    good.evidence.faults[0]["kind"] = "group_gone"
     assert findings_of(good) == []
