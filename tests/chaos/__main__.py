@@ -42,10 +42,10 @@ def main() -> int:
         raise
     findings = checker.check(evidence)
     summary = _summary(asked.seed, evidence, findings, seconds=round(time.monotonic() - began, 1))
+    kept = KEPT / f"seed-{asked.seed}"
+    shutil.rmtree(kept, ignore_errors=True)  # of an earlier run, that may have failed
     if findings or asked.keep:
-        kept = KEPT / f"seed-{asked.seed}"
-        summary["kept"] = str(kept)
-        _keep(folder, asked.seed)
+        summary["kept"] = str(_keep(folder, asked.seed))
         (kept / "evidence.json").write_text(evidence.as_json())
         (kept / "findings.txt").write_text("".join(finding.line() + "\n" for finding in findings))
         (kept / "unable.txt").write_text("".join(each + "\n" for each in unable))

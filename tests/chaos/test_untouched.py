@@ -1,10 +1,31 @@
-"""Blocking everything keeps every other invariant: so exits that no fault has met must fill."""
+"""What the checker rests on: it shares nothing with the judged, and blocking everything is found as well.
+
+Blocking everything keeps every other invariant: so exits that no fault has met must fill.
+"""
 
 from __future__ import annotations
 
-from tests.chaos import checker, ends
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import books, checker, ends, evidence, orders
 from tests.chaos.evidence import Evidence
 from tests.chaos.good import START_S, World, world
+
+
+@pytest.mark.parametrize("part", [checker, orders, books, ends, evidence], ids=lambda part: part.__name__)
+def test_the_checker_imports_nothing_of_the_product(part: object) -> None:
+    tree = ast.parse(Path(str(part.__file__)).read_text())  # type: ignore[attr-defined]
+    named = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    named += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
+    foreign = {name for name in named if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert {name for name in foreign if not name.startswith("cryptography.")} <= {
+        "tests.chaos",
+        "tests.chaos.evidence",
+    }
 
 
 def findings_of(good: World) -> list[str]:
