@@ -35,7 +35,7 @@ class PlanAdmin(ReadOnlyAdmin):
     page_template = "apply/plan.html"
     empty_says = (
         "No plan yet, which is normal until a bot proposes an exit. "
-        "To make one: python manage.py publish_plan BTCUSDT PARTIAL_25"
+        "To make one: python manage.py propose BTCUSDT PARTIAL_25"
     )
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Plan | None:

@@ -1,4 +1,5 @@
-"""The role warden: resolver's questions, janitor, the end of halts, in the demo the exit feed. No key that trades."""
+"""The role warden: resolver's questions, janitor, the end of halts, proposals in, in the demo the exit feed. No key
+that trades."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
 from apply.exits.demo import DemoFeed
+from apply.operators.retry import RetryByRule
+from apply.proposals.intake import Intake
 from apply.proving.janitor import Janitor
 from apply.proving.resolver import Resolver
 from permits.desk import sweep
@@ -30,14 +33,26 @@ def duties_of(client: Client) -> list[Callable[[], None]]:
         EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
     ]
+    if settings.APPLY_RETRIES_MAX:
+        duties.append(RetryByRule(client=client).tick)
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
     return duties
 
 
 def run(watch: Watch) -> None:
-    duties = duties_of(command_client())
+    intake = Intake(watch)
+    intake.begin()
+    try:
+        _go_round(watch, intake, duties_of(command_client()))
+    finally:
+        intake.end()
+
+
+def _go_round(watch: Watch, intake: Intake, duties: list[Callable[[], None]]) -> None:
     while watch.keep():
+        if intake.dead:  # a fresh process hears again; this one only looks alive
+            raise RuntimeError("a thread of the intake has ended")
         for duty in duties:
             try:
                 duty()

@@ -51,6 +51,9 @@ feed_wake           rw        rw   rw     rw      rw   r       -
 plan_stream         rw        rw   rw     rw      rw   r       -
 result_stream       -         -    rw     rw      r    r       -
 dead_letters        rw        rw   rw     r       r    r       -
+proposal            -         -    -      r       rw   r       -
+proposal_stream     -         -    -      rw      rw   r       -
+dead_letters_proposals -      -    -      rw      r    r       -
 stream_published    -         -    -      rw      rw   r       -
 result_published    -         -    rw     rw      r    r       -
 lease_governor      rw        -    -      -       r    r       r
@@ -131,6 +134,8 @@ class Server:
             "plan_stream": lambda: keys.plan_stream,
             "result_stream": lambda: keys.result_stream,
             "dead_letters": lambda: keys.dead_letters(keys.plan_stream),
+            "dead_letters_proposals": lambda: keys.dead_letters(keys.proposal_stream),
+            "proposal_stream": lambda: keys.proposal_stream,
             "feed_wake": lambda: keys.feed_wake,
             "trading_state": lambda: keys.trading_state,
             "canary": lambda: keys.canary,
@@ -145,7 +150,7 @@ class Server:
             return str(getattr(keys, kind.partition("_")[0])(at))
         if kind.startswith("heartbeat"):
             return keys.heartbeat(at, "host-1")
-        symbols = ("slot", "hold", "ledger", "snapshot")
+        symbols = ("slot", "hold", "ledger", "snapshot", "proposal")
         return str(getattr(keys, kind)("BTCUSDT" if kind in symbols else PLAN))
 
     def end(self) -> None:
