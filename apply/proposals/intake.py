@@ -20,6 +20,7 @@ from apply.proposals import taking
 from apply.proposals.proposal import FIELDS
 from apply.proposals.taking import Origin
 from permits.policy import policies
+from permits.policy.rules import Nonsense
 from quantum import clock
 from quantum.keys import INTAKE_GROUP
 from quantum.log import log
@@ -95,7 +96,7 @@ class Intake:
         while not self._watch.stopping:
             try:
                 hashes.listen(stopping=lambda: self._watch.stopping)
-            except (RedisError, DatabaseError) as error:
+            except (RedisError, DatabaseError, Nonsense) as error:
                 log.warning("[INTAKE] proposals not readable, trying again", error=type(error).__name__)
                 close_old_connections()
                 clock.sleep_s(LOOK_EVERY_S)

@@ -261,6 +261,13 @@ def test_a_governor_without_a_snapshot_may_wake_the_feed(server: Server, setting
     assert server.admin.llen(server.keys.feed_wake) == 1
 
 
+def test_the_warden_alone_may_ask_to_be_told_of_changes(server: Server) -> None:
+    ask = ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", server.keys.proposal(""))
+    for user in USERS:
+        client = server.client(user)
+        assert may(lambda: client.execute_command(*ask)) is (user == "warden"), user
+
+
 @pytest.mark.parametrize("user", USERS)
 def test_nobody_may_empty_configure_list_or_stop_the_server(server: Server, user: str) -> None:
     client = server.client(user)

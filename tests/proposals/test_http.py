@@ -71,13 +71,15 @@ def test_a_proposal_becomes_a_plan_and_its_outcome_can_be_asked(house: House) ->
 
 
 WRONG_BODIES = [
-    (b"", 400, "not_json"),
+    (b" ", 400, "not_json"),
+    (b'{"reason_codes": ["[[[[[[[["], "sybmol": 1}', 400, "unknown_field"),
     (b"{", 400, "not_json"),
     (b"\xff\xfe", 400, "not_json"),
     (b"null", 400, "wrong_type"),
     (b'["a"]', 400, "wrong_type"),
     (b"[" * 4000, 400, "too_deep"),
-    (b'{"symbol": {"a": {"b": {"c": {"d": 1}}}}}', 400, "wrong_type"),
+    (b'{"symbol": {"a": {"b": {"c": {"d": {}}}}}}', 400, "too_deep"),
+    (b'{"symbol": {"a": 1}}', 400, "wrong_type"),
     (b'{"symbol": "BTCUSDT", "symbol": "ETHUSDT"}', 400, "duplicate_key"),
     (b'{"kill_score": NaN}', 400, "wrong_number"),
     (b'{"kill_score": -Infinity}', 400, "wrong_number"),
@@ -156,7 +158,8 @@ def test_a_proposal_of_another_symbol_does_not_exist_for_a_stranger(redis: Clien
 
 
 def test_over_its_rate_a_client_waits_and_the_others_do_not(redis: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr(clock, "now_s", lambda at=clock.now_s(): at)
+    at_s = clock.now_s()
+    monkeypatch.setattr(clock, "now_s", lambda: at_s)
     slow, other = Bot(token_of("slow", per_minute=2)), Bot(token_of("other"))
     assert [slow.post(b"{").status_code for _ in range(3)] == [400, 400, 429]
     limited = slow.post(said())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,12 @@ from apply.models import Order, Plan, Proposal
 from apply.proposals import intake
 from positions.models import Balance
 from quantum import clock
-from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.keys import INTAKE_GROUP
 from quantum.redis import Client
 from quantum.stream import group_lag
 from quantum.tracking import NotOffered
 from tests.house import House, wait_for
-from tests.proposals.by_hand import raw, said
+from tests.proposals.by_hand import raw
 
 KEYS = settings.KEYS
 

@@ -23,7 +23,7 @@ from quantum.redis import RedisError, command_client
 
 
 class Command(ActCommand, WaitingCommand):
-    help = "Close positions now, a plan each through both gates: flatten BTCUSDT --reason '...'; flatten --all --reason '...'"
+    help = "Close positions now, through both gates: flatten BTCUSDT --reason '...'; flatten --all --reason '...'"
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("symbols", nargs="*", metavar="SYMBOL")
