@@ -31,7 +31,7 @@ from quantum.tracking import Changes, NotOffered
 BLOCK_MS = 1500
 """Two reads in three seconds when nothing comes, and no longer than the warden's drain at its end."""
 LOOK_EVERY_S = 1.0
-PROVE_EVERY_S = 5.0
+PROVE_EVERY_S = 10.0
 TRIM_EVERY_S = 60.0
 END_S = 4.0
 STREAM = "stream"

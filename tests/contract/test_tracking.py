@@ -36,7 +36,12 @@ def test_whatever_is_written_under_the_prefix_is_heard_and_nothing_else(
     for symbol in ("BTCUSDT", "ETHUSDT"):  # again without having read it: broadcasting needs no read
         real_server.hset(f"{PREFIX}{symbol}", "a", "2")
     heard: set[str] = set()
-    wait_for(lambda: heard.update(changes.wait(within_s=0.1)) or len(heard) == 2, what="both keys")
+
+    def both() -> bool:
+        heard.update(changes.wait(within_s=0.1))
+        return len(heard) == 2
+
+    wait_for(both, what="both keys")
     assert changes.wait(within_s=0) == frozenset()
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import call_command
+from django.db import OperationalError
 
 from apply.models import Order, Plan, Proposal
 from apply.proposals import intake
 from positions.models import Balance
-from quantum import clock
+from quantum import clock, rows
 from quantum.keys import INTAKE_GROUP
 from quantum.redis import Client
 from quantum.stream import group_lag
@@ -68,6 +69,33 @@ def test_a_hash_is_heard_when_it_is_written_and_one_that_was_written_before_is_f
     assert Plan.objects.count() == 2
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_hash_says_a_new_thing_after_an_old_one(redis: Client) -> None:
+    hashes, at = intake.Hashes(redis), f"{clock.now_s():.3f}"
+    for score in ("0.1", "0.1", "0.2"):
+        redis.hset(KEYS.proposal("BTCUSDT"), mapping=raw(symbol="", kill_score=score, computed_at_utc=at))
+        hashes.look_at_all()
+    assert sorted(Plan.objects.values_list("kill_score", flat=True)) == ["0.1", "0.2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_database_that_was_down_could_not_take_is_due_again(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.hset(KEYS.proposal("BTCUSDT"), mapping=raw(symbol=""))
+    hashes = intake.Hashes(redis)
+    with monkeypatch.context() as down:
+        down.setattr(rows, "insert", refuses_to_write)
+        with pytest.raises(OperationalError):
+            hashes.look_at_all()
+    hashes.look_at_all()
+    assert Plan.objects.count() == 1
+
+
+def refuses_to_write(*_: object, **__: object) -> int:
+    raise OperationalError("disk is full")
+
+
 @pytest.fixture
 def deaf_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(**_: Any) -> None:
@@ -104,6 +132,29 @@ def test_a_stop_ends_the_threads_of_the_intake(house: House) -> None:
     assert clock.monotonic_s() - began < 3
     house.redis.xadd(KEYS.proposal_stream, raw())
     assert not Proposal.objects.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["plan_committed", "plan_streamed"])
+def test_a_warden_that_dies_while_it_takes_a_proposal_neither_loses_nor_doubles_it(
+    house: House, point: str
+) -> None:
+    """Delivered again to the next one, the same words are the same plan."""
+    house.start("p33", "governor", "apply")
+    dying = house.spawn_role("warden", fault=f"{point}:kill")
+    house.redis.xadd(KEYS.proposal_stream, raw(kill_score="0.35"))
+    assert dying.wait(10) == -9
+    house.redis.delete(KEYS.lease("warden"))  # its three seconds are over
+    house.spawn_role("warden")
+    plan = becomes("0.35")
+    assert plan.state == "filled"
+    wait_for(
+        lambda: group_lag(house.redis, stream=KEYS.proposal_stream, group=INTAKE_GROUP) == 0,
+        what="the entry to be acknowledged",
+    )
+    sent = [order for order in house.orders() if plan.plan_id in order["client_id"]]
+    assert Plan.objects.count() == Proposal.objects.count() == len(sent) == 1
+    assert house.redis.xlen(KEYS.plan_stream) == 1
 
 
 # ---- by command
