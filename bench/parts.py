@@ -122,6 +122,10 @@ def product(env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         )
         try:
             yield process
+        except Exception:
+            log.flush()
+            say(Path(log.name).read_text(errors="replace")[-20_000:])  # what it said is the only clue
+            raise
         finally:
             process.send_signal(signal.SIGINT)
             try:

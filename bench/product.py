@@ -64,7 +64,12 @@ class House:
     def _agreed(self) -> bool:
         from positions.models import Balance
 
-        return Balance.objects.filter(symbol__in=SYMBOLS, amount="100000").count() == len(SYMBOLS)
+        booked = Balance.objects.filter(symbol__in=SYMBOLS, amount="100000").count() == len(SYMBOLS)
+        # The stream may move the books before the first read has shown all positions to the Governor.
+        keys = self._settings.KEYS
+        return booked and all(
+            self._client.hget(keys.snapshot(symbol), "position_amt") == b"100000" for symbol in SYMBOLS
+        )
 
     def paper_latency(self, ms: int) -> None:
         self._paper.set_latency(ms=ms)
@@ -160,12 +165,7 @@ class House:
             time.sleep(0.2)
 
     def _why(self, client_ids: set[str]) -> list[Any]:
-        from apply.models import Plan
-
-        ids = [one.split("-")[1] for one in list(client_ids)[:5]]
-        return list(
-            Plan.objects.filter(plan_id__in=ids).values_list("symbol", "state", "error", "gate_reason")
-        )
+        return [self._told(one.split("-")[1]) for one in list(client_ids)[:5]]
 
 
 def _stat(pid: int) -> list[str]:
