@@ -139,6 +139,8 @@ def schema(_request: HttpRequest) -> HttpResponse:
 def _said(request: HttpRequest) -> dict[str, str]:
     if request.content_type != "application/json":
         raise WrongBody(415, "content_type", "send application/json")
+    if not request.headers.get("Content-Length"):  # WSGI shows nothing of a body whose length is not told
+        raise WrongBody(411, "length", "say how long the body is: Content-Length")
     try:
         return body.read(request.read(BYTES_MAX + 1))
     except (UnreadablePostError, RawPostDataException):

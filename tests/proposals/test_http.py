@@ -201,6 +201,11 @@ def test_two_at_once_under_one_key_make_one_plan(redis: Client) -> None:
     assert Plan.objects.count() == 1
 
 
+def test_a_body_of_untold_length_is_not_guessed_at(bot: Bot) -> None:
+    headers = {**bot.headers, "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    assert bot.web.generic("POST", ADDRESS, headers=headers).json()["error"] == "length"
+
+
 def test_an_address_takes_its_own_method_only(bot: Bot) -> None:
     assert bot.web.get(ADDRESS, headers=bot.headers).status_code == 405
     assert bot.web.delete(f"{ADDRESS}/1", headers=bot.headers).status_code == 405

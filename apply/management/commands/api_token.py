@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from django.db import Error as DatabaseError
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from apply.models import ApiToken
 from apply.proposals import tokens
 from apply.proposals.tokens import NoToken
 from permits.management.acting import ActCommand
+from permits.management.tables import table
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit
 from quantum.log import safe
+
+HEADINGS = ("name", "scopes", "symbols", "a minute", "since", "by", "state")
 
 
 class Command(ActCommand):
@@ -82,13 +81,21 @@ class Command(ActCommand):
         if not found:
             self.say("No program may use the HTTP interface: there is no token.")
             return
-        table = Table("name", "scopes", "symbols", "a minute", "since", "by", "state")
-        for token in found:
-            state = f"revoked by {token.revoked_by}: {token.revoked_reason}" if token.revoked_at else "valid"
-            since = f"{token.created_at:%Y-%m-%d %H:%M:%S} UTC"
-            words = (token.name, token.scopes, token.symbols, str(token.per_minute), since, token.created_by)
-            table.add_row(*(escape(safe(text)) for text in (*words, state)))
-        Console(file=sys.stdout).print(table)
+        self.stdout.write(table(HEADINGS, [_row(token) for token in found]))
+
+
+def _row(token: ApiToken) -> list[str]:
+    state = f"revoked by {token.revoked_by}: {token.revoked_reason}" if token.revoked_at else "valid"
+    since = f"{token.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    return [
+        token.name,
+        token.scopes,
+        token.symbols,
+        str(token.per_minute),
+        since,
+        token.created_by,
+        state,
+    ]
 
 
 def _data(token: ApiToken) -> dict[str, Any]:

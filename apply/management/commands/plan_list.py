@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from django.db import Error as DatabaseError
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from apply.models import Plan
 from apply.operators import retry
+from permits.management.tables import table
 from quantum.commands import Command as Base
 from quantum.commands import Exit
-from quantum.log import safe
 
+HEADINGS = ("plan", "at", "symbol", "action", "state", "why", "source", "attempt")
 LIMIT = 50
 LIMIT_MAX = 1000
 
@@ -43,25 +40,22 @@ class Command(Base):
         if options["json"]:
             self.data({"plans": [_data(plan) for plan in plans]})
         elif plans:
-            self._print(plans)
+            self.stdout.write(table(HEADINGS, [_row(plan) for plan in plans]))
         else:
             self.say("No plan matches. To make one: manage.py propose BTCUSDT PARTIAL_25")
 
-    def _print(self, plans: list[Plan]) -> None:
-        table = Table("plan", "at", "symbol", "action", "state", "why", "source", "attempt")
-        for plan in plans:
-            cells = (
-                plan.plan_id,
-                f"{plan.created_at:%Y-%m-%d %H:%M:%S} UTC",
-                plan.symbol,
-                plan.action,
-                plan.state,
-                plan.gate_reason or plan.error,
-                plan.source,
-                f"{plan.attempt} of {plan.parent}" if plan.parent else "1",
-            )
-            table.add_row(*(escape(safe(text)) for text in cells))
-        Console(file=sys.stdout).print(table)
+
+def _row(plan: Plan) -> list[str]:
+    return [
+        plan.plan_id,
+        f"{plan.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        plan.symbol,
+        plan.action,
+        plan.state,
+        plan.gate_reason or plan.error,
+        plan.source,
+        f"{plan.attempt} of {plan.parent}" if plan.parent else "1",
+    ]
 
 
 def _found(options: dict[str, Any]) -> list[Plan]:
@@ -75,12 +69,11 @@ def _found(options: dict[str, Any]) -> list[Plan]:
     if options["error"]:
         plans = plans.filter(error=options["error"]) | plans.filter(gate_reason=options["error"])
     if options["retryable"]:
-        plans = plans.filter(
+        tried = Plan.objects.exclude(parent="").values("parent")
+        plans = plans.exclude(plan_id__in=tried).filter(
             state__in=[state for state, errors in retry.MAY_BE_TRIED_AGAIN.items() if errors],
             error__in=retry.WAIT_RAN_OUT | retry.BACK_OFF,
         )
-        tried = set(Plan.objects.exclude(parent="").values_list("parent", flat=True))
-        return [plan for plan in plans[:LIMIT_MAX] if plan.plan_id not in tried][: options["limit"]]
     return list(plans[: options["limit"]])
 
 
