@@ -82,4 +82,4 @@ class ApplyConfig(AppConfig):
         approvals.register(Approved())
         closing.register(ThroughHold())
         gauges.register("exits", _gauges)
-        routes.register(*_api())
+        routes.register(_api)
