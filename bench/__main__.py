@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import floor, many, million, product, scripts, waits, wide
+from bench import busy, floor, many, million, product, scripts, waits, wide
 from bench.parts import ROOT, Row, apart, machine, place, say, spread
 
 P50_TIMES_FLOOR = 1.8
@@ -25,7 +25,7 @@ ONE_WAY_MS = 50.0
 OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle",
-        "ten_symbols", "wide", "million")  # fmt: skip
+        "ten_symbols", "throughput", "wide", "million")  # fmt: skip
 RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
@@ -78,6 +78,8 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
                         yield _visible(house, max(asked.n // 3, 50), gap_s)
                     if asked.only in ("", "ten_symbols"):
                         yield many.ten_symbols(house)
+    if asked.only in ("", "throughput"):
+        yield from busy.every_database()
     if asked.only in ("", "wide"):
         yield from apart(wide.rows, more_env=wide.ENVIRONMENT, n=100, calls_s=asked.calls_s)
     if asked.only in ("", "million"):

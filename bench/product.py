@@ -38,13 +38,15 @@ class House:
         self._paper = PaperExchangeProcess(data_path=Path("unused"), keys=PaperKeys(*secrets), port=port)
         self._numbers = itertools.count()
 
-    def wait(self) -> None:
+    def wait(self, *, position: str = "100000") -> None:
         keys = self._settings.KEYS
         # Of a second start Redis remembers the state of the first: it says nothing about the other processes.
         parts.wait_until(self._paper_listens, what="the paper exchange")
         parts.wait_until(lambda: self._armed(keys.trading_state), what="the product to be armed")
-        self._reset_positions()
-        parts.wait_until(self._agreed, what="ledger and exchange to agree")
+        for symbol in SYMBOLS:
+            entry = f"entry-{time.time_ns()}"
+            self._paper.set_position(symbol=symbol, amount=position, client_order_id=entry)
+        parts.wait_until(lambda: self._agreed(position), what="ledger and exchange to agree")
         self.exits(30, gap_s=0.02)  # warm: connections, threads, caches
 
     def _paper_listens(self) -> bool:
@@ -61,23 +63,19 @@ class House:
         except RedisError:
             return False
 
-    def _agreed(self) -> bool:
+    def _agreed(self, position: str) -> bool:
         from positions.models import Balance
 
-        booked = Balance.objects.filter(symbol__in=SYMBOLS, amount="100000").count() == len(SYMBOLS)
+        booked = Balance.objects.filter(symbol__in=SYMBOLS, amount=position).count() == len(SYMBOLS)
         # The stream may move the books before the first read has shown all positions to the Governor.
         keys = self._settings.KEYS
         return booked and all(
-            self._client.hget(keys.snapshot(symbol), "position_amt") == b"100000" for symbol in SYMBOLS
+            self._client.hget(keys.snapshot(symbol), "position_amt") == position.encode()
+            for symbol in SYMBOLS
         )
 
     def paper_latency(self, ms: int) -> None:
         self._paper.set_latency(ms=ms)
-
-    def _reset_positions(self) -> None:
-        for symbol in SYMBOLS:
-            client_id = f"entry-{time.time_ns()}"
-            self._paper.set_position(symbol=symbol, amount="100000", client_order_id=client_id)
 
     def exits(self, n: int, *, gap_s: float) -> list[float]:
         """Publish n plans over all symbols; milliseconds from the call to the order's arrival."""
@@ -97,14 +95,38 @@ class House:
             raise RuntimeError(f"{missing} exits are missing: {self._why(asked_us.keys() - received.keys())}")
         return [(received[one] - at) / 1000 for one, at in asked_us.items()]
 
-    def _make_plan(self) -> Any:
+    def lift_limits(self) -> None:
+        """Of the paper exchange: a real one takes 1200 orders a minute of an account, which is less than we ask for."""
+        parts.wait_until(self._paper_listens, what="the paper exchange")
+        self._paper.set_limits(weight_1m=10**9, orders_10s=10**9, orders_1m=10**9)
+
+    def publish(self, symbol: str) -> str:
+        from apply.plans import publish
+
+        plan = self._make_plan(symbol)
+        publish.publish(self._client, plan, actor="bench")
+        return str(plan.plan_id)
+
+    def last_result(self) -> bytes:
+        newest: Any = self._client.xrevrange(self._settings.KEYS.result_stream, count=1)
+        return newest[0][0] if newest else b"0-0"
+
+    def results_after(self, after: bytes) -> list[tuple[bytes, dict[str, str]]]:
+        answer: Any = self._client.xread({self._settings.KEYS.result_stream: after}, count=100, block=100)
+        entries = answer[0][1] if answer else []
+        return [
+            (entry_id, {name.decode(): value.decode() for name, value in said.items()})
+            for entry_id, said in entries
+        ]
+
+    def _make_plan(self, symbol: str = "") -> Any:
         from quantum import clock
         from quantum import plan as plans
         from quantum.plan import Action
 
         number = next(self._numbers)
         return plans.make(
-            symbol=SYMBOLS[number % len(SYMBOLS)],
+            symbol=symbol or SYMBOLS[number % len(SYMBOLS)],
             action=Action.PARTIAL_25,
             kill_score_text=f"0.{number + 1}",
             timestamp_text=f"{clock.now_s():.3f}",
@@ -203,6 +225,31 @@ def _pss_mb(pid: int) -> float:
     return 0.0
 
 
+class Watched:
+    """The processor time of a running product's processes from now on."""
+
+    def __init__(self, up_pid: int) -> None:
+        self._before = {pid: _cpu_s(pid) for pid in [*_tree(up_pid), os.getpid()]}
+
+    def cpu_s(self) -> dict[str, float]:
+        """By name and pid, what was worth mentioning."""
+        used = {f"{_name(pid)}:{pid}": _cpu_s(pid) - before for pid, before in self._before.items()}
+        return {name: spent for name, spent in sorted(used.items(), key=lambda one: -one[1]) if spent > 0.05}
+
+
+def _tree(up_pid: int) -> list[int]:
+    parents = {
+        pid: _parent(pid)
+        for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    }
+    family = {up_pid}
+    while True:
+        more = {pid for pid, parent in parents.items() if parent in family} - family
+        if not more:
+            return sorted(family)
+        family |= more
+
+
 class Idle:
     """The product as the demo runs it, with the exit feed off: what it costs when nothing happens."""
 
@@ -221,7 +268,7 @@ class Idle:
 
     def watch(self, seconds: float) -> dict[str, Any]:
         time.sleep(5)
-        pids = self._tree()
+        pids = _tree(self._up_pid)
         commands, busy = self._commands(), {pid: _cpu_s(pid) for pid in pids}
         started = time.monotonic()
         time.sleep(seconds)
@@ -240,18 +287,6 @@ class Idle:
 
     def _commands(self) -> int:
         return int(self._client.info("stats")["total_commands_processed"])
-
-    def _tree(self) -> list[int]:
-        parents = {
-            pid: _parent(pid)
-            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-        }
-        family = {self._up_pid}
-        while True:
-            more = {pid for pid, parent in parents.items() if parent in family} - family
-            if not more:
-                return sorted(family)
-            family |= more
 
 
 def prepare(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quantum import rows
 from quantum.models import AuditEvent
 
 REASON_MIN = 8
@@ -33,7 +34,5 @@ def record(
     symbol: str = "",
     reason: str = "",
     data: dict[str, Any] | None = None,
-) -> AuditEvent:
-    made = event(kind=kind, actor=actor, plan_id=plan_id, symbol=symbol, reason=reason, data=data)
-    made.save(force_insert=True)
-    return made
+) -> None:
+    rows.insert(event(kind=kind, actor=actor, plan_id=plan_id, symbol=symbol, reason=reason, data=data))

@@ -78,6 +78,10 @@ class Keys:
         """A list: anything pushed here makes the feed read the exchange at once."""
         return f"{self.prefix}:feed:wake"
 
+    def fills_wake(self, plan_id: str) -> str:
+        """A list: ids of trades of the plan's order that have just been stored."""
+        return f"{self.prefix}:feed:fills:{plan_id}"
+
     # proposals
     def proposal(self, symbol: str) -> str:
         """A hash that an exit brain outside keeps: its newest word on this symbol."""

@@ -6,13 +6,13 @@ its own; values of names that mean a secret are masked, in tracebacks as well.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import re
 import sys
 import traceback
 import unicodedata
 from collections.abc import MutableMapping
+from functools import cache
 from typing import Any, cast
 
 import structlog
@@ -46,17 +46,27 @@ def _escape(character: str) -> str:
 
 
 def masked(text: str) -> str:
+    if (
+        "=" not in text and ":" not in text
+    ):  # neither a name with its value nor an address: most values of a field
+        return text
     return _USERINFO.sub(rf"\1:{MASK}@", _SECRET_IN_TEXT.sub(rf"\1{MASK}", text))
 
 
+@cache
+def _is_secret(name: str) -> bool:
+    """Of the names of fields, which are written in our code."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def _field(name: str, value: object) -> str:
-    if _SECRET_NAME.search(name):
+    if _is_secret(name):
         return f"{name}={MASK}"
     return f"{name}={safe(masked(str(value)))}"
 
 
 def _render(_logger: object, method: str, event: MutableMapping[str, Any]) -> str:
-    at = dt.datetime.fromtimestamp(clock.now_s(), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    at = clock.now().isoformat(timespec="milliseconds")[:-6]
     text = safe(masked(str(event.pop("event"))))
     failure = event.pop("exc_info", None)
     parts = [f"{at}Z {method.upper():<7} {text}", *(_field(name, value) for name, value in event.items())]

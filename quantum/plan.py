@@ -19,6 +19,7 @@ ENTRY_BYTES_MAX = 4096
 FIELDS_MAX = 24
 FUTURE_TOLERANCE_S = Decimal(5)
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
+_ORDER_ID = re.compile(r"q-([0-9a-f]{16})-[0-9]{1,3}")
 _EARLIEST, _LATEST = Decimal(1_500_000_000), Decimal(10_000_000_000)
 
 
@@ -179,6 +180,12 @@ def digest(plan_id: str, symbol: str, action: Action, score: str, decision: Deci
     """Over the raw texts as they came: two spellings of one number are two plans."""
     parts = (plan_id, symbol, action.value, score, decision.value, timestamp, canonical_steps(action))
     return hashlib.sha256(_length_prefixed(*parts)).hexdigest()
+
+
+def plan_of_order(client_order_id: str) -> str | None:
+    """The plan whose step an order of ours is; None for ids that we would not have made."""
+    found = _ORDER_ID.fullmatch(client_order_id)
+    return found[1] if found else None
 
 
 def _length_prefixed(*parts: str) -> bytes:

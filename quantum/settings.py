@@ -226,6 +226,7 @@ TEMPLATES = [
 DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
 _sqlite = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 if _sqlite:
+    DATABASES["default"]["ENGINE"] = "quantum.sqlite"  # waits for its turn in a better way
     # IMMEDIATE: with DEFERRED 28 % of read-then-write transactions failed at 4 processes.
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 1,

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from apply.acting import intent, orders, settle, sizing
 from apply.acting.lanes import After, Lanes
+from apply.acting.told import Told
 from apply.models import PENDING_STATES, Order, Plan
 from apply.plans import publish, results, transitions
 from apply.plans.publish import Standing
@@ -64,12 +65,15 @@ class Executor:
         rules: dict[str, SymbolRules],
         client: Client,
         stopping: Callable[[], bool],
+        told: Told | None = None,
     ) -> None:
+        """told: the short way to a fill's trades. Without it the exchange is asked for each order's."""
         self._gate = gate
         self._desk = desk
         self._rules = rules
         self._rules_boot_s = clock.boot_s()
         self._client = client
+        self._told = told
         self._stopping = stopping
         self._lanes = Lanes()
         self._in_hand: dict[str, str] = {}
@@ -255,7 +259,7 @@ class Executor:
             executed_qty=outcome.order.executed_quantity,
             avg_price=outcome.order.average_price,
         )
-        proof = settle.gather(self._desk.reader, outcome.order)
+        proof = settle.gather(self._desk.reader, outcome.order, told=self._told)
         if proof is None:
             settle.record_reply(order, outcome.order)  # the resolver goes on until the trades add up
             return

@@ -7,6 +7,7 @@ from django.conf import settings
 from apply.acting import orders
 from apply.acting.executor import Executor
 from apply.acting.mirror import StateMirror
+from apply.acting.told import WITHIN_S, Told
 from permits.gate.gate import SLOW_STEP_MS, Gate
 from permits.policy.operator_rules import Operators
 from permits.state import trading
@@ -38,7 +39,14 @@ def run(watch: Watch) -> None:
         hold=mirror.hold,
         operators=Operators(client=client, read=mirror.operator_rule),
     )
-    executor = Executor(gate=gate, desk=desk, rules=rules, client=client, stopping=lambda: watch.stopping)
+    executor = Executor(
+        gate=gate,
+        desk=desk,
+        rules=rules,
+        client=client,
+        stopping=lambda: watch.stopping,
+        told=Told(wakes=blocking_client(block_s=WITHIN_S)),
+    )
     consumer = Consumer(
         terms=watch,
         stream=settings.KEYS.plan_stream,

@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import transaction
 
+from apply.acting.told import Told
 from apply.models import Order, Plan
 from apply.plans import transitions
 from permits.desk import payloads, records
@@ -36,14 +37,17 @@ class Proof:
     trades: list[Trade]
 
 
-def gather(reader: Reader, state: OrderState) -> Proof | None:
+def gather(reader: Reader, state: OrderState, *, told: Told | None = None) -> Proof | None:
     """None while the trades the exchange shows do not add up to what it says it executed."""
     if not state.status.terminal:
         return None
+    if state.executed_quantity == 0:
+        return Proof(state, [])
+    heard = told.trades_of(state) if told else None
+    if heard is not None:
+        return Proof(state, heard)
     for pause_s in TRADES_PAUSES_S:
         clock.sleep_s(pause_s)
-        if state.executed_quantity == 0:
-            return Proof(state, [])
         try:
             trades = reader.trades_of_order(symbol=state.symbol, order_id=state.order_id)
         except ReadFailed:

@@ -12,7 +12,7 @@ from django.db import connection, models, transaction
 from permits.desk import approvals, payloads
 from permits.models import Approval, Permit
 from quantum import audit, clock
-from quantum.models import AuditEvent
+from quantum import rows as fast
 
 LATEST_S = Decimal(10_000_000_000)
 
@@ -59,8 +59,8 @@ def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) ->
         for row in rows
     ]
     with transaction.atomic():
-        Permit.objects.bulk_create(rows, ignore_conflicts=True)
-        AuditEvent.objects.bulk_create(events)
+        fast.insert(*rows, skip_conflicts=True)
+        fast.insert(*events)
         for row in beside:
             if isinstance(row, Approval):
                 approvals.park(row)
@@ -68,17 +68,16 @@ def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) ->
             type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
 
 
+_AS_SPENT = """ON CONFLICT (plan_id, gate, issued_at) DO UPDATE SET fate = excluded.fate, fate_at = excluded.fate_at,
+fate_by = excluded.fate_by, fate_reason = excluded.fate_reason"""
+
+
 def record_spent(rows: list[Permit]) -> None:
     """Inside the caller's transaction. Whether the gate's own row came first or not, it ends as spent; so
     does one that the sweep, or a revocation that came too late, has marked in between."""
     for row in rows:
         row.fate_at, row.fate_by, row.fate_reason = clock.now(), "apply", ""
-    Permit.objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["plan_id", "gate", "issued_at"],
-        update_fields=["fate", "fate_at", "fate_by", "fate_reason"],
-    )
+    fast.insert(*rows, on_conflict=_AS_SPENT)
 
 
 # ---- what a person does with a permit: asked for first, so that no death hides who did it and why

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime as dt
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,8 +14,8 @@ from positions.judging import difference
 from positions.judging.difference import Origin
 from positions.judging.verdict import Ledger
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
-from quantum import amounts, audit, clock
-from quantum.exchange.types import PositionsRead, Trade
+from quantum import amounts, audit, clock, rows
+from quantum.exchange.types import PositionsRead, Side, Trade
 from quantum.fault import fault_point
 from quantum.redis import Client
 
@@ -209,7 +210,25 @@ def _is_contained(trade: Trade) -> bool:
 
 def store(trades: Iterable[SeenTrade]) -> None:
     """Keep what the exchange reported. A trade that is told twice is one row."""
-    Fill.objects.bulk_create([_fill(seen) for seen in trades], ignore_conflicts=True)
+    rows.insert(*(_fill(seen) for seen in trades), skip_conflicts=True)
+
+
+_OF_TRADE = ("trade_id", "order_id", "side", "quantity", "price", "realized_pnl", "commission",
+             "commission_asset", "at")  # fmt: skip
+"""As Trade has them, but for the symbol."""
+
+
+def stored(symbol: str, trade_ids: Collection[int]) -> list[Trade]:
+    """Trades of a symbol by their ids, as many of them as are stored."""
+    mine = Fill.objects.filter(account=settings.ACCOUNT, symbol=symbol, trade_id__in=trade_ids)
+    return [
+        Trade(trade_id, order_id, symbol, Side(side), quantity, price, pnl, paid, asset, _ms(at))
+        for trade_id, order_id, side, quantity, price, pnl, paid, asset, at in mine.values_list(*_OF_TRADE)
+    ]
+
+
+def _ms(at: dt.datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 def _fill(seen: SeenTrade) -> Fill:
@@ -238,33 +257,47 @@ def book(trades: list[SeenTrade], *, kind: LedgerEntry.Kind, actor: str, plan_id
     return sum(_book_one(seen.trade, kind=kind, actor=actor, plan_id=plan_id) for seen in trades)
 
 
+_LOCK = "SELECT amount, version, moved_ms, exit_ms FROM positions_balance WHERE account = %s AND symbol = %s"
+_BOOK = """UPDATE positions_fill SET booked = TRUE
+WHERE account = %s AND symbol = %s AND trade_id = %s AND booked = FALSE RETURNING id"""
+
+
 def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str) -> int:
-    stored = Fill.objects.filter(account=settings.ACCOUNT, symbol=trade.symbol, trade_id=trade.trade_id)
-    balance = (
-        Balance.objects.select_for_update().filter(account=settings.ACCOUNT, symbol=trade.symbol).first()
-    )
-    if balance is None or (kind is LedgerEntry.Kind.ENTRY and _is_contained(trade)):
+    mine = {"account": settings.ACCOUNT, "symbol": trade.symbol}
+    with connection.cursor() as cursor:
+        # On SQLite the transaction itself is the lock.
+        cursor.execute(
+            _LOCK + connection.ops.for_update_sql() * (connection.vendor != "sqlite"), [*mine.values()]
+        )
+        balance = cursor.fetchone()
+        if balance is None or (kind is LedgerEntry.Kind.ENTRY and _is_contained(trade)):
+            return 0
+        cursor.execute(_BOOK, [*mine.values(), trade.trade_id])
+        booked = cursor.fetchone()
+    if booked is None:
         return 0
-    if not stored.filter(booked=False).update(booked=True):
-        return 0
-    balance.amount += trade.signed_quantity
-    balance.version += 1
-    balance.moved_ms = max(balance.moved_ms, trade.time_ms)
-    if kind is LedgerEntry.Kind.EXIT:
-        balance.exit_ms = clock.now_ms()
-    balance.save(update_fields=["amount", "version", "moved_ms", "exit_ms"])
+    amount, version, moved_ms, exit_ms = balance
+    amount = Decimal(amount) + trade.signed_quantity
+    moved = {
+        "amount": amount,
+        "version": version + 1,
+        "moved_ms": max(moved_ms, trade.time_ms),
+        "exit_ms": clock.now_ms() if kind is LedgerEntry.Kind.EXIT else exit_ms,
+    }
+    rows.change(Balance, moved, where=mine)
     fault_point("balance_moved")
-    LedgerEntry.objects.create(
+    entry = LedgerEntry(
         account=settings.ACCOUNT,
         symbol=trade.symbol,
         kind=kind,
         delta=trade.signed_quantity,
-        balance=balance.amount,
-        fill=stored.get(),
+        balance=amount,
+        fill_id=booked[0],
         plan_id=plan_id,
         actor=actor,
         at=clock.from_ms(trade.time_ms),
     )
+    rows.insert(entry)
     audit.record(
         kind="ledger_moved",
         actor=actor,
@@ -272,7 +305,7 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
         symbol=trade.symbol,
         data={
             "delta": amounts.plain(trade.signed_quantity),
-            "balance": amounts.plain(balance.amount),
+            "balance": amounts.plain(amount),
             "by": kind.value,
         },
     )
@@ -282,13 +315,23 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
 
 def project(client: Client, symbol: str, *, last: dict[str, str] | None = None) -> None:
     """For readers in Redis. The Brain reads the database, so a hand edit there moves nothing."""
-    balance = Balance.objects.filter(account=settings.ACCOUNT, symbol=symbol).first()
-    if balance is None:
-        return
-    fields = {
-        "last_known_amt": amounts.plain(balance.amount),
-        "updated_at": f"{clock.now_s():.3f}",
-        "version": str(balance.version),
-        **(last or {}),
-    }
-    client.hset(settings.KEYS.ledger(symbol), mapping=fields)
+    _project(client, {symbol}, last or {})
+
+
+def project_all(client: Client, symbols: Collection[str]) -> None:
+    _project(client, symbols, {})
+
+
+def _project(client: Client, symbols: Collection[str], last: dict[str, str]) -> None:
+    """One read and one round trip, however many symbols moved since the last beat."""
+    mine = Balance.objects.filter(account=settings.ACCOUNT, symbol__in=symbols)
+    pipeline = client.pipeline(transaction=False)
+    for symbol, amount, version in mine.values_list("symbol", "amount", "version"):
+        fields = {
+            "last_known_amt": amounts.plain(amount),
+            "updated_at": f"{clock.now_s():.3f}",
+            "version": str(version),
+            **last,
+        }
+        pipeline.hset(settings.KEYS.ledger(symbol), mapping=fields)
+    pipeline.execute()

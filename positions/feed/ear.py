@@ -56,6 +56,7 @@ class Ear(threading.Thread):
             if item is not None:
                 self.heed(item)
             if item is None or not self._stream.waiting:
+                self._write_own()
                 self._idle_boot_s = clock.boot_s()
         connection.close()
 
@@ -72,6 +73,16 @@ class Ear(threading.Thread):
             close_old_connections()
             if not isinstance(item, Gap) and isinstance(item.event, OrderUpdate):
                 self._feed.miss_trades(item.event.symbol)
+
+    def _write_own(self) -> None:
+        """Lost here is only the shorter way: apply asks the exchange for what it was not told in half a second."""
+        try:
+            self._feed.own.write()
+        except RedisError:
+            return
+        except DatabaseError as error:
+            log.warning("trades of our own could not be stored", error=type(error).__name__)
+            close_old_connections()
 
     def _heed(self, event: Event) -> None:
         match event:
@@ -92,7 +103,11 @@ class Ear(threading.Thread):
         self._feed.resting.hear(update)
         executed = update.is_execution or update.execution is Execution.CALCULATED
         origin = difference.origin(update.client_order_id, sources=settings.LEDGER_SOURCES)
-        if not executed or origin is Origin.OURS:  # apply proves and books its own
+        if not executed:
+            return
+        if origin is Origin.OURS:  # apply proves and books its own; without its numbers it asks for the trade
+            if update.trade is not None:
+                self._feed.own.hear(SeenTrade(update.trade, update.client_order_id))
             return
         if update.trade is None:
             self._feed.miss_trades(update.symbol)

@@ -20,6 +20,7 @@ from positions.books import ledger
 from positions.books.income import FUNDING, Bookings
 from positions.books.ledger import SeenTrade
 from positions.drift.sweep import GRACE_S, Sweep
+from positions.feed.own import OwnFills
 from positions.feed.picture import Picture
 from positions.feed.resting import Resting
 from positions.feed.shown import Shown
@@ -84,6 +85,7 @@ class Feed(threading.Thread):
         self._bookings = Bookings(reader=reader, missed=self.miss_trades)
         self._silence = Silence()
         self._sweep = Sweep()
+        self.own = OwnFills(self._commands)
         self._rules: dict[str, SymbolRules] = {}
         self._rules_due_s = 0.0
         self._looked, self._looked_s = False, -LOOK_ROUND_S

@@ -46,9 +46,9 @@ class Shown:
             copies = [settings.KEYS.ledger(symbol) for symbol in self._ledgers]
             if copies and self._client.exists(*copies) != len(copies):
                 self._ledgers = {}
-            for symbol, version in versions.items():
-                if self._ledgers.get(symbol) != version:
-                    ledger.project(self._client, symbol)
+            moved = [symbol for symbol, version in versions.items() if self._ledgers.get(symbol) != version]
+            if moved:
+                ledger.project_all(self._client, moved)
             self._ledgers = versions
             if clock.boot_s() >= self._check_due_s:
                 tampering.mend(self._client)

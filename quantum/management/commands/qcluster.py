@@ -15,7 +15,7 @@ from quantum.redis import HOST, log_in_as
 PRELOAD = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "django.contrib.auth.models",
-    "django.db.backends.sqlite3.base",
+    "quantum.sqlite.base",
     "hiredis",
     "http.server",
     "redis.asyncio",
