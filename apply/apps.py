@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.urls import URLPattern
 from prometheus_client import Metric
 
@@ -31,8 +32,10 @@ def _warden(watch: roles.Watch) -> None:
 
 def _gauges() -> Iterable[Metric]:
     from apply.plans import blocked
+    from apply.proving import inquiries
 
-    return blocked.read()
+    yield from blocked.read()
+    yield from inquiries.read()
 
 
 def _in_flight() -> Iterable[InFlight]:
@@ -72,6 +75,7 @@ class ApplyConfig(AppConfig):
         from apply import checks  # noqa: F401  registers the system checks
         from apply.operators.approved import Approved
         from apply.operators.closing import ThroughHold
+        from apply.plans import triggers
         from permits.desk import approvals
         from permits.governor import reservations
         from positions.reconcile import closing
@@ -83,3 +87,4 @@ class ApplyConfig(AppConfig):
         closing.register(ThroughHold())
         gauges.register("exits", _gauges)
         routes.register(_api)
+        post_migrate.connect(triggers.install, sender=self)

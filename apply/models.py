@@ -49,6 +49,7 @@ class Plan(models.Model):
     p33_ttl = models.IntegerField(null=True)
     ended_at = models.DateTimeField(null=True)
     result_id = models.CharField(max_length=40, blank=True)
+    would_quantity = AmountField(null=True, help_text="In dry_run: what would have been sent.")
 
     class Meta:
         ordering = ["-id"]
@@ -96,6 +97,7 @@ class Order(models.Model):
     executed_quantity = AmountField(null=True)
     average_price = AmountField(null=True)
     realized_pnl = AmountField(null=True)
+    commission = models.JSONField(default=dict, help_text="What the fills cost, by asset.")
     error = models.CharField(max_length=80, blank=True)
     error_code = models.IntegerField(null=True)
     error_text = models.CharField(max_length=200, blank=True)
@@ -171,3 +173,35 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Inquiry(models.Model):
+    """What the resolver last learnt of an order in flight, and whether it is to be cancelled. One row per order that
+    was asked for: a person who has to decide sees it, and apply, which holds the trade key, finds the cancel here."""
+
+    class Finding(models.TextChoices):
+        FAILING = "failing", "the exchange cannot be asked"
+        OPEN = "open", "the exchange has it, and it is open"
+        ABSENT = "absent", "the exchange does not know it"
+        CONTRADICTORY = "contradictory", "what the exchange says of it does not fit together"
+
+    plan_id = models.CharField(max_length=16, unique=True)
+    finding = models.CharField(max_length=16, choices=Finding.choices)
+    text = models.CharField(max_length=200, blank=True)
+    found = models.JSONField(default=dict, help_text="The order as the exchange last showed it.")
+    since = models.DateTimeField(default=clock.now)
+    asked_at = models.DateTimeField(default=clock.now)
+    asked = models.PositiveIntegerField(default=0)
+    doubtful_since = models.DateTimeField(null=True, help_text="Since when no answer says what became of it.")
+    cancel_asked_at = models.DateTimeField(null=True, db_index=True)
+    cancel_sent_at = models.DateTimeField(null=True)
+    cancels = models.PositiveSmallIntegerField(default=0, help_text="How often it was asked for.")
+    cancel_text = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "inquiries"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"{self.plan_id}: {self.finding}"

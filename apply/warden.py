@@ -1,5 +1,4 @@
-"""The role warden: resolver's questions, janitor, the end of halts, proposals in, in the demo the exit feed. No key
-that trades."""
+"""The role warden: resolver's questions, janitor, the end of halts, proposals in, the exit brain. No trade key."""
 
 from __future__ import annotations
 
@@ -9,7 +8,11 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
+from apply.exits import scorers
+from apply.exits.brain import ExitBrain
 from apply.exits.demo import DemoFeed
+from apply.exits.prices import Prices
+from apply.exits.proposing import to_the_gates
 from apply.operators.retry import RetryByRule
 from apply.proposals.intake import Intake
 from apply.proving.janitor import Janitor
@@ -18,7 +21,7 @@ from permits.desk import sweep
 from permits.state.resuming import EndOfHalt
 from quantum import clock
 from quantum.exchange import connect
-from quantum.exchange.reading import ReadFailed
+from quantum.exchange.reading import Reader, ReadFailed
 from quantum.log import log
 from quantum.redis import Client, RedisError, command_client
 from quantum.roles import Watch
@@ -27,9 +30,10 @@ TURN_S = 1.0
 
 
 def duties_of(client: Client) -> list[Callable[[], None]]:
+    reader = connect.reader()
     duties = [
         Janitor(client=client).tick,
-        Resolver(reader=connect.reader(), client=client).tick,
+        Resolver(reader=reader, client=client).tick,
         EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
     ]
@@ -37,7 +41,19 @@ def duties_of(client: Client) -> list[Callable[[], None]]:
         duties.append(RetryByRule(client=client).tick)
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
+    elif settings.EXIT_BRAIN != "off":
+        duties.append(exit_brain(client, reader).tick)
     return duties
+
+
+def exit_brain(client: Client, reader: Reader) -> ExitBrain:
+    return ExitBrain(
+        client=client,
+        prices=Prices(reader=reader, interval=settings.EXIT_INTERVAL),
+        scorer=scorers.find(settings.EXIT_BRAIN),
+        propose=to_the_gates(client),
+        risk_pct=settings.EXIT_RISK_PCT,
+    )
 
 
 def run(watch: Watch) -> None:

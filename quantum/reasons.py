@@ -65,6 +65,9 @@ class ApplyReason(StrEnum):
     NOT_AT_EXCHANGE = "not_at_exchange"
     ACTION_UNSUPPORTED = "action_unsupported"
     DECISION_SKIP = "decision_skip"
+    DRY_RUN = "dry_run"
+    CANCELLED = "cancelled"
+    RESOLVED_BY_PERSON = "resolved_by_person"
 
 
 class BrainReason(StrEnum):

@@ -67,9 +67,20 @@ APPLY_PERMIT_STEP_MS = _env.integer("APPLY_PERMIT_STEP_MS", default=100, least=5
 APPLY_PLAN_TTL_SEC = _env.number("APPLY_PLAN_TTL_SEC", default="30", least="1", most="300")
 APPROVERS_REQUIRED = _env.integer("APPROVERS_REQUIRED", default=1, least=1, most=2)
 APPLY_RETRIES_MAX = _env.integer("APPLY_RETRIES_MAX", default=0, least=0, most=5)
-EXIT_BRAIN = _env.choice("EXIT_BRAIN", default="off", among=("off", "demo"))
+# Whether it names a scorer is a system check of apply: a plug-in is looked for when apps are there.
+EXIT_BRAIN = _env.text(
+    "EXIT_BRAIN",
+    default="off",
+    pattern=r"[A-Za-z_][A-Za-z0-9_]*([.:-][A-Za-z0-9_]+)*",
+    right="off, demo, rules, or the name or dotted path of a scorer",
+)
+EXIT_INTERVAL = _env.choice(
+    "EXIT_INTERVAL", default="5m", among=("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h")
+)
+EXIT_RISK_PCT = _env.optional_number("EXIT_RISK_PCT", least="0.01", most="50")
 RESOLVER_MARGIN_SEC = _env.number("RESOLVER_MARGIN_SEC", default="10", least="0.1", most="120")
 RESOLVER_GAP_SEC = _env.number("RESOLVER_GAP_SEC", default="5", least="0.1", most="60")
+ORDER_CANCEL_AFTER_SEC = _env.number("ORDER_CANCEL_AFTER_SEC", default="20", least="0.5", most="3600")
 
 # ---- permits
 PERMIT_TTL_SEC = _env.integer("PERMIT_TTL_SEC", default=60, least=15, most=60)

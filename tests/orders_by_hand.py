@@ -58,6 +58,16 @@ def intended(plan: ExitPlan | None = None) -> Order:
     return Order.objects.get(plan_id=order.plan_id)
 
 
+def reborn(plan_id: str, **fields: Any) -> Plan:
+    """The same row with other fields. Born so: the database lets nobody lead a plan past the table of its steps."""
+    row = Plan.objects.get(plan_id=plan_id)
+    number, _ = row.pk, row.delete()
+    for name, value in {**fields, "pk": number}.items():
+        setattr(row, name, value)
+    row.save(force_insert=True)
+    return row
+
+
 def state_of(plan: ExitPlan) -> str:
     return Plan.objects.get(plan_id=plan.plan_id).state
 

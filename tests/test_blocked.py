@@ -20,6 +20,7 @@ from apply.plans.blocked import BlockedTimes
 from positions.models import Balance
 from quantum import clock
 from tests.house import House
+from tests.orders_by_hand import reborn
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -42,14 +43,14 @@ def ended(state: str, s: float, *, symbol: str = "BTCUSDT", error: str = "", gat
     plan = House.make(symbol)
     publish.ensure_row(plan, actor="tests", stream_id="1-1")
     end = NOW + dt.timedelta(seconds=s)
-    Plan.objects.filter(plan_id=plan.plan_id).update(
+    return reborn(
+        plan.plan_id,
         state=state,
         error=error,
         gate_reason=gate_reason,
         created_at=end,
         ended_at=end if state != "open" else None,
     )
-    return Plan.objects.get(plan_id=plan.plan_id)
 
 
 def refused(s: float, error: str = "hold", *, symbol: str = "BTCUSDT", gate_reason: str = "") -> Plan:
@@ -133,14 +134,14 @@ def test_the_order_in_which_rows_are_seen_does_not_matter(at: Callable[[float], 
     refused(10)
     at(30)
     assert times.seconds() == {("BTCUSDT", "hold"): 20}
-    Plan.objects.filter(pk=late.pk).update(state="filled", ended_at=NOW + dt.timedelta(seconds=5))
+    reborn(late.plan_id, state="filled", ended_at=NOW + dt.timedelta(seconds=5))
     assert times.seconds() == {("BTCUSDT", "hold"): 20}, "it filled before the refusal"
     refused(3, "halted")
     assert times.seconds() == {("BTCUSDT", "hold"): 20}, "the fill, seen before, came later"
-    Plan.objects.filter(pk=late.pk).update(state="open", ended_at=None)
+    reborn(late.plan_id, state="open", ended_at=None)
     times = BlockedTimes()
     times.seconds()
-    Plan.objects.filter(pk=late.pk).update(state="filled", ended_at=NOW + dt.timedelta(seconds=15))
+    reborn(late.plan_id, state="filled", ended_at=NOW + dt.timedelta(seconds=15))
     assert times.seconds() == {}
 
 

@@ -15,6 +15,7 @@ from quantum.plan import Action, ExitPlan
 from quantum.redis import Client
 from quantum.stream import Entry, Poison
 from tests.house import House
+from tests.orders_by_hand import reborn
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -26,6 +27,7 @@ def executor(redis: Client, monkeypatch: pytest.MonkeyPatch) -> Executor:
         gate=cast("Any", None), desk=cast("Any", None), rules={}, client=redis, stopping=lambda: True
     )
     monkeypatch.setattr(made._lanes, "put", lambda *_args, **_more: None)
+    monkeypatch.setattr(made._cancels, "due", lambda: False)
     return made
 
 
@@ -42,8 +44,9 @@ def test_a_plan_in_time_is_put_into_its_lane_and_acknowledged_later(executor: Ex
 
 @pytest.mark.parametrize(("age_s", "end"), [(29, "open"), (30, "expired"), (3600, "expired")])
 def test_a_stale_plan_is_ended_unheard(executor: Executor, age_s: int, end: str) -> None:
-    plan = House.make(timestamp_text=f"{clock.now_s() - age_s:.3f}")
-    assert executor.handle(entry_of(plan)) is (end == "expired")
+    plan = House.make(timestamp_text=f"{clock.now_s() - age_s - 0.01:.3f}")
+    assert executor.handle(entry_of(plan)) is False
+    executor.idle()
     assert Plan.objects.get().state == end
 
 
@@ -72,7 +75,8 @@ def test_a_stale_plan_whose_permits_were_spent_says_so(executor: Executor, redis
     """Dead between consume and intent: expired alone would hide that a pair is gone."""
     plan = House.make(timestamp_text=f"{clock.now_s() - 31:.3f}")
     redis.hset(settings.KEYS.receipt(plan.plan_id), "token", "of a process that died")
-    assert executor.handle(entry_of(plan)) is True
+    executor.handle(entry_of(plan))
+    executor.idle()
     assert Plan.objects.get().state == "spent_unsent"
 
 
@@ -97,7 +101,7 @@ def test_the_same_id_with_other_content_is_a_conflict_and_changes_nothing(execut
 def test_a_plan_in_flight_belongs_to_the_resolver(executor: Executor, state: str) -> None:
     plan = House.make()
     executor.handle(entry_of(plan))
-    Plan.objects.update(state=state)
+    reborn(plan.plan_id, state=state)
     assert executor.handle(entry_of(plan, 2)) is True
     assert Plan.objects.get().state == state
 

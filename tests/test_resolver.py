@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from apply.models import Order, Plan
+from apply.models import Inquiry, Order, Plan
+from apply.proving import inquiries
 from apply.proving.resolver import RECV_WINDOW_MS, Resolver
-from positions.models import SymbolLock
+from positions.models import Fill, SymbolLock
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import OrderState, OrderStatus, Side, Trade
+from quantum.models import AuditEvent
 from quantum.redis import Client
 from tests.orders_by_hand import intended, trade
 
@@ -131,3 +134,84 @@ def test_a_filled_order_whose_trades_do_not_add_up_stays_locked(
     case.exchange.trades = [trade(quantity="0.1")]
     assert case.ask(after_s=20) == "intended"
     assert SymbolLock.objects.exists()
+
+
+# ---- what it learns is kept for whoever has to decide
+
+
+def learnt() -> Inquiry:
+    return Inquiry.objects.get()
+
+
+def test_a_question_that_fails_is_kept_with_since_when(case: Case) -> None:
+    case.exchange.silent = True
+    case.ask()
+    since = learnt().doubtful_since
+    case.ask()
+    assert (learnt().finding, learnt().asked, learnt().doubtful_since) == ("failing", 2, since)
+    case.exchange.silent = False
+    case.ask()
+    assert (learnt().finding, learnt().doubtful_since) == ("absent", None)
+
+
+def test_trades_of_an_order_that_is_not_found_are_a_contradiction_and_kept_unbooked(case: Case) -> None:
+    case.exchange.trades = [trade()]
+    case.ask(after_s=20)
+    case.ask(after_s=20)
+    assert learnt().finding == "contradictory"
+    fill = Fill.objects.get()
+    assert (fill.client_order_id, fill.booked) == (case.order.client_order_id, False)
+
+
+def test_trades_that_do_not_add_up_are_a_contradiction_with_both_numbers(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "sleep_s", lambda _s: None)
+    case.exchange.known = found_order(case.order.client_order_id)
+    case.exchange.trades = [trade(quantity="0.1")]
+    case.ask()
+    assert learnt().finding == "contradictory"
+    assert "executed 0.25, its trades add up to 0.1" in learnt().text
+    assert learnt().found["order_id"] == 77
+
+
+def test_a_fate_that_stays_unknown_for_half_a_minute_alerts_once_a_minute(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case.exchange.silent = True
+    case.ask()
+    assert gauges() == {"quantum_orders_unknown": 0, "quantum_order_unknown_seconds": 0}
+    Order.objects.update(intended_at=clock.now() - dt.timedelta(seconds=31))
+    for _ in range(3):
+        case.ask()
+    told = [line for line in capsys.readouterr().err.splitlines() if "[ORDER_UNKNOWN]" in line]
+    assert len(told) == 1
+    assert f"order_resolve {case.order.plan_id}" in told[0]
+    assert gauges()["quantum_orders_unknown"] == 1
+    assert 31 <= gauges()["quantum_order_unknown_seconds"] < 60
+    case.ask(after_s=60)
+    assert "[ORDER_UNKNOWN]" in capsys.readouterr().err
+
+
+def gauges() -> dict[str, float]:
+    return {metric.name: metric.samples[0].value for metric in inquiries.read()}
+
+
+def test_an_order_that_is_open_is_no_unknown_one_and_is_to_be_cancelled_in_time(
+    case: Case, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.ORDER_CANCEL_AFTER_SEC = Decimal(60)
+    case.exchange.known = replace(
+        found_order(case.order.client_order_id), status=OrderStatus.NEW, executed_quantity=Decimal(0)
+    )
+    Order.objects.update(intended_at=clock.now() - dt.timedelta(seconds=45))
+    case.ask()
+    assert (learnt().finding, learnt().cancel_asked_at) == ("open", None)
+    assert "[ORDER_UNKNOWN]" not in capsys.readouterr().err
+    assert gauges()["quantum_orders_unknown"] == 0
+    settings.ORDER_CANCEL_AFTER_SEC = Decimal(40)
+    case.ask()
+    case.ask()
+    assert learnt().cancels == 1, "asked for again only after a pause"
+    event = AuditEvent.objects.get(kind="cancel_asked")
+    assert (event.actor, event.data["times"]) == ("resolver", 1)

@@ -114,3 +114,56 @@ def test_a_conflict_is_skipped_and_counted_only_where_it_was_asked_for() -> None
 def test_defaults_are_filled_in() -> None:
     rows.insert(SymbolLock(account="main", symbol="BTCUSDT", plan_id="p"))
     assert abs((SymbolLock.objects.get().since - clock.now()).total_seconds()) < 5
+
+
+def test_a_row_is_read_as_the_orm_reads_it() -> None:
+    for made in (plan(), order()):
+        made.save()
+        read = rows.one(type(made), where={"plan_id": made.plan_id})
+        assert read is not None
+        orm = type(made)._default_manager.get(plan_id=made.plan_id)
+        for field in made._meta.concrete_fields:
+            ours, theirs = getattr(read, field.attname), getattr(orm, field.attname)
+            assert (ours, type(ours), str(ours)) == (theirs, type(theirs), str(theirs)), field.name
+
+
+def test_a_row_that_is_not_there_is_none() -> None:
+    assert rows.one(Plan, where={"plan_id": "0" * 16}) is None
+
+
+def test_a_change_meets_only_the_rows_it_names() -> None:
+    first, second = plan(), plan()
+    second.plan_id = "0" * 16
+    for each in (first, second):
+        each.save()
+    changed = {
+        "state": Plan.State.FILLED,
+        "ended_at": AT,
+        "gate_reason": "%s",
+        "would_quantity": Decimal("0.10"),
+    }
+    stands = {"plan_id": first.plan_id, "state": Plan.State.OPEN}
+    with connection.cursor() as cursor:  # straight from open to filled is no step that the database lets pass
+        cursor.execute("UPDATE apply_plan SET state = 'intended'")
+    assert rows.change(Plan, changed, where=stands) == 0
+    assert rows.change(Plan, changed, where=stands | {"state": Plan.State.INTENDED}) == 1
+    read = Plan.objects.get(plan_id=first.plan_id)
+    assert (read.state, read.ended_at, read.gate_reason, read.would_quantity) == (
+        "filled",
+        AT,
+        "%s",
+        Decimal("0.1"),
+    )
+    assert Plan.objects.get(plan_id=second.plan_id).state == "intended"
+
+
+def test_what_is_removed_is_what_was_named() -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        SymbolLock.objects.create(account="main", symbol=symbol, plan_id="0" * 16)
+    assert rows.remove(SymbolLock, where={"account": "main", "symbol": "BTCUSDT"}) == 1
+    assert list(SymbolLock.objects.values_list("symbol", flat=True)) == ["ETHUSDT"]
+
+
+def test_more_rows_than_one_statement_takes_are_all_written() -> None:
+    events = [event() for _ in range(rows.BATCH * 2 + 1)]
+    assert rows.insert(*events) == len(events) == AuditEvent.objects.count()

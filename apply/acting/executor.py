@@ -10,8 +10,10 @@ from django.conf import settings
 from django.db import close_old_connections
 from prometheus_client import Counter
 
-from apply.acting import intent, orders, settle, sizing
+from apply.acting import account, intent, late, orders, settle, sizing
+from apply.acting.cancels import Cancels
 from apply.acting.lanes import After, Lanes
+from apply.acting.late import Late
 from apply.acting.told import Told
 from apply.models import PENDING_STATES, Order, Plan
 from apply.plans import publish, results, transitions
@@ -19,10 +21,10 @@ from apply.plans.publish import Standing
 from permits.gate import alarms
 from permits.gate import outcome as outcomes
 from permits.gate.gate import Gate
-from permits.gate.outcome import Blocked, SpentPair
+from permits.gate.outcome import Blocked, SpentPair, Verified
 from permits.policy import policies
 from positions.feed.feed import READ_RULES
-from quantum import audit, clock, metrics
+from quantum import clock, metrics
 from quantum.exchange.outcomes import rules_may_be_old
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Answered, FateUnknown, LocalCode, RefusalKind, Refused, SymbolRules
@@ -35,6 +37,7 @@ from quantum.stream import Entry, Poison
 
 ACTOR = "apply"
 RECEIPT_GRACE_MS = 5000
+INTENT_PAUSES_S = (0.1, 0.4)
 RULES_LIFE_S = 3600.0
 
 State = Plan.State
@@ -77,10 +80,22 @@ class Executor:
         self._stopping = stopping
         self._lanes = Lanes()
         self._in_hand: dict[str, str] = {}
+        self._late = Late(client=client, actor=ACTOR)
+        self._cancels = Cancels(cancel=lambda order: orders.cancel(desk.sender, order), actor=ACTOR)
         self.ack: Callable[..., None] = lambda *_: None
 
     def holds(self, entry_id: str) -> bool:
-        return entry_id in self._in_hand.values()
+        return entry_id in self._in_hand.values() or self._late.holds(entry_id)
+
+    def idle(self) -> None:
+        """After every batch of entries, and every second: what belongs to no lane."""
+        self.ack_all(self._late.end_some())
+        if self._cancels.due():
+            self._lanes.work(self._cancels.send_all)
+
+    def ack_all(self, entry_ids: list[str]) -> None:
+        if entry_ids:
+            self.ack(*entry_ids)
 
     def drain(self) -> None:
         self._lanes.drain()
@@ -92,9 +107,13 @@ class Executor:
             plan = parse(entry.fields)
         except MalformedPlan as malformed:
             raise Poison(f"{ApplyReason.INVALID_PLAN}: {malformed}") from malformed
-        row = publish.ensure_row(plan, actor=f"stream:{plan.source[:40]}", stream_id=entry.entry_id)
+        if _is_late(plan) and plan.plan_id not in self._in_hand:
+            self._late.put(plan, entry.entry_id)
+            return False
+        row = publish.ensure_row(plan, actor=publish.stream_actor(plan), stream_id=entry.entry_id)
         if row.standing is Standing.CONFLICT:
-            return _conflict(plan)
+            late.conflict(plan, actor=ACTOR)
+            return True
         if row.state not in PENDING_STATES:
             return self._known_and_final(plan, row)
         if row.state != State.OPEN:
@@ -104,8 +123,6 @@ class Executor:
         refusal = _refusal(plan)
         if refusal is not None:
             state, reason = refusal
-            if state == State.EXPIRED and self._client.exists(settings.KEYS.receipt(plan.plan_id)):
-                state, reason = State.SPENT_UNSENT, ApplyReason.SPENT_UNSENT.value
             return self._end_unsent(plan, entry, to=state, error=reason)
         self._in_hand[plan.plan_id] = entry.entry_id
         self._lanes.put(plan.symbol, lambda: self._wait(plan, entry), done=lambda: self._let_go(plan))
@@ -158,6 +175,8 @@ class Executor:
             return None
         if isinstance(outcome, Blocked):
             return lambda: self._blocked(plan, entry, outcome)
+        if isinstance(outcome, Verified):
+            return lambda: self._would(outcome, entry)
         fault_point("pair_spent")
         return lambda: self._spent(outcome, entry)
 
@@ -183,6 +202,19 @@ class Executor:
     def _receipt_is_abandoned(self, plan: ExitPlan) -> bool:
         spent_at = self._client.hget(settings.KEYS.receipt(plan.plan_id), "at")
         return spent_at is None or clock.now_ms() - int(spent_at) >= RECEIPT_GRACE_MS
+
+    def _would(self, pair: Verified, entry: Entry) -> None:
+        """dry_run: the plan ends here, with what would have left. The permits lapse unspent."""
+        size = self._size(pair)
+        outcomes.tell(pair.plan, pair)
+        changes: dict[str, object] = {"wait_ms": pair.wait_ms}
+        if isinstance(size, str):
+            self._end_unsent(pair.plan, entry, to=State.BLOCKED, error=size, changes=changes)
+        else:
+            changes["would_quantity"] = size.quantity
+            error = ApplyReason.DRY_RUN.value
+            self._end_unsent(pair.plan, entry, to=State.SKIPPED, error=error, changes=changes)
+        self.ack(entry.entry_id)
 
     # ---- acting: on a sender thread
 
@@ -211,19 +243,40 @@ class Executor:
         self.ack(entry.entry_id)
         self._record(order, outcome)
         fault_point("order_settled")
-        self._finish_if_final(plan.plan_id, token=pair.token)
+        results.finish_if_final(self._client, plan.plan_id, token=pair.token)
         if rules_may_be_old(outcome) or clock.boot_s() - self._rules_boot_s > RULES_LIFE_S:
             self._read_rules_again()
 
-    def _intend(self, pair: SpentPair, entry: Entry) -> Order | str:
+    def _size(self, pair: SpentPair | Verified) -> sizing.Size | str:
         step, rules = pair.plan.step, self._rules.get(pair.plan.symbol)
         if step is None or rules is None:
             return ApplyReason.EXCHANGE_UNREACHABLE.value
         position = pair.p33.exchange_amt or Decimal(0)
         size = sizing.size(step=step, position=position, safe_quantity=pair.safe_quantity, rules=rules)
-        if isinstance(size, ApplyReason):
-            return size.value
-        return intent.make(pair, size, stream_id=entry.entry_id, timestamp_ms=self._desk.reader.now_ms())
+        return size.value if isinstance(size, ApplyReason) else size
+
+    def _intend(self, pair: SpentPair, entry: Entry) -> Order | str:
+        size = self._size(pair)
+        if isinstance(size, str):
+            return size
+        return self._commit(pair, size, entry)
+
+    def _commit(self, pair: SpentPair, size: sizing.Size, entry: Entry) -> Order | str:
+        """A database that stumbles is asked again while the consume is young: only it, never the exchange. An intent
+        that did commit and could not say so answers `duplicate` then, and is the resolver's."""
+        made = self._make(pair, size, entry)
+        for pause_s in INTENT_PAUSES_S:
+            too_old = clock.boot_s() - pair.consumed_boot_s > intent.CONSUME_TO_INTENT_S
+            if made != ApplyReason.AUDIT_UNAVAILABLE or too_old:
+                break
+            close_old_connections()
+            clock.sleep_s(pause_s)
+            made = self._make(pair, size, entry)
+        return made
+
+    def _make(self, pair: SpentPair, size: sizing.Size, entry: Entry) -> Order | str:
+        now_ms = self._desk.reader.now_ms()
+        return intent.make(pair, size, stream_id=entry.entry_id, timestamp_ms=now_ms)
 
     def _not_intended(self, pair: SpentPair, entry: Entry, *, reason: str) -> None:
         """The pair is spent and nothing was sent. A database that is down leaves the entry pending."""
@@ -276,6 +329,8 @@ class Executor:
         to = State.REJECTED
         if refused.kind is RefusalKind.CLOCK:
             self._resync_clock()
+        if refused.kind is RefusalKind.ACCOUNT:
+            account.halt(self._client, order, refused, actor=ACTOR)
         if refused.kind is RefusalKind.CONFLICT and self._is_flat(order.symbol):
             to = State.ALREADY_DONE
         reason = REFUSALS[refused.kind]
@@ -304,10 +359,6 @@ class Executor:
         except ReadFailed as failed:
             log.warning("symbol rules not read again", error=str(failed))
 
-    def _finish_if_final(self, plan_id: str, *, token: str) -> None:
-        if Plan.objects.filter(plan_id=plan_id).exclude(state__in=PENDING_STATES).exists():
-            results.finish(self._client, plan_id, token=token)
-
 
 def _with_its_time(refused: Refused) -> Refused:
     """Whoever reads the refusal also reads when it ends."""
@@ -315,19 +366,6 @@ def _with_its_time(refused: Refused) -> Refused:
         return refused
     until = clock.from_ms(refused.retry_at_ms).isoformat(timespec="seconds")
     return replace(refused, text=f"{refused.text[:160]}; silent until {until}")
-
-
-def _conflict(plan: ExitPlan) -> bool:
-    log.warning("the same plan_id with other content is refused", plan=plan.plan_id, symbol=plan.symbol)
-    audit.record(
-        kind="plan_conflict",
-        actor=ACTOR,
-        plan_id=plan.plan_id,
-        symbol=plan.symbol,
-        reason=ApplyReason.CONFLICT,
-        data={"digest": plan.digest},
-    )
-    return True
 
 
 def _refusal(plan: ExitPlan) -> tuple[Plan.State, str] | None:
@@ -338,9 +376,11 @@ def _refusal(plan: ExitPlan) -> tuple[Plan.State, str] | None:
         return State.SKIPPED, ApplyReason.DECISION_SKIP.value
     if not policies.allows(plan.symbol):
         return State.BLOCKED, ApplyReason.SYMBOL_NOT_ALLOWED.value
-    now_s = clock.now_s()
-    if plan.is_from_the_future(now_s=now_s):
+    if plan.is_from_the_future(now_s=clock.now_s()):
         return State.BLOCKED, ApplyReason.FUTURE_PLAN.value
-    if Decimal(now_s) >= plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC):
-        return State.EXPIRED, ApplyReason.STALE_PLAN.value
     return None
+
+
+def _is_late(plan: ExitPlan) -> bool:
+    """Past its life, whatever else is wrong with it: many of them are ended together."""
+    return Decimal(clock.now_s()) >= plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC)

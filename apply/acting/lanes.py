@@ -45,7 +45,7 @@ class Lanes:
 
     def work(self, job: After) -> None:
         """Something for a sender that belongs to no lane."""
-        self._senders.submit(job).add_done_callback(_tell_failure)
+        self._senders.submit(_fresh, job).add_done_callback(_tell_failure)
 
     def drain(self) -> None:
         """Queued plans are dropped untouched (their entries are pending); what was begun is finished."""

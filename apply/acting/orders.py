@@ -65,6 +65,15 @@ def send(sender: Sender, pair: SpentPair, order: Order) -> SendOutcome:
     )
 
 
+def cancel(sender: Sender, order: Order) -> SendOutcome:
+    """Asks the exchange to end an order of ours. It can only take quantity back, so it needs no permit; an answer
+    that is lost is asked for again. Only for an id that was made of this plan."""
+    ours = order.client_order_id.startswith(f"q-{order.plan_id}-")
+    if settings.APPLY_MODE == "dry_run" or not ours:
+        raise OutOfBounds(f"{order.client_order_id} is not an order that may be cancelled")
+    return sender.cancel(symbol=order.symbol, client_order_id=order.client_order_id)
+
+
 def _assert_bounds(pair: SpentPair, order: Order) -> None:
     position = pair.p33.exchange_amt or Decimal(0)
     closing = Side.SELL if position > 0 else Side.BUY

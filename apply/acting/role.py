@@ -47,13 +47,18 @@ def run(watch: Watch) -> None:
         stopping=lambda: watch.stopping,
         told=Told(wakes=blocking_client(block_s=WITHIN_S)),
     )
+
+    def idle() -> None:
+        mirror.check()
+        executor.idle()
+
     consumer = Consumer(
         terms=watch,
         stream=settings.KEYS.plan_stream,
         group=keys.APPLY_GROUP,
         handle=executor.handle,
         holds=executor.holds,
-        idle=mirror.check,
+        idle=idle,
     )
     executor.ack = consumer.ack
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -9,17 +10,17 @@ from django.conf import settings
 from django.db import transaction
 
 from apply.acting.told import Told
-from apply.models import Order, Plan
+from apply.models import Inquiry, Order, Plan
 from apply.plans import transitions
 from permits.desk import payloads, records
 from permits.governor import usage
 from permits.models import Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
-from positions.models import LedgerEntry, SymbolLock
-from quantum import clock
+from positions.models import Fill, LedgerEntry, SymbolLock
+from quantum import amounts, audit, clock, rows
 from quantum.exchange.reading import Reader, ReadFailed
-from quantum.exchange.types import OrderState, Refused, Trade
+from quantum.exchange.types import OrderState, OrderStatus, Refused, Side, Trade
 from quantum.fault import fault_point
 from quantum.reasons import ApplyReason
 from quantum.redis import Client
@@ -73,7 +74,7 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
     seen = [SeenTrade(trade, order.client_order_id) for trade in proof.trades]
     with transaction.atomic():
         end = _end_of(order, executed)
-        error = "" if executed else ApplyReason.REJECTED_MARKET.value
+        error = "" if executed else _why_nothing(order, state)
         if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error):
             return False
         ledger.store(seen)
@@ -82,17 +83,33 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
         _record_permits(order)
         _charge(order, proof)
         _release(order)
-        Order.objects.filter(plan_id=order.plan_id).update(
-            order_id=state.order_id,
-            status=state.status.value,
-            executed_quantity=executed,
-            average_price=state.average_price,
-            realized_pnl=sum((trade.realized_pnl for trade in proof.trades), Decimal(0)),
-            settled_at=clock.now(),
-            sent_at=order.sent_at,
-            answered_at=order.answered_at,
-        )
+        proved = {
+            "order_id": state.order_id,
+            "status": state.status.value,
+            "executed_quantity": executed,
+            "average_price": state.average_price,
+            "realized_pnl": sum((trade.realized_pnl for trade in proof.trades), Decimal(0)),
+            "commission": _commission(proof.trades),
+            "settled_at": clock.now(),
+            "sent_at": order.sent_at,
+            "answered_at": order.answered_at,
+        }
+        rows.change(Order, proved, where={"plan_id": order.plan_id})
     return True
+
+
+def _why_nothing(order: Order, state: OrderState) -> str:
+    """Cancelled by us, or by the market."""
+    asked = Inquiry.objects.filter(plan_id=order.plan_id, cancel_sent_at__isnull=False)
+    ours = state.status is OrderStatus.CANCELED and asked.exists()
+    return (ApplyReason.CANCELLED if ours else ApplyReason.REJECTED_MARKET).value
+
+
+def _commission(trades: list[Trade]) -> dict[str, str]:
+    paid = defaultdict[str, Decimal](Decimal)
+    for trade in trades:
+        paid[trade.commission_asset] += trade.commission
+    return {asset: amounts.plain(amount) for asset, amount in paid.items()}
 
 
 def _end_of(order: Order, executed: Decimal) -> Plan.State:
@@ -162,6 +179,83 @@ def unknown(order: Order, *, text: str, actor: str) -> bool:
     return moved
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a person says became of an order whose fate nobody can prove."""
+
+    filled: bool
+    by: str
+    reason: str
+    evidence: dict[str, object]
+
+
+def decide(order: Order, word: Word) -> bool:
+    """A person's word instead of proof (I5). The ledger moves by the trades that were seen and by nothing else: what
+    was executed beyond them shows as drift, which stops the symbol until somebody reconciles it (I11)."""
+    to = State.FILLED if word.filled else State.NOT_AT_EXCHANGE
+    error = (ApplyReason.RESOLVED_BY_PERSON if word.filled else ApplyReason.NOT_AT_EXCHANGE).value
+    with transaction.atomic():
+        before = Plan.objects.values_list("state", flat=True).get(plan_id=order.plan_id)
+        if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=to, actor=word.by, error=error):
+            return False
+        seen = seen_trades(order) if word.filled else []
+        ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=word.by, plan_id=order.plan_id)
+        _record_permits(order)
+        _charge_word(order, seen, filled=word.filled)
+        _release(order)
+        executed = sum((each.trade.quantity for each in seen), Decimal(0))
+        Order.objects.filter(plan_id=order.plan_id).update(
+            status="BY_PERSON",
+            executed_quantity=executed if seen or not word.filled else None,
+            realized_pnl=sum((each.trade.realized_pnl for each in seen), Decimal(0)) if seen else None,
+            commission=_commission([each.trade for each in seen]),
+            error=error,
+            error_text=f"{word.by}: {word.reason}"[:200],
+            settled_at=clock.now(),
+        )
+        audit.record(
+            kind="order_resolved",
+            actor=word.by,
+            plan_id=order.plan_id,
+            symbol=order.symbol,
+            reason=word.reason,
+            data={"before": before, "after": to.value, "booked": amounts.plain(executed), **word.evidence},
+        )
+    return True
+
+
+def seen_trades(order: Order) -> list[SeenTrade]:
+    """Of an order that is not settled: what the stream told, and what the resolver read."""
+    stored = Fill.objects.filter(account=settings.ACCOUNT, client_order_id=order.client_order_id)
+    return [SeenTrade(_trade(fill), fill.client_order_id) for fill in stored.order_by("trade_id")]
+
+
+def _trade(fill: Fill) -> Trade:
+    return Trade(
+        trade_id=fill.trade_id,
+        order_id=fill.order_id,
+        symbol=fill.symbol,
+        side=Side(fill.side),
+        quantity=fill.quantity,
+        price=fill.price,
+        realized_pnl=fill.realized_pnl,
+        commission=fill.commission,
+        commission_asset=fill.commission_asset,
+        time_ms=int(fill.at.timestamp() * 1000),
+    )
+
+
+def _charge_word(order: Order, seen: list[SeenTrade], *, filled: bool) -> None:
+    """What a person calls filled is charged in full: no trade may be missing from the limits that was made."""
+    if not filled:
+        usage.failed(plan_id=order.plan_id, symbol=order.symbol)
+        return
+    traded = sum((each.trade.quantity * each.trade.price for each in seen), Decimal(0))
+    permit = payloads.read(order.governor_permit.encode(), gate=payloads.GOVERNOR, all_fields=False)
+    notional = max(traded, permit.notional or Decimal(0))
+    usage.executed(plan_id=order.plan_id, symbol=order.symbol, quantity=order.quantity, notional=notional)
+
+
 def _charge(order: Order, proof: Proof) -> None:
     """The Governor's limits are charged with what was traded, never with what was permitted."""
     quantity = sum((trade.quantity for trade in proof.trades), Decimal(0))
@@ -173,7 +267,8 @@ def _charge(order: Order, proof: Proof) -> None:
 
 
 def _release(order: Order) -> None:
-    SymbolLock.objects.filter(account=settings.ACCOUNT, symbol=order.symbol, plan_id=order.plan_id).delete()
+    mine = {"account": settings.ACCOUNT, "symbol": order.symbol, "plan_id": order.plan_id}
+    rows.remove(SymbolLock, where=mine)
 
 
 def record_unsent(client: Client, plan_id: str) -> None:

@@ -8,13 +8,14 @@ from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Model
 
 from apply.models import Plan
 from quantum import audit, clock, rows
 from quantum.fault import fault_point
 from quantum.log import log
+from quantum.models import AuditEvent
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
 
@@ -97,6 +98,47 @@ def ensure_row(plan: ExitPlan, *, actor: str, stream_id: str) -> Row:
     return found
 
 
+def ensure_rows(entries: dict[str, ExitPlan]) -> dict[str, Row]:
+    """The same for many at once, by the ids of their entries: one transaction. Of two contents under one id the first
+    makes the row; a writer who inserts one of them at this moment makes us look at each alone."""
+    first: dict[str, tuple[ExitPlan, str]] = {}
+    for entry_id, plan in entries.items():
+        first.setdefault(plan.plan_id, (plan, entry_id))
+    try:
+        with transaction.atomic():
+            known = set(Plan.objects.filter(plan_id__in=first).values_list("plan_id", flat=True))
+            fresh = [
+                _made(plan, stream_actor(plan), entry_id)
+                for plan, entry_id in first.values()
+                if plan.plan_id not in known
+            ]
+            if fresh:
+                rows.insert(*(row for row, _ in fresh))
+                rows.insert(*(event for _, event in fresh))
+    except IntegrityError:
+        for plan, entry_id in first.values():
+            ensure_row(plan, actor=stream_actor(plan), stream_id=entry_id)
+    found = {
+        plan_id: (Plan.State(state), result_id, digest)
+        for plan_id, state, result_id, digest in Plan.objects.filter(plan_id__in=first).values_list(
+            "plan_id", "state", "result_id", "digest"
+        )
+    }
+    stand = {}
+    for entry_id, plan in entries.items():
+        state, result_id, digest = found[plan.plan_id]
+        stand[entry_id] = Row(state, result_id, _standing(plan, digest))
+    return stand
+
+
+def stream_actor(plan: ExitPlan) -> str:
+    return f"stream:{plan.source[:40]}"
+
+
+def _standing(plan: ExitPlan, digest: str) -> Standing:
+    return Standing.KNOWN if digest == plan.digest else Standing.CONFLICT
+
+
 def _look(plan: ExitPlan) -> Row | None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT state, result_id, digest FROM apply_plan WHERE plan_id = %s", (plan.plan_id,))
@@ -104,7 +146,7 @@ def _look(plan: ExitPlan) -> Row | None:
     if found is None:
         return None
     state, result_id, digest = found
-    return Row(Plan.State(state), result_id, Standing.KNOWN if digest == plan.digest else Standing.CONFLICT)
+    return Row(Plan.State(state), result_id, _standing(plan, digest))
 
 
 class TriedAgain(Exception):
@@ -121,6 +163,17 @@ def _insert(
     plan: ExitPlan, *, actor: str, stream_id: str, along: Sequence[Model] = (), parent: Plan | None = None
 ) -> tuple[Plan, bool]:
     """Two writers at once: the unique id lets one insert; the other reads what the first wrote."""
+    row, event = _made(plan, actor, stream_id, parent)
+    with transaction.atomic():
+        if rows.insert(row, skip_conflicts=True):
+            rows.insert(event)
+            for each in along:
+                rows.insert(each)
+            return row, True
+    return Plan.objects.filter(plan_id=plan.plan_id).first() or row, False
+
+
+def _made(plan: ExitPlan, actor: str, stream_id: str, parent: Plan | None = None) -> tuple[Plan, AuditEvent]:
     row = Plan(
         plan_id=plan.plan_id,
         symbol=plan.symbol,
@@ -145,10 +198,4 @@ def _insert(
         symbol=plan.symbol,
         data={"action": plan.action.value, "digest": plan.digest},
     )
-    with transaction.atomic():
-        if rows.insert(row, skip_conflicts=True):
-            rows.insert(event)
-            for each in along:
-                rows.insert(each)
-            return row, True
-    return Plan.objects.filter(plan_id=plan.plan_id).first() or row, False
+    return row, event

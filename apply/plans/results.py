@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 from prometheus_client import Counter, Gauge
 
-from apply.models import Order, Plan
+from apply.models import PENDING_STATES, Order, Plan
 from permits.desk.payloads import GOVERNOR
 from positions.books import ledger
-from quantum import amounts, clock, metrics
+from quantum import amounts, clock, metrics, rows
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import STEPS, Action
@@ -29,26 +31,32 @@ LAST_SUCCESS = Gauge(
 _FINISH = Script(Path(__file__).parent / "lua" / "finish-5.lua")
 
 
+def finish_if_final(client: Client, plan_id: str, *, token: str) -> None:
+    plan = _plan(plan_id)
+    if plan.state not in PENDING_STATES:
+        _finish(client, plan, token=token)
+
+
 def finish(client: Client, plan_id: str, *, token: str = "") -> str:
     """Idempotent: run by apply when a plan ends, and again by the janitor where a death came between."""
-    plan = Plan.objects.get(plan_id=plan_id)
-    order = Order.objects.filter(plan_id=plan_id).first()
+    return _finish(client, _plan(plan_id), token=token)
+
+
+def _plan(plan_id: str) -> Plan:
+    found = rows.one(Plan, where={"plan_id": plan_id})
+    if found is None:
+        raise Plan.DoesNotExist(plan_id)
+    return found
+
+
+def _finish(client: Client, plan: Plan, *, token: str) -> str:
+    plan_id = plan.plan_id
+    order = rows.one(Order, where={"plan_id": plan_id})
     fields = result_fields(plan, order)
-    keys, executed = settings.KEYS, fields["executed"] == "True"
-    said = [part for pair in fields.items() for part in pair]
-    stream_id: bytes = _FINISH(
-        client,
-        keys=(
-            keys.result_published(plan_id),
-            keys.result_stream,
-            keys.slot(plan.symbol),
-            keys.feed_wake,
-            keys.reserved(GOVERNOR),
-        ),
-        args=(token, int(executed), RESULT_ONCE_S, plan_id, *said),
-    )
+    executed = fields["executed"] == "True"
+    stream_id = _tell(client, plan, fields, token=token)
     fault_point("result_published")
-    if Plan.objects.filter(plan_id=plan_id, result_id="").update(result_id=stream_id.decode()):
+    if rows.change(Plan, {"result_id": stream_id.decode()}, where={"plan_id": plan_id, "result_id": ""}):
         _count(plan, order, executed=executed)
         if order is not None and executed:
             _project(client, order)
@@ -56,6 +64,39 @@ def finish(client: Client, plan_id: str, *, token: str = "") -> str:
             f"{plan.symbol}: Result published (executed={executed}, error={fields['error']})", plan=plan_id
         )
     return stream_id.decode()
+
+
+def finish_all(client: Client, plan_ids: Collection[str]) -> None:
+    """The same for many that came to no order: one result each, their rows in one transaction, no line each."""
+    if not plan_ids:
+        return
+    plans = list(Plan.objects.filter(plan_id__in=plan_ids))
+    told = [(plan, _tell(client, plan, result_fields(plan, None), token="")) for plan in plans]
+    with transaction.atomic():
+        counted = [
+            plan
+            for plan, stream_id in told
+            if Plan.objects.filter(plan_id=plan.plan_id, result_id="").update(result_id=stream_id.decode())
+        ]
+    for plan in counted:
+        _count(plan, None, executed=False)
+
+
+def _tell(client: Client, plan: Plan, fields: dict[str, str], *, token: str) -> bytes:
+    keys = settings.KEYS
+    said = [part for pair in fields.items() for part in pair]
+    stream_id: bytes = _FINISH(
+        client,
+        keys=(
+            keys.result_published(plan.plan_id),
+            keys.result_stream,
+            keys.slot(plan.symbol),
+            keys.feed_wake,
+            keys.reserved(GOVERNOR),
+        ),
+        args=(token, int(fields["executed"] == "True"), RESULT_ONCE_S, plan.plan_id, *said),
+    )
+    return stream_id
 
 
 def _project(client: Client, order: Order) -> None:
@@ -70,22 +111,25 @@ def _project(client: Client, order: Order) -> None:
 
 
 def result_fields(plan: Plan, order: Order | None) -> dict[str, str]:
-    executed = order is not None and bool(order.executed_quantity)
+    """From the rows alone: whoever tells it again tells the same, but for the time. What a person said was filled
+    (order_resolve) is executed, with the quantity that was seen, or none."""
+    executed = order is not None and (bool(order.executed_quantity) or plan.state == Plan.State.FILLED)
     return {
         "plan_id": plan.plan_id,
         "symbol": plan.symbol,
         "decision": plan.decision,
         "executed": str(executed),
-        "would_execute": "False",
+        "would_execute": str(plan.would_quantity is not None),
         "error": plan.error,
         "gate_reason": plan.gate_reason,
         "wait_ms": str(plan.wait_ms if plan.wait_ms is not None else ""),
-        "safe_qty": _amount(order.quantity if order else None),
+        "safe_qty": _amount(order.quantity if order else plan.would_quantity),
         "order_id": str(order.order_id or "") if order else "",
         "client_order_id": order.client_order_id if order else "",
         "executed_qty": _amount(order.executed_quantity if order else None),
         "avg_price": _amount(order.average_price if order else None),
         "profit_realized": _amount(order.realized_pnl if order else None),
+        "commission": json.dumps(order.commission if order else {}, separators=(",", ":"), sort_keys=True),
         "steps_results": json.dumps(_steps(plan, order), separators=(",", ":")),
         "timestamp": f"{clock.now_s():.3f}",
     }

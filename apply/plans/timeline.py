@@ -16,6 +16,8 @@ from positions.models import Fill, LedgerEntry
 from quantum import amounts
 from quantum.models import AuditEvent
 
+GATES = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -57,7 +59,7 @@ class Timeline:
         return marks
 
     def _permit_marks(self) -> list[Mark]:
-        return [
+        marks = [
             Mark(
                 permit.issued_at,
                 f"{permit.gate} {'granted' if permit.verdict else 'denied'}",
@@ -65,6 +67,16 @@ class Timeline:
             )
             for permit in self.permits
         ]
+        waited_to = self.order.consumed_at if self.order else self.plan.ended_at
+        if self.plan.wait_ms is not None and waited_to is not None:
+            began = waited_to - dt.timedelta(milliseconds=self.plan.wait_ms)
+            marks.append(
+                Mark(max(began, self.started_at), "waiting for permits", {"wait_ms": self.plan.wait_ms})
+            )
+        granted = {permit.gate: permit.issued_at for permit in self.permits if permit.verdict}
+        if len(granted) == GATES:
+            marks.append(Mark(max(granted.values()), "permitted", {}))
+        return marks
 
     def _order_marks(self) -> list[Mark]:
         order = self.order

@@ -7,13 +7,12 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from apply.acting import settle
+from apply.acting import late, settle
 from apply.models import PENDING_STATES, Plan
-from apply.plans import publish, results, transitions
+from apply.plans import publish, results
 from quantum import clock
 from quantum.log import log
 from quantum.plan import MalformedPlan, parse
-from quantum.reasons import ApplyReason
 from quantum.redis import Client
 
 ACTOR = "janitor"
@@ -33,8 +32,14 @@ class Janitor:
     def tick(self) -> None:
         self._trim()
         before = clock.now() - dt.timedelta(seconds=YOUNG_S)
+        dead = clock.now() - dt.timedelta(seconds=GRACE_S)
+        late_ids = []
         for plan in Plan.objects.filter(result_id="", created_at__lt=before).order_by("created_at")[:BATCH]:
-            self._look_after(plan)
+            if plan.state == State.OPEN and plan.expires_at < dead:
+                late_ids.append(plan.plan_id)
+            else:
+                self._look_after(plan)
+        late.end(self._client, late_ids, actor=ACTOR)
 
     def _trim(self) -> None:
         """By age, whatever the groups have read: a dead group must not fill the memory, nor a bot that only adds."""
@@ -51,24 +56,8 @@ class Janitor:
             if plan.ended_at is None or clock.now() - plan.ended_at > dt.timedelta(seconds=YOUNG_S):
                 results.finish(self._client, plan.plan_id)
             return
-        if clock.now() > plan.expires_at + dt.timedelta(seconds=GRACE_S):
-            self._end_late(plan)
-        elif not plan.stream_id and clock.now() < plan.expires_at:
+        if not plan.stream_id and clock.now() < plan.expires_at:
             self._publish_again(plan)
-
-    def _end_late(self, plan: Plan) -> None:
-        """Compare-and-set: an apply that writes its intent at this moment wins or loses as a whole."""
-        spent = self._client.exists(settings.KEYS.receipt(plan.plan_id))
-        to, error = (
-            (State.SPENT_UNSENT, ApplyReason.SPENT_UNSENT)
-            if spent
-            else (State.EXPIRED, ApplyReason.STALE_PLAN)
-        )
-        if spent:
-            settle.record_unsent(self._client, plan.plan_id)
-        if transitions.move(plan.plan_id, come_from=(State.OPEN,), to=to, actor=ACTOR, error=error.value):
-            log.warning(f"{plan.symbol}: plan ended by the janitor", plan=plan.plan_id, reason=error.value)
-            results.finish(self._client, plan.plan_id)
 
     def _publish_again(self, row: Plan) -> None:
         try:

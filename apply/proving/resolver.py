@@ -1,18 +1,26 @@
-"""The resolver: asks the exchange about orders in flight until there is proof. It never sends (I5)."""
+"""The resolver: asks the exchange about orders in flight until there is proof. It never sends (I5).
+
+What it learns is kept in an Inquiry: a person who must decide sees it, and apply finds there what is to be cancelled.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
 from apply.acting import settle
-from apply.models import Order, Plan
+from apply.models import Inquiry, Order, Plan
 from apply.plans import results
+from apply.proving import inquiries
+from positions.books import ledger
+from positions.books.ledger import SeenTrade
 from quantum import clock
 from quantum.exchange.reading import Reader, ReadFailed
+from quantum.exchange.types import OrderState, Trade
 from quantum.log import log
 from quantum.redis import Client
 
@@ -20,6 +28,9 @@ ACTOR = "resolver"
 RECV_WINDOW_MS = 3000
 LEAVE_TO_APPLY_S = 3.0
 ASK_EVERY_S = 1.0
+ALERT_EVERY_S = 60.0
+
+Finding = Inquiry.Finding
 
 
 @dataclass(slots=True)
@@ -34,6 +45,7 @@ class Resolver:
         self._reader = reader
         self._client = client
         self._absent: dict[str, _Absence] = {}
+        self._alerted: dict[str, float] = {}
         self._next_boot_s = 0.0
 
     def tick(self) -> None:
@@ -57,44 +69,88 @@ class Resolver:
 
     def _ask(self, order: Order) -> None:
         try:
-            found = self._reader.order(symbol=order.symbol, client_order_id=order.client_order_id)
-            if found is None:
-                self._not_found(order)
-                return
-            proof = settle.gather(self._reader, found)
+            learnt = self._look(order)
         except ReadFailed as failed:
             log.warning("an order in flight cannot be looked up", plan=order.plan_id, error=str(failed))
+            learnt = inquiries.note(order, Finding.FAILING, text=str(failed))
+        if learnt is None:
+            self._alerted.pop(order.plan_id, None)
             return
+        if learnt.finding == Finding.OPEN and inquiries.want_cancel(order, learnt, actor=ACTOR):
+            log.warning(f"{order.symbol}: order left open, to be cancelled", plan=order.plan_id)
+        if inquiries.is_overdue(order, learnt):
+            self._alert(order, learnt)
+
+    def _look(self, order: Order) -> Inquiry | None:
+        """None: it is settled."""
+        found = self._reader.order(symbol=order.symbol, client_order_id=order.client_order_id)
+        if found is None:
+            return self._not_found(order)
         self._absent.pop(order.plan_id, None)
-        if proof is not None and settle.settle(order, proof, actor=ACTOR):
+        if not found.status.terminal:
+            text = f"{found.status}, executed {found.executed_quantity}"
+            return inquiries.note(order, Finding.OPEN, text=text, found=found)
+        proof = settle.gather(self._reader, found)
+        if proof is None:
+            return self._does_not_add_up(order, found)
+        if settle.settle(order, proof, actor=ACTOR):
             log.info(
                 f"{order.symbol}: outcome proved by the exchange", plan=order.plan_id, status=found.status
             )
             results.finish(self._client, order.plan_id, token=order.token)
+        return None
 
-    def _not_found(self, order: Order) -> None:
+    def _does_not_add_up(self, order: Order, found: OrderState) -> Inquiry:
+        """The trades that are shown are kept all the same; they are booked once the order is settled."""
+        trades = self._reader.trades_of_order(symbol=order.symbol, order_id=found.order_id)
+        ledger.store([SeenTrade(trade, order.client_order_id) for trade in trades])
+        shown = sum((trade.quantity for trade in trades), Decimal(0))
+        text = f"{found.status}, executed {found.executed_quantity}, its trades add up to {shown}"
+        return inquiries.note(order, Finding.CONTRADICTORY, text=text, found=found)
+
+    def _not_found(self, order: Order) -> Inquiry | None:
         """-2013 proves nothing until the exchange would refuse the request itself as too old."""
         settle.unknown(order, text="not found yet (-2013)", actor=ACTOR)
         margin_ms = int(settings.RESOLVER_MARGIN_SEC * 1000)
         if self._reader.now_ms() < order.timestamp_ms + RECV_WINDOW_MS + margin_ms:
-            return
+            return inquiries.note(order, Finding.ABSENT, text="not found; too early to prove anything")
         absent = self._absent.setdefault(order.plan_id, _Absence(clock.boot_s()))
         if clock.boot_s() - absent.first_boot_s < float(settings.RESOLVER_GAP_SEC):
-            return
-        if self._has_traded(order):
-            return
+            return inquiries.note(order, Finding.ABSENT, text="not found after the margin, once")
+        traded = self._traded(order)
+        if traded:
+            ledger.store([SeenTrade(trade, order.client_order_id) for trade in traded])
+            return inquiries.note(
+                order, Finding.CONTRADICTORY, text="not found, and yet there are trades of it"
+            )
         if settle.not_at_exchange(
             order, actor=ACTOR, evidence="-2013 twice after the margin, no trade of it"
         ):
             log.warning(f"{order.symbol}: the order never reached the exchange", plan=order.plan_id)
             self._absent.pop(order.plan_id, None)
             results.finish(self._client, order.plan_id, token=order.token)
+        return None
 
-    def _has_traded(self, order: Order) -> bool:
-        """A trade since the intent whose order carries our client id."""
+    def _traded(self, order: Order) -> list[Trade]:
+        """Trades since the intent whose order carries our client id."""
         trades = self._reader.trades_since(symbol=order.symbol, since_ms=order.timestamp_ms - RECV_WINDOW_MS)
+        ours = set()
         for order_id in {trade.order_id for trade in trades}:
             found = self._reader.order_by_id(symbol=order.symbol, order_id=order_id)
             if found is not None and found.client_order_id == order.client_order_id:
-                return True
-        return False
+                ours.add(order_id)
+        return [trade for trade in trades if trade.order_id in ours]
+
+    def _alert(self, order: Order, learnt: Inquiry) -> None:
+        """Once a minute and order; the gauge says it all the time."""
+        if clock.boot_s() - self._alerted.get(order.plan_id, -ALERT_EVERY_S) < ALERT_EVERY_S:
+            return
+        self._alerted[order.plan_id] = clock.boot_s()
+        log.error(
+            f"[ORDER_UNKNOWN] {order.symbol}: nobody knows what became of an order, its symbol is locked",
+            plan=order.plan_id,
+            since=order.intended_at.isoformat(timespec="seconds"),
+            finding=learnt.finding,
+            said=learnt.text,
+            remedy=f"manage.py order_resolve {order.plan_id}",
+        )

@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from permits.desk import payloads
 from permits.desk.peek import fingerprint
 from permits.gate.judge import Judge, said
-from permits.gate.outcome import Blocked, SpentPair
+from permits.gate.outcome import Blocked, SpentPair, Verified
 from permits.gate.spending import Hint, Spending
 from permits.state import trading
 from permits.state.trading import Projection
@@ -69,6 +69,7 @@ class Attempt:
         self._state_of = state
         self._hold_of = hold
         self._hold_allowed = (0, b"")
+        self._spends = settings.APPLY_MODE != "dry_run"
         self._token = secrets.token_hex(16)
         self._started_ms = clock.monotonic_ms()
         self._deadline_ms = self._started_ms + settings.APPLY_PERMIT_WAIT_MS
@@ -83,7 +84,7 @@ class Attempt:
         self._found: dict[str, int] = {}
         self._last = Refusal("missing_both", -2, -2, b"", b"", 0, b"")
 
-    def turn(self, step_ms: float) -> SpentPair | Blocked | None:
+    def turn(self, step_ms: float) -> SpentPair | Verified | Blocked | None:
         """Wait for a wake-up at most one step, then look once. None: go on waiting."""
         left_ms, hint = self._left_ms(), None
         try:
@@ -95,7 +96,7 @@ class Attempt:
         except RedisError as error:
             return self._unreachable(error)
 
-    def _look(self) -> SpentPair | Blocked | None:
+    def _look(self) -> SpentPair | Verified | Blocked | None:
         seen = self._ask(pair=(b"", b""), hold=self._hold_allowed[1], not_after_ms=0)
         if isinstance(seen, SpentPair):
             return seen
@@ -105,6 +106,8 @@ class Attempt:
             return verdict
         if verdict is None:
             return self._timed_out(seen)
+        if not self._spends:
+            return self._verified(seen, *verdict)
         spent = self._spend(seen.now_ms, *verdict)
         if isinstance(spent, SpentPair):
             return spent
@@ -113,9 +116,17 @@ class Attempt:
             return None
         return self._refused(spent)
 
+    def _verified(
+        self, seen: Refusal, governor: payloads.Permit, p33: payloads.Permit
+    ) -> Verified | Blocked | None:
+        """What the script would still look at, but for the slot, which only a spend can find taken."""
+        if seen.now_ms >= self._not_after_ms(seen.now_ms, governor, p33):
+            return self._blocked(GateReason.EXPIRED_PERMIT, seen)
+        return Verified(self._plan, governor, p33, wait_ms=self._waited_ms(), found_ms=self._found)
+
     def _spent_as_hinted(self, hint: Hint | None) -> SpentPair | None:
         """The common case, one round trip shorter. None: whatever was wrong, the look says it."""
-        if hint is None or not self._state.active:
+        if hint is None or not self._state.active or not self._spends:
             return None
         governor = self._judge(hint.governor, payloads.GOVERNOR)
         p33 = self._judge(hint.p33, payloads.P33)

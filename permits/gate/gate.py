@@ -13,7 +13,7 @@ from django.conf import settings
 
 from permits.gate.attempt import Attempt, HoldSource, StateSource
 from permits.gate.judge import Judge
-from permits.gate.outcome import Blocked, SpentPair
+from permits.gate.outcome import Blocked, SpentPair, Verified
 from permits.gate.spending import Spending
 from permits.policy.operator_rules import Operators
 from permits.state import holds
@@ -49,8 +49,11 @@ class Gate:
             (SLOW_STEP_LEAST_MS, SLOW_STEP_MS) if required else (settings.APPLY_PERMIT_STEP_MS,) * 2
         )
 
-    def wait_and_consume(self, plan: ExitPlan, *, stopping: Callable[[], bool]) -> SpentPair | Blocked | None:
-        """None: told to stop while waiting; permits and entry are left as they are for the next process."""
+    def wait_and_consume(
+        self, plan: ExitPlan, *, stopping: Callable[[], bool]
+    ) -> SpentPair | Verified | Blocked | None:
+        """None: told to stop while waiting; permits and entry are left as they are for the next process.
+        Verified: in dry_run only, where nothing is spent."""
         attempt = Attempt(
             plan, spending=self._spending, judge=self._judge, state=self._state, hold=self._hold
         )

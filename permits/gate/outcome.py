@@ -27,11 +27,7 @@ class SpentPair:
 
     @property
     def safe_quantity(self) -> Decimal:
-        if self.p33.quantity is None:
-            raise ValueError("a spent pair always has a safe quantity")
-        # What the Governor held of its limits, where it had to know the size: a position that has grown
-        # since its look must not be closed beyond them. One without a size (0) limits nothing.
-        return min(self.p33.quantity, self.governor.quantity or self.p33.quantity)
+        return _safe_quantity(self.governor, self.p33)
 
     @property
     def by_operator(self) -> bool:
@@ -41,6 +37,29 @@ class SpentPair:
     @property
     def hold_id(self) -> int | None:
         return payloads.named_hold(self.governor, self.p33)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """In dry_run: a pair that could have been spent now, and was not. No order can be made of it."""
+
+    plan: ExitPlan
+    governor: payloads.Permit
+    p33: payloads.Permit
+    wait_ms: int
+    found_ms: dict[str, int]
+
+    @property
+    def safe_quantity(self) -> Decimal:
+        return _safe_quantity(self.governor, self.p33)
+
+
+def _safe_quantity(governor: payloads.Permit, p33: payloads.Permit) -> Decimal:
+    if p33.quantity is None:
+        raise ValueError("a pair always has a safe quantity")
+    # What the Governor held of its limits, where it had to know the size: a position that has grown
+    # since its look must not be closed beyond them. One without a size (0) limits nothing.
+    return min(p33.quantity, governor.quantity or p33.quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +83,7 @@ class Blocked:
         return f"permit_timeout_or_missing:{self.reason}" if self.timed_out else self.reason.value
 
 
-def tell(plan: ExitPlan, outcome: SpentPair | Blocked) -> None:
+def tell(plan: ExitPlan, outcome: SpentPair | Verified | Blocked) -> None:
     """The log lines of a wait. Told by the caller once the order is on its way: a line costs 50 us."""
     if isinstance(outcome, Blocked):
         _tell_block(plan, outcome)

@@ -17,6 +17,7 @@ from quantum.exchange.types import (
     AlgoOrder,
     AssetBalance,
     Income,
+    Kline,
     MarkPrice,
     OrderState,
     OrderStatus,
@@ -174,6 +175,33 @@ def income(row: dict[str, object]) -> Income:
         time_ms=whole(row, "time"),
         trade_id=_trade_id(row),
     )
+
+
+_KLINE = ("open_time", "open", "high", "low", "close", "volume", "close_time")
+
+
+def klines(value: object) -> list[Kline]:
+    """Rows without names, told apart by their place."""
+    if not isinstance(value, list):
+        raise Malformed("not a list")
+    return [_kline(row) for row in value]
+
+
+def _kline(cells: object) -> Kline:
+    if not isinstance(cells, list) or len(cells) < len(_KLINE):
+        raise Malformed("a kline is no list of its values")
+    row: dict[str, object] = dict(zip(_KLINE, cells, strict=False))
+    found = Kline(
+        open_ms=whole(row, "open_time"),
+        opened=number(row, "open"),
+        high=number(row, "high"),
+        low=number(row, "low"),
+        closed=number(row, "close"),
+        close_ms=whole(row, "close_time"),
+    )
+    if not found.is_sensible:
+        raise Malformed("the prices of a kline contradict each other")
+    return found
 
 
 def _trade_id(row: dict[str, object]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from typing import TypeVar
 
 import requests
@@ -14,7 +15,7 @@ from quantum.exchange.binance_connection import Connection, Silenced, require_se
 from quantum.exchange.outcomes import NoReply, Reply, one_line, wants_silence
 from quantum.exchange.pacing import READS_SHARE_MAX, SWEEPS_SHARE_MAX
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import AlgoOrder, Income, OrderState, PositionsRead, SymbolRules, Trade
+from quantum.exchange.types import AlgoOrder, Income, Kline, OrderState, PositionsRead, SymbolRules, Trade
 
 TRADES_PAGE = 1000
 TRADES_PAGES_MAX = 1000
@@ -143,6 +144,18 @@ class BinanceReader(Connection):
             self._income_window(start_ms, stop_ms, found)
             start_ms = stop_ms + 1
         return sorted(found.values(), key=lambda row: row.time_ms)
+
+    def klines(self, *, symbol: str, interval: str, limit: int) -> list[Kline]:
+        answer = self._read(
+            lambda client: client.futures_klines(symbol=symbol, interval=interval, limit=limit)
+        )
+        try:
+            found = answers.klines(answer)
+        except answers.Malformed as why:
+            raise self._senseless(why) from None
+        if any(later.open_ms != one.close_ms + 1 for one, later in pairwise(found)):
+            raise ReadFailed("klines: a span of time is missing or came twice")
+        return found
 
     def _income_window(self, start_ms: int, stop_ms: int, found: dict[tuple[str, ...], Income]) -> None:
         while True:

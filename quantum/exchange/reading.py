@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from quantum.exchange.types import AlgoOrder, Income, OrderState, PositionsRead, SymbolRules, Trade
+from quantum.exchange.types import AlgoOrder, Income, Kline, OrderState, PositionsRead, SymbolRules, Trade
 
 
 class ReadFailed(Exception):
@@ -64,4 +64,8 @@ class Reader(Protocol):
 
         The exchange remembers three months: an older since_ms is ReadFailed.
         """
+        ...
+
+    def klines(self, *, symbol: str, interval: str, limit: int) -> list[Kline]:
+        """The newest ones, oldest first and without a gap; the last one is still moving."""
         ...

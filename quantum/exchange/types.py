@@ -116,6 +116,27 @@ class MarkPrice:
     time_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Kline:
+    """The prices of one span of time. The newest one the exchange tells is still moving."""
+
+    open_ms: int
+    opened: Decimal
+    high: Decimal
+    low: Decimal
+    closed: Decimal
+    close_ms: int
+    """Its last millisecond: the next one opens right after it."""
+
+    @property
+    def is_sensible(self) -> bool:
+        """A comparison with NaN raises, so that is asked first."""
+        prices = (self.low, self.opened, self.closed, self.high)
+        if not all(price.is_finite() for price in prices) or self.close_ms <= self.open_ms:
+            return False
+        return 0 < self.low <= min(self.opened, self.closed) <= max(self.opened, self.closed) <= self.high
+
+
 class OrderStatus(StrEnum):
     NEW = "NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"

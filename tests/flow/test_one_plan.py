@@ -34,6 +34,9 @@ def test_the_story_of_a_plan_has_every_step_with_its_offset(house: House) -> Non
     told = [mark["what"] for mark in house.story(plan)["timeline"]]
     for step in (
         "published",
+        "waiting for permits",
+        "permitted",
+        "order sent",
         "governor granted",
         "p33 granted",
         "permits spent",

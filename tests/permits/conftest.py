@@ -48,7 +48,7 @@ def gate(redis: Client, keys: None, settings: Settings, state: State) -> Gate:
 
 def outcome_of(gate: Gate, plan: ExitPlan) -> SpentPair | Blocked:
     outcome = gate.wait_and_consume(plan, stopping=lambda: False)
-    assert outcome is not None
+    assert isinstance(outcome, SpentPair | Blocked)
     return outcome
 
 

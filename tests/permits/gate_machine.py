@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from permits.desk.desk import PAIR_LIFE_MS, Desk, Finding, Issued, NotIssued
 from permits.gate.attempt import Attempt
 from permits.gate.judge import Judge
-from permits.gate.outcome import Blocked, SpentPair
+from permits.gate.outcome import Blocked, SpentPair, Verified
 from permits.gate.spending import Spending
 from permits.state import trading
 from permits.state.trading import Projection
@@ -271,6 +271,7 @@ class GateMachine(RuleBasedStateMachine):
                 self.server.rpush(wake, "1")
             outcome = attempt.turn(1)
             if outcome is not None:
+                assert not isinstance(outcome, Verified)
                 return outcome
         return None
 

@@ -39,14 +39,14 @@ class Waiting:
     def _wait(self, plan: ExitPlan, entry: Entry) -> Callable[[], None]:
         from django.conf import settings
 
-        from permits.gate.outcome import SpentPair
+        from permits.gate.outcome import Blocked, SpentPair
 
         outcome = self._gate.wait_and_consume(plan, stopping=lambda: False)
         if isinstance(outcome, SpentPair):
             told = {"token": outcome.token, "reason": ""}
             self._client.delete(settings.KEYS.slot(plan.symbol))  # as the end of a plan does
         else:
-            told = {"token": "", "reason": outcome.error if outcome else "stopped"}
+            told = {"token": "", "reason": outcome.error if isinstance(outcome, Blocked) else "stopped"}
 
         def end() -> None:
             line = {"plan": plan.plan_id, "worker": self._name, **told}

@@ -25,7 +25,7 @@ def race(plan: ExitPlan, *, client: Client, state: bytes, lanes: int, at_s: floa
 
     from permits.gate.attempt import Attempt
     from permits.gate.judge import Judge
-    from permits.gate.outcome import SpentPair
+    from permits.gate.outcome import Blocked, SpentPair
     from permits.gate.spending import Spending
     from permits.state.trading import Projection
     from quantum.signing import Verifier
@@ -45,6 +45,7 @@ def race(plan: ExitPlan, *, client: Client, state: bytes, lanes: int, at_s: floa
             pair = [outcome.governor.raw.decode(), outcome.p33.raw.decode()]
             told.append({"spent": True, "token": outcome.token, "pair": pair})
         else:
+            assert isinstance(outcome, Blocked)
             told.append({"spent": False, "reason": outcome.reason.value})
 
     threads = [threading.Thread(target=lane) for _ in range(lanes)]

@@ -1,0 +1,49 @@
+"""The exit brain where it lives: in the warden, on snapshots of the feed and klines over HTTP, through both gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apply import warden
+from apply.exits import brain
+from apply.exits.brain import ExitBrain
+from apply.exits.demo import DemoFeed
+from apply.exits.scorers import NoSuchScorer
+from apply.models import PENDING_STATES, Plan
+from quantum.redis import Client
+from tests.house import House, wait_for
+
+
+def duty_of(client: Client) -> list[type]:
+    """What stands behind the last duties of the warden."""
+    return [duty.__self__.__class__ for duty in warden.duties_of(client)[4:]]  # type: ignore[attr-defined]
+
+
+def test_who_proposes_is_what_exit_brain_names(redis: Client, settings: Any) -> None:
+    for name, behind in (("off", []), ("demo", [DemoFeed]), ("rules", [ExitBrain])):
+        settings.EXIT_BRAIN = name
+        assert duty_of(redis) == behind
+    settings.EXIT_BRAIN = "nobody"
+    with pytest.raises(NoSuchScorer):
+        warden.duties_of(redis)
+
+
+def test_what_the_scorer_finds_passes_both_gates_once_for_every_position(
+    house: House, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brain, "EVERY_S", 0.2)
+    settings.EXIT_BRAIN, settings.EXIT_INTERVAL = "tests.exits.by_hand.Eager", "1m"
+    house.start()
+
+    def ended() -> bool:
+        rows = Plan.objects.exclude(state__in=PENDING_STATES)
+        return set(rows.values_list("symbol", flat=True)) == set(House.POSITIONS)
+
+    wait_for(ended, what="an exit of every position", within_s=30)
+    rows = Plan.objects.all()
+    assert {(row.state, row.source, row.reason_codes) for row in rows} == {
+        ("filled", "exit-brain:eager", "eager,R_net=1.5,k_regime_flip=0.7")
+    }
+    assert len(rows) == len(House.POSITIONS)  # the positions are smaller now, and still the same ones
