@@ -48,6 +48,7 @@ hold                r         r    rw     r       rw   r       -
 ledger              -         rw   rw     rw      r    r       -
 snapshot            r         rw   r      r       r    r       -
 feed_wake           rw        rw   rw     rw      rw   r       -
+fills_wake          -         rw   rw     -       -    r       -
 plan_stream         rw        rw   rw     rw      rw   r       -
 result_stream       -         -    rw     rw      r    r       -
 dead_letters        rw        rw   rw     r       r    r       -
