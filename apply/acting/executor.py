@@ -80,6 +80,7 @@ class Executor:
         self._stopping = stopping
         self._lanes = Lanes()
         self._in_hand: dict[str, str] = {}
+        self._unrecorded: set[str] = set()
         self._late = Late(client=client, actor=ACTOR)
         self._cancels = Cancels(cancel=lambda order: orders.cancel(desk.sender, order), actor=ACTOR)
         self.ack: Callable[..., None] = lambda *_: None
@@ -196,7 +197,10 @@ class Executor:
         end = State.SPENT_UNSENT if spent else State.BLOCKED
         if blocked.reason is GateReason.EXPIRED_PLAN:
             end = State.EXPIRED
-        self._end_unsent(plan, entry, to=end, error=blocked.error, changes=changes)
+        # Spent by ourselves while the database could not record it: that is why nothing was sent.
+        error = ApplyReason.AUDIT_UNAVAILABLE.value if plan.plan_id in self._unrecorded else blocked.error
+        self._end_unsent(plan, entry, to=end, error=error, changes=changes)
+        self._unrecorded.discard(plan.plan_id)
         self.ack(entry.entry_id)
 
     def _receipt_is_abandoned(self, plan: ExitPlan) -> bool:
@@ -283,6 +287,7 @@ class Executor:
         outcomes.tell(pair.plan, pair)
         log.warning(f"{pair.plan.symbol}: permits spent, nothing sent", plan=pair.plan.plan_id, reason=reason)
         if reason == ApplyReason.AUDIT_UNAVAILABLE:
+            self._unrecorded.add(pair.plan.plan_id)
             close_old_connections()
             return
         changes: dict[str, object] = {"wait_ms": pair.wait_ms}

@@ -83,7 +83,7 @@ def test_c1_a_server_that_is_stopped_before_the_intent_sends_nothing_and_says_so
     assert house.orders(plan) == []
     own_postgres.start()
     passes_again(house)
-    told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
+    told_once(house, plan, state="spent_unsent", error="audit_unavailable", orders=0, within_s=20)
     assert house.all_alive
 
 
@@ -148,7 +148,7 @@ def test_c3_a_lock_that_lasts_sends_nothing_and_says_so(
     assert told("reason=audit_unavailable")
     locks[0].join()
     passes_again(house)
-    told_once(house, plan, state="spent_unsent", error="already_consumed", orders=0, within_s=20)
+    told_once(house, plan, state="spent_unsent", error="audit_unavailable", orders=0, within_s=20)
 
 
 @needs_file

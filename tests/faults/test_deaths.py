@@ -100,7 +100,7 @@ def test_a4_a_gate_that_dies_after_its_permit_and_before_its_row_records_it_late
 
 def dead_publisher(house: House, *, point: str) -> Plan:
     """The row of a plan whose publisher died at this point."""
-    publisher = house.spawn("publish_plan", "BTCUSDT", "PARTIAL_25", fault=f"{point}:kill")
+    publisher = house.spawn("propose", "BTCUSDT", "PARTIAL_25", fault=f"{point}:kill")
     assert publisher.wait(10) == -9, f"it did not die at {point}"
     return Plan.objects.get()
 

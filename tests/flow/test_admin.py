@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apply.models import Order, Plan
+from apply.models import ApiToken, Order, Plan, Proposal
 from apply.pages import views as pages
 from apply.pages.views import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
@@ -34,7 +34,7 @@ from tests.house import House, wait_for
 
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
 OURS = {
-    Plan, Order, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
+    Plan, Order, Proposal, ApiToken, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
     Fill, LedgerEntry, Balance, SymbolLock, Incident, AuditEvent, Instance,
 }  # fmt: skip
 NOWHERE = "unix:///nowhere/at-all.sock"
@@ -96,6 +96,14 @@ def lived_in(number: int) -> None:
         plan_id=plan.plan_id, step="CLOSE_PARTIAL_25", client_order_id=f"q-{number}", symbol="BTCUSDT",
         side="SELL", quantity=Decimal("0.1"), timestamp_ms=1, consumed_at=at, token="secret-of-the-attempt",
         governor_permit="{}", p33_permit="{}",
+    )  # fmt: skip
+    Proposal.objects.create(
+        mark=plan.plan_id, plan_id=plan.plan_id, symbol="BTCUSDT", action="PARTIAL_25", kill_score="0.5",
+        computed_at="1700000000", way="stream", actor="tests",
+    )  # fmt: skip
+    ApiToken.objects.create(
+        name=f"bot-{number}", digest=f"{number:064x}", scopes="read", symbols="*", per_minute=1,
+        created_by="tests", reason="to have a row",
     )  # fmt: skip
     SymbolLock.objects.create(account="main", symbol=f"S{number}", plan_id=plan.plan_id)
     Balance.objects.create(
