@@ -13,6 +13,7 @@ from decimal import Decimal
 import pytest
 from django.conf import settings
 
+from apply.acting.executor import RECEIPT_GRACE_MS
 from apply.models import Order, Plan
 from apply.plans import timeline
 from permits.models import Permit
@@ -63,8 +64,15 @@ def test_a10_death_after_the_answer_is_recorded_from_the_exchange(house: House) 
 
 def test_a7_death_between_consume_and_intent_sends_nothing_and_says_so(house: House) -> None:
     house.start("p33", "governor", "warden")
-    plan = house.make()
-    died(house, plan, "apply", "pair_spent")
+    victim = house.spawn_role("apply", fault="pair_spent:kill")
+    plan = house.publish()
+    assert victim.wait(10) == -9
+    receipt = settings.KEYS.receipt(plan.plan_id)
+    spent_ms = int(house.redis.hget(receipt, "at") or 0)
+    wait_for(
+        lambda: clock.now_ms() - spent_ms > RECEIPT_GRACE_MS - 1000, what="nobody to be writing its intent"
+    )
+    house.spawn_role("apply")
     row = house.ended(plan, within_s=40)
     assert row.state == "spent_unsent"
     assert_told_once(house, plan, orders=0, executed="False")

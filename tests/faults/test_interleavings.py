@@ -99,14 +99,14 @@ def test_a_full_batch_of_slow_entries_does_not_lose_the_lease(redis: Client) -> 
     lease = Lease(client=redis, keys=django_settings.KEYS, role="apply", host="here", pid=1, versions={})
     assert lease.take() is None
     done: list[Entry] = []
-    watch = Watch(lease=lease, consumer="slow", told_to_stop=lambda: len(done) == 30)
+    watch = Watch(lease=lease, consumer="slow", told_to_stop=lambda: len(done) == 20)
 
     def handle(entry: Entry) -> bool:
         time.sleep(0.2)
         done.append(entry)
         return True
 
-    for number in range(30):
+    for number in range(20):  # 4 s: a lease lives 3
         redis.xadd("quantum:stream:slow", {"number": number})
     consumer = Consumer(terms=watch, stream="quantum:stream:slow", group="slow", handle=handle)
     reader = threading.Thread(target=consumer.run, daemon=True)

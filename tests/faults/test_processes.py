@@ -1,4 +1,4 @@
-"""Kill, freeze and stop every process of a running system; roles come back, and stopping leaves nothing."""
+"""Freeze and stop the processes of a running system; stopping leaves nothing. Kills: test_running_system.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def everything() -> Iterator[Place]:
-    """`up`, once for all kills: what one test did must not matter to the next."""
+    """`up`, once for both: what one test did must not matter to the next."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         place = Place(Path(folder))
         place.start("up")
@@ -44,41 +44,6 @@ def place() -> Iterator[Place]:
             place.end()
             server.terminate()
             server.wait(5)
-
-
-def kill_three_times(place: Place, whom: Callable[[], int]) -> None:
-    for _ in range(3):
-        within(BACK_S, place.is_whole, "every role lives before the kill")
-        os.kill(whom(), signal.SIGKILL)
-        time.sleep(0.1)
-        within(BACK_S, place.is_whole, "every role lives again after the kill")
-
-
-# ---- kill -9, three times in a row
-
-
-def test_a_killed_role_is_back_within_ten_seconds(everything: Place) -> None:
-    kill_three_times(everything, lambda: everything.holders()["apply"])
-
-
-def test_a_killed_idle_worker_takes_neither_roles_nor_the_queue_with_it(everything: Place) -> None:
-    kill_three_times(everything, lambda: everything.idle_worker())
-    sent = everything.canary()
-    within(15, lambda: everything.canary() != sent, "a job still comes through the queue")
-
-
-def test_a_killed_sentinel_is_replaced_and_leaves_no_orphan(everything: Place) -> None:
-    kill_three_times(everything, lambda: everything.sentinel())
-    within(BACK_S, lambda: len(everything.processes()) == USUAL, "as many processes as before")
-
-
-def test_a_killed_main_process_is_replaced_and_leaves_no_orphan(everything: Place) -> None:
-    kill_three_times(everything, lambda: everything.main())
-    within(BACK_S, lambda: len(everything.processes()) == USUAL, "as many processes as before")
-
-
-USUAL = 13
-"""up, Valkey, gunicorn and its worker, main, sentinel, five workers, pusher, monitor."""
 
 
 # ---- frozen and stuck
