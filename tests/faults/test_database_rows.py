@@ -1,6 +1,6 @@
-"""C1 to C4 and C7 with real parts: a PostgreSQL that is stopped, a file that is locked or cannot grow.
+"""C1 to C5 and C7 with real parts: a PostgreSQL that is stopped or meets a deadlock, a file that is locked or full.
 
-What only a bent transaction shows (C5, C6, and C1 once more for both databases) is in test_intent_failures.py.
+What only a bent transaction shows (C6; C1 and C5 once more for both databases) is in test_intent_failures.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 
+from apply.acting import intent
 from apply.models import Order, Plan
 from permits.gate import spending
 from quantum import instance, stream
@@ -108,6 +109,48 @@ def test_c2_a_server_that_is_stopped_between_intent_and_outcome_learns_it_from_t
     ledger_agrees(house)
     passes_again(house)
     assert (apply.poll(), house.all_alive) == (None, True)
+
+
+def collide(plan_id: str, begun: threading.Event) -> None:
+    """Takes what the intent takes, the other way round: its insert waits for us, and then we for its row."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'apply_order'::regclass AND NOT granted"
+    end_s = time.monotonic() + 5
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE apply_order IN EXCLUSIVE MODE")
+        begun.set()
+        waits = 0
+        while not waits and time.monotonic() < end_s:
+            time.sleep(0.01)
+            cursor.execute(waiting)
+            [waits] = cursor.fetchone()
+        cursor.execute("SELECT id FROM apply_plan WHERE plan_id = %s FOR UPDATE", (plan_id,))
+    connection.close()
+
+
+@needs_server
+def test_c5_a_deadlock_is_the_servers_to_end_and_the_intents_to_try_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.start()
+    whole, made = intent.make, list[Order | str]()
+
+    def make(*args: Any, **more: Any) -> Order | str:
+        made.append(whole(*args, **more))
+        return made[-1]
+
+    monkeypatch.setattr(intent, "make", make)
+    plan, begun = house.make(), threading.Event()
+    rival = threading.Thread(target=collide, args=(plan.plan_id, begun))
+
+    def meets_its_rival() -> None:
+        rival.start()
+        assert begun.wait(1)
+
+    at_the_consume(monkeypatch, meets_its_rival)
+    house.publish(plan)
+    told_once(house, plan, state="filled")
+    rival.join(5)
+    assert [str(each) for each in made[:-1]] == ["audit_unavailable"]
 
 
 def lock_for(seconds: float) -> threading.Timer:
