@@ -3,7 +3,7 @@ the gates judge by themselves, from what they read then."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from permits.desk import payloads
 from permits.governor import usage
 from permits.governor.tally import Tally
 from permits.policy import policy
-from permits.policy.policy import TOTAL, Facts, Policy, Use
+from permits.policy.policy import TOTAL, Facts, Limits, Policy, Use
 from permits.state import trading
 from positions.books import ledger
 from positions.judging import verdict
@@ -46,6 +46,26 @@ def used(symbol: str) -> tuple[Use, Use]:
     for charge in usage.Reader().new():
         tally.charge(charge)
     return tally.use(symbol, now_ms=now_ms), tally.use(TOTAL, now_ms=now_ms)
+
+
+def limits(rules: Policy, symbol: str) -> list[str]:
+    """Each limit that is set, with what is used of it."""
+    of_symbol, in_total = used(symbol)
+    scopes = ((symbol, rules.limits.of(symbol), of_symbol), (TOTAL, rules.limits.total, in_total))
+    return [text for name, limit, use in scopes for text in _used_of(name, limit, use)]
+
+
+def _used_of(name: str, limit: Limits, use: Use) -> Iterator[str]:
+    pairs: tuple[tuple[Decimal | int, Decimal | int | None, str], ...] = (
+        (use.permits_5min, limit.permits_per_5min, "exits in 5 min"),
+        (use.permits_hour, limit.permits_per_hour, "exits in 1 h"),
+        (use.notional_day, limit.notional_per_day_usd, "USD in 24 h"),
+        (use.quantity_day, limit.quantity_per_day, "coins in 24 h"),
+        (use.failures_in_a_row, limit.failures_in_a_row, "failures in a row"),
+    )
+    for said, most, unit in pairs:
+        if most is not None:
+            yield f"{name} {amounts.plain(Decimal(said))} of {amounts.plain(Decimal(most))} {unit}"
 
 
 def _governor(plan: ExitPlan, rules: Policy, *, quantity: Decimal, notional: Decimal | None) -> Outlook:

@@ -89,6 +89,7 @@ class Preview:
     stood: Stood
     state: TradingState | None
     outlooks: list[Outlook]
+    limits: list[str]
     quantity: Decimal
     decided: Plan | None
     refusal: str
@@ -136,6 +137,7 @@ def look(client: Client, wanted: Wanted, *, within_s: float) -> Preview:
         stood=stood,
         state=state,
         outlooks=_outlooks(wanted, line, rules, quantity) if rules else [],
+        limits=outlook.limits(rules, wanted.symbol) if rules else [],
         quantity=quantity,
         decided=before or _locked_by(line),
         refusal=unreadable or _refusal(client, wanted, line, rules, quantity),

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from apply.models import PENDING_STATES, BreakGlass, Plan
-from apply.operators import break_glass, decided, preview
+from apply.operators import break_glass, decided, preview, preview_story
 from apply.operators.break_glass import Answer, CannotBreak
 from apply.operators.preview import GATES, Preview, Wanted
 from permits.management.acting import ActCommand
@@ -71,7 +71,7 @@ class Command(ActCommand):
         except RedisError as error:
             self.leave(
                 Exit.DEPENDENCY_DOWN,
-                f"Redis gave no answer ({type(error).__name__}). No plan was made; a permit that was laid ends by itself.",
+                f"Redis gave no answer ({type(error).__name__}). No plan was made; a laid permit ends by itself.",
             )
         except DatabaseError as error:
             self.leave(
@@ -109,13 +109,13 @@ class Command(ActCommand):
             if row.pk == number:
                 self._announce_request(row)
         self.ask(options)
-        if options["approve"] is None:
-            row = break_glass.refuse(request_id=number, **said)
-            if options["json"]:
-                self.data({"request": _request(row)})
-            return self.say(f"Request {row.pk} is refused. Nothing was signed.")
-        answer = break_glass.approve(command_client(), request_id=number, within_s=WITHIN_S, **said)
-        return self._answered(answer, options)
+        if options["approve"] is not None:
+            answer = break_glass.approve(command_client(), request_id=number, within_s=WITHIN_S, **said)
+            self._answered(answer, options)
+        row = break_glass.refuse(request_id=number, **said)
+        if options["json"]:
+            self.data({"request": _request(row)})
+        self.say(f"Request {row.pk} is refused. Nothing was signed.")
 
     def _list(self, options: dict[str, Any]) -> None:
         found = break_glass.waiting()
@@ -140,8 +140,8 @@ class Command(ActCommand):
         return Wanted(symbol=symbol, action=Action(options["action"]), gates=GATES[options["gate"]])
 
     def _announce(self, shown: Preview) -> None:
-        for text in story(shown):
-            self.say(safe(text))
+        for label, text in preview_story.rows(shown):
+            self.say(safe(f"{label}: {text}"))
 
     def _announce_request(self, row: BreakGlass) -> None:
         self.say(
@@ -190,42 +190,6 @@ def _exit_of(plan: Plan, *, waited: bool) -> Exit:
     return Exit.OK if plan.state in decided.CLOSED_SOMETHING else Exit.BLOCKED
 
 
-def story(shown: Preview) -> list[str]:
-    """The preview in lines."""
-    line, wanted = shown.line, shown.wanted
-    halt = (
-        f"{shown.state.state}, scope {shown.state.scope}" if shown.state else "HALTED: no state was ever set"
-    )
-    hold = f"hold {line.hold.pk} by {line.hold.by}: {line.hold.reason}" if line.hold else "no hold"
-    incidents = ", ".join(f"incident {each.pk} {each.cause}" for each in line.incidents) or "no incident"
-    ledger = "never entered" if line.ledger is None else amounts.plain(line.ledger)
-    told = [
-        f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT} {wanted.symbol}: trading {halt}; {hold}; {incidents}",
-        f"exchange {amounts.plain(line.exchange)} (read {max(line.age_s, 0):.1f} s ago), ledger {ledger}",
-    ]
-    for each in shown.outlooks:
-        compared = ", ".join(f"{name} {value}" for name, value in each.compared.items())
-        says = (
-            "would grant"
-            if each.grants
-            else f"would deny, {each.reason}{f' ({compared})' if compared else ''}"
-        )
-        signed = "; you sign in its place" if each.gate in wanted.gates else ""
-        told.append(f"{each.gate} {says}{signed}")
-    told.append(
-        f"{wanted.action.value}: {amounts.plain(line.exchange)} -> {amounts.plain(shown.after)}, at most "
-        f"{amounts.plain(shown.quantity)} by one reduce-only order"
-        f"{'; dry_run sends nothing' if settings.APPLY_MODE == 'dry_run' else ''}"
-    )
-    for each in shown.still_in_the_way:
-        told.append(
-            f"{each.gate} still stands in the way: it would end this. Sign for it as well, or mend it first."
-        )
-    if shown.second_person:
-        told.append(f"Another person has to say yes: {shown.second_person}.")
-    return told
-
-
 def _told(shown: Preview) -> dict[str, Any]:
     return {
         "symbol": shown.wanted.symbol,
@@ -233,6 +197,7 @@ def _told(shown: Preview) -> dict[str, Any]:
         "gates": list(shown.wanted.gates),
         "exchange_amt": amounts.plain(shown.line.exchange),
         "ledger_amt": None if shown.line.ledger is None else amounts.plain(shown.line.ledger),
+        "limits": shown.limits,
         "after": amounts.plain(shown.after),
         "most": amounts.plain(shown.quantity),
         "second_person": shown.second_person,
