@@ -121,7 +121,8 @@ def _told(request: HttpRequest, answer: Answer) -> HttpResponse:
     before = "This exit was decided already; no second order is made. " if answer.before else ""
     level = messages.SUCCESS if plan.state in decided.CLOSED_SOMETHING else messages.WARNING
     messages.add_message(request, level, f"{before}{decided.told(plan)}")
-    return HttpResponseRedirect(plan_url(plan_id))
+    sees = request.user.has_perm("apply.view_plan")
+    return HttpResponseRedirect(plan_url(plan_id) if sees else reverse("admin:apply_break_glass"))
 
 
 def _look(asked: forms.LookForm) -> tuple[Preview | None, str]:

@@ -64,7 +64,7 @@ class LookForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.label_suffix = ""
-        allowed = sorted(policies.copy(age_s=0).allowlist)
+        allowed = sorted(policies.newest()[1].get("allowlist", ()))
         symbol = self.fields["symbol"]
         if isinstance(symbol, forms.ChoiceField):
             symbol.choices = [(name, name) for name in allowed]

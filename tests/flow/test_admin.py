@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apply.models import Order, Plan
+from apply.models import BreakGlass, Order, Plan
 from apply.pages import views as pages
 from apply.pages.views import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
@@ -34,7 +34,7 @@ from tests.house import House, wait_for
 
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
 OURS = {
-    Plan, Order, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
+    BreakGlass, Plan, Order, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
     Fill, LedgerEntry, Balance, SymbolLock, Incident, AuditEvent, Instance,
 }  # fmt: skip
 NOWHERE = "unix:///nowhere/at-all.sock"

@@ -132,7 +132,7 @@ class Command(ActCommand):
             self.leave(
                 Exit.USAGE, "Say whose permit you sign: --gate governor, p33 or both. --dry-run shows both."
             )
-        if not policies.allows(symbol, age_s=0):
+        if symbol not in policies.newest()[1].get("allowlist", ()):
             self.leave(
                 Exit.USAGE,
                 f"{safe(symbol[:40])} is not on the policy's allow-list: nothing of it is executed.",
