@@ -8,7 +8,7 @@ export PYTHON VENV
 RUNTIME := exec sh tools/with_env.sh runtime
 DEV := exec sh tools/with_env.sh dev
 
-.PHONY: help run setup test test-sqlite test-postgres lint bench mutants deep fresh lock audit
+.PHONY: help run setup test test-sqlite test-postgres lint bench mutants chaos chaos-ci deep fresh lock audit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -37,7 +37,13 @@ bench: ## floor, poll baseline and product side by side; non-zero where a requir
 mutants: ## takes guards out one by one; each must turn its test red
 	@$(DEV) tools/mutants.py $(ARGS)
 
-deep: ## 10,000 random sequences of the gate against its model; goes on where it was stopped (ARGS=SEQUENCES)
+chaos: ## the whole product in a seeded storm, judged by an independent checker (SEED=n PLANS=40; no SEED: three)
+	@$(DEV) -m tests.chaos --plans $(or $(PLANS),40) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos-ci: ## three storms with seeds that follow from the commit, in less than four minutes
+	@$(DEV) -m tests.chaos --plans 30 --quiet
+
+deep: ## 10,000 random sequences of the gate against its model, then 100 storms; goes on where it was stopped
 	@$(DEV) tools/deep.py $(ARGS)
 
 fresh: ## the two commands in a bare Debian made with debootstrap (root; by hand)

@@ -1,4 +1,4 @@
-"""Plans with their timeline, and orders, to be read."""
+"""Proposals, plans with their timeline, orders and API clients, to be read; and the page that proposes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import Model
+from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
-from apply.models import BreakGlass, Order, Plan
-from apply.pages import glass
+from apply.models import ApiToken, BreakGlass, Order, Plan, Proposal
+from apply.pages import glass, propose
 from apply.pages import views as pages
-from quantum.facts import NOTHING, ReadOnlyAdmin, plan_url
+from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_url
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -37,7 +37,7 @@ class PlanAdmin(ReadOnlyAdmin):
     page_template = "apply/plan.html"
     empty_says = (
         "No plan yet, which is normal until a bot proposes an exit. "
-        "To make one: python manage.py publish_plan BTCUSDT PARTIAL_25"
+        "To make one: python manage.py propose BTCUSDT PARTIAL_25"
     )
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Plan | None:
@@ -81,6 +81,63 @@ class OrderAdmin(ReadOnlyAdmin):
     date_hierarchy = "intended_at"
     hidden = ("token",)
     empty_says = "No order was ever sent. The first plan with both permits makes the first row."
+
+
+@admin.register(Proposal)
+class ProposalAdmin(ReadOnlyAdmin):
+    list_display = [
+        "at",
+        "symbol",
+        "action",
+        "kill_score",
+        "came_to",
+        "plan_id",
+        "way",
+        "actor",
+        "reason_codes",
+    ]
+    list_filter = ["way", "symbol", "action", "refusal"]
+    search_fields = ["=plan_id", "=symbol", "actor"]
+    date_hierarchy = "at"
+    change_list_template = "apply/proposals.html"
+    empty_says = (
+        "Nobody has proposed an exit yet, which is normal until a brain runs. "
+        "To propose one: python manage.py propose BTCUSDT PARTIAL_25"
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Proposal]:
+        """With what became of the plan: no foreign key leads there, a plan of a stranger has no proposal."""
+        state = Plan.objects.filter(plan_id=OuterRef("plan_id")).values("state")[:1]
+        return Proposal.objects.annotate(plan_state=Subquery(state))
+
+    @admin.display(description="came to")
+    def came_to(self, row: Proposal) -> str:
+        if row.refusal:
+            return chip(row.refusal, tone="bad")
+        return chip(getattr(row, "plan_state", None) or "plan", tone="calm")
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.propose_view)
+        return [path("propose/", view, name="apply_proposal_propose"), *super().get_urls()]
+
+    def propose_view(self, request: HttpRequest) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": "Propose an exit", "opts": self.opts}
+        return propose.page(request, context=context)
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnlyAdmin):
+    list_display = ["name", "standing", "scopes", "symbols", "per_minute", "created_at", "created_by"]
+    search_fields = ["name"]
+    hidden = ("digest",)
+    empty_says = (
+        "No program may use the HTTP interface. To let one in: "
+        "python manage.py api_token create NAME --scope propose --symbols BTCUSDT --reason '...'"
+    )
+
+    @admin.display(description="state")
+    def standing(self, row: ApiToken) -> str:
+        return chip("revoked", tone="bad") if row.revoked_at else chip("valid", tone="good")
 
 
 @admin.register(BreakGlass)

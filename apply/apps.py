@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+from django.urls import URLPattern
 from prometheus_client import Metric
 
-from quantum import gauges, roles
+from quantum import gauges, roles, routes
 
 if TYPE_CHECKING:
     from permits.governor.reservations import InFlight
@@ -54,6 +55,18 @@ def _ended(plan_ids: Collection[str]) -> Collection[str]:
     return set(known.exclude(state__in=PENDING_STATES).values_list("plan_id", flat=True))
 
 
+def _api() -> list[URLPattern]:
+    from django.urls import path
+
+    from apply.proposals import http
+
+    return [
+        path("api/proposals", http.propose, name="api_propose"),
+        path("api/proposals/schema", http.schema, name="api_proposal_schema"),
+        path("api/proposals/<int:number>", http.outcome, name="api_proposal"),
+    ]
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
@@ -73,4 +86,5 @@ class ApplyConfig(AppConfig):
         approvals.register(Approved())
         closing.register(ThroughHold())
         gauges.register("exits", _gauges)
+        routes.register(_api)
         post_migrate.connect(triggers.install, sender=self)

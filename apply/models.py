@@ -1,4 +1,4 @@
-"""Plans and the orders that came of them."""
+"""Proposals, the plans that came of them, and their orders; who may propose by HTTP."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class Plan(models.Model):
     account = models.CharField(max_length=32)
     source = models.CharField(max_length=80, blank=True)
     reason_codes = models.CharField(max_length=400, blank=True)
+    parent = models.CharField(max_length=16, blank=True, help_text="The attempt before: a plan's id.")
+    attempt = models.PositiveSmallIntegerField(default=1)
     created_at = models.DateTimeField(default=clock.now, db_index=True)
     expires_at = models.DateTimeField()
     stream_id = models.CharField(max_length=40, blank=True)
@@ -54,6 +56,12 @@ class Plan(models.Model):
         indexes = [
             # Everything the janitor may have to care about; empty when all is well.
             models.Index(fields=["created_at"], name="plan_without_result", condition=models.Q(result_id="")),
+        ]
+        constraints = [
+            # Two who try again at once: one of them makes the attempt.
+            models.UniqueConstraint(
+                fields=["parent"], condition=~models.Q(parent=""), name="plan_tried_again_once"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -99,6 +107,72 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity} {self.symbol} ({self.client_order_id})"
+
+
+class Proposal(models.Model):
+    """What somebody proposed, as it was taken: it came to a plan, or was refused with a reason."""
+
+    at = models.DateTimeField(default=clock.now, db_index=True)
+    mark = models.CharField(
+        max_length=64, unique=True, help_text="The plan's id; of a refused one its content's digest."
+    )
+    plan_id = models.CharField(max_length=16, blank=True, db_index=True)
+    symbol = models.CharField(max_length=40, db_index=True)
+    action = models.CharField(max_length=24)
+    kill_score = models.CharField(max_length=40)
+    k_regime_flip = AmountField(null=True)
+    k_sigma_spike = AmountField(null=True)
+    k_ts_drop = AmountField(null=True)
+    k_age_penalty = AmountField(null=True)
+    new_sl_proposed = AmountField(null=True)
+    r_net = AmountField(null=True, verbose_name="R net")
+    computed_at = models.CharField(max_length=40)
+    reason_codes = models.CharField(max_length=400, blank=True)
+    source = models.CharField(max_length=80, blank=True, help_text="What it says of itself.")
+    way = models.CharField(max_length=8, help_text="How it came in.")
+    actor = models.CharField(max_length=80)
+    why = models.CharField(max_length=400, blank=True, help_text="A person's reason.")
+    refusal = models.CharField(max_length=24, blank=True)
+    refusal_text = models.CharField(max_length=400, blank=True)
+    client = models.CharField(max_length=40, blank=True)
+    idempotency_key = models.CharField(max_length=80, blank=True)
+    body_digest = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["client", "idempotency_key"],
+                condition=~models.Q(idempotency_key=""),
+                name="proposal_once_per_key",
+            ),
+        ]
+        permissions = [("propose", "Can propose an exit")]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.action} {self.plan_id or self.refusal}"
+
+
+class ApiToken(models.Model):
+    """Who may use the HTTP interface. Of the token itself only a digest is kept."""
+
+    name = models.CharField(max_length=40, unique=True)
+    digest = models.CharField(max_length=64, unique=True)
+    scopes = models.CharField(max_length=40)
+    symbols = models.CharField(max_length=1000, help_text="Separated by commas; * is every symbol.")
+    per_minute = models.PositiveIntegerField()
+    created_at = models.DateTimeField(default=clock.now)
+    created_by = models.CharField(max_length=80)
+    reason = models.CharField(max_length=400)
+    revoked_at = models.DateTimeField(null=True)
+    revoked_by = models.CharField(max_length=80, blank=True)
+    revoked_reason = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Inquiry(models.Model):

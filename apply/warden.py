@@ -1,4 +1,4 @@
-"""The role warden: resolver's questions, janitor, the end of halts, the exit brain. No key that trades."""
+"""The role warden: resolver's questions, janitor, the end of halts, proposals in, the exit brain. No trade key."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from apply.exits.brain import ExitBrain
 from apply.exits.demo import DemoFeed
 from apply.exits.prices import Prices
 from apply.exits.proposing import to_the_gates
+from apply.operators.retry import RetryByRule
+from apply.proposals.intake import Intake
 from apply.proving.janitor import Janitor
 from apply.proving.resolver import Resolver
 from permits.desk import sweep
@@ -35,6 +37,8 @@ def duties_of(client: Client) -> list[Callable[[], None]]:
         EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
     ]
+    if settings.APPLY_RETRIES_MAX:
+        duties.append(RetryByRule(client=client).tick)
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
     elif settings.EXIT_BRAIN != "off":
@@ -53,8 +57,18 @@ def exit_brain(client: Client, reader: Reader) -> ExitBrain:
 
 
 def run(watch: Watch) -> None:
-    duties = duties_of(command_client())
+    intake = Intake(watch)
+    intake.begin()
+    try:
+        _go_round(watch, intake, duties_of(command_client()))
+    finally:
+        intake.end()
+
+
+def _go_round(watch: Watch, intake: Intake, duties: list[Callable[[], None]]) -> None:
     while watch.keep():
+        if intake.dead:  # a fresh process hears again; this one only looks alive
+            raise RuntimeError("a thread of the intake has ended")
         for duty in duties:
             try:
                 duty()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 GOVERNOR_GROUP = "governor"
 P33_GROUP = "p33"
 APPLY_GROUP = "apply"
+INTAKE_GROUP = "intake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,10 @@ class Keys:
     @property
     def result_stream(self) -> str:
         return f"{self.prefix}:stream:apply.result"
+
+    @property
+    def proposal_stream(self) -> str:
+        return f"{self.prefix}:stream:harvest.proposal"
 
     def dead_letters(self, stream: str) -> str:
         return f"{self.prefix}:dead:{stream.removeprefix(self.prefix + ':stream:')}"
@@ -76,6 +81,11 @@ class Keys:
     def fills_wake(self, plan_id: str) -> str:
         """A list: ids of trades of the plan's order that have just been stored."""
         return f"{self.prefix}:feed:fills:{plan_id}"
+
+    # proposals
+    def proposal(self, symbol: str) -> str:
+        """A hash that an exit brain outside keeps: its newest word on this symbol."""
+        return f"{self.prefix}:harvest:proposal:{symbol}"
 
     # apply
     def stream_published(self, plan_id: str) -> str:

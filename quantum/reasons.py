@@ -105,3 +105,14 @@ class GovernorReason(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     AWAITING_APPROVAL = "awaiting_approval"
     INPUTS_UNAVAILABLE = "inputs_unavailable"
+
+
+class ProposalReason(StrEnum):
+    """Why a proposal made no plan."""
+
+    MALFORMED_PROPOSAL = "malformed_proposal"
+    UNKNOWN_ACTION = "unknown_action"
+    MISSING_STOP = "missing_stop"
+    STALE_PROPOSAL = "stale_proposal"
+    FUTURE_PROPOSAL = "future_proposal"
+    SYMBOL_NOT_ALLOWED = "symbol_not_allowed"

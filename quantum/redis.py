@@ -16,6 +16,7 @@ import redis
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 # redis-py's own types answer unions of text and bytes, sync and async; ours are always sync and bytes.
@@ -61,7 +62,7 @@ def _login(user: str) -> dict[str, str]:
         raise NoPassword(f"{path} cannot be read ({error.strerror}); manage.py redis_acl makes it") from None
 
 
-def _client(*, socket_timeout_s: float, user: str = "") -> Client:
+def _client(*, socket_timeout_s: float, user: str = "", **more: Any) -> Client:
     return redis.Redis.from_url(
         settings.REDIS_URL,
         **_login(user or _Process.user),
@@ -70,10 +71,10 @@ def _client(*, socket_timeout_s: float, user: str = "") -> Client:
         max_connections=CONNECTIONS_MAX,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
-        protocol=2,
         decode_responses=False,  # a stranger's bytes may be anything; decoding is the parser's job
         health_check_interval=0,
         driver_info=None,  # two commands less for each connection, and a role's user may not send them
+        **{"protocol": 2, **more},
     )
 
 
@@ -85,6 +86,12 @@ def command_client(*, user: str = "") -> Client:
 def blocking_client(*, block_s: float) -> Client:
     """For one blocking reader; its socket timeout is always longer than its block."""
     return _client(socket_timeout_s=block_s + COMMAND_TIMEOUT_S)
+
+
+def pushed_client() -> Client:
+    """RESP3, where the server speaks without being asked: for quantum.tracking only."""
+    silent = MaintNotificationsConfig(enabled=False)  # a handshake that no server of ours knows
+    return _client(socket_timeout_s=COMMAND_TIMEOUT_S, protocol=3, maint_notifications_config=silent)
 
 
 class Script:

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 
 M = TypeVar("M", bound=Model)
+_AS_THEY_ARE = {
+    str: frozenset({"CharField", "TextField"}),
+    int: frozenset({"IntegerField", "BigIntegerField", "PositiveIntegerField"}),
+}
 BATCH = 50
 """Rows of one statement: an old SQLite takes 999 values."""
 
@@ -26,8 +31,20 @@ def _is_automatic(field: Field[Any, Any]) -> bool:
     return field.get_internal_type() in ("AutoField", "BigAutoField", "SmallAutoField")
 
 
+def _line() -> BaseDatabaseWrapper:
+    """This thread's connection itself: asked through django.db.connection each attribute is a look-up of its own."""
+    return connections[DEFAULT_DB_ALIAS]
+
+
 def _quoted(name: str | None) -> str:
-    return str(connection.ops.quote_name(str(name)))
+    return str(_line().ops.quote_name(str(name)))
+
+
+def _prepared(field: Field[Any, Any], value: Any, line: BaseDatabaseWrapper) -> Any:
+    """Texts and numbers go as they are where the field makes nothing else of them."""
+    if field.get_internal_type() in _AS_THEY_ARE.get(type(value), ()):
+        return value
+    return field.get_db_prep_save(value, connection=line)
 
 
 @cache
@@ -52,12 +69,13 @@ def insert(*instances: Model, skip_conflicts: bool = False, on_conflict: str = "
 
 def _insert(instances: tuple[Model, ...], on_conflict: str) -> int:
     model = type(instances[0])
+    line = _line()
     values = [
-        field.get_db_prep_save(getattr(instance, field.attname), connection=connection)
+        _prepared(field, getattr(instance, field.attname), line)
         for instance in instances
         for field in _columns(model)
     ]
-    with connection.cursor() as cursor:
+    with line.cursor() as cursor:
         cursor.execute(_statement(model, len(instances), on_conflict), values)
         return int(cursor.rowcount)
 
@@ -65,14 +83,12 @@ def _insert(instances: tuple[Model, ...], on_conflict: str) -> int:
 @cache
 def _reading(model: type[M], named: tuple[str, ...]) -> tuple[str, list[Field[Any, Any]], list[Any]]:
     """Text, the fields that are named, and per column what makes a value of Python's of the database's."""
-    columns = model._meta.concrete_fields
+    line, columns = _line(), model._meta.concrete_fields
     where = [_field(model, name) for name in named]
     converters = []
     for field in columns:
         column = field.get_col(model._meta.db_table)
-        converters.append(
-            (column, [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)])
-        )
+        converters.append((column, [*line.ops.get_db_converters(column), *column.get_db_converters(line)]))
     names = ", ".join(_quoted(field.column) for field in columns)
     text = f"SELECT {names} FROM {_quoted(model._meta.db_table)} WHERE {_equal(where, ' AND ')}"  # noqa: S608
     return text, where, converters
@@ -81,11 +97,9 @@ def _reading(model: type[M], named: tuple[str, ...]) -> tuple[str, list[Field[An
 def one(model: type[M], *, where: Mapping[str, Any]) -> M | None:
     """The row whose fields equal `where`, which are unique."""
     text, fields, converters = _reading(model, tuple(where))
-    given = [
-        field.get_db_prep_save(value, connection=connection)
-        for field, value in zip(fields, where.values(), strict=True)
-    ]
-    with connection.cursor() as cursor:
+    line = _line()
+    given = [_prepared(*pair, line) for pair in zip(fields, where.values(), strict=True)]
+    with line.cursor() as cursor:
         cursor.execute(text, given)
         found = cursor.fetchone()
     if found is None:
@@ -93,20 +107,17 @@ def one(model: type[M], *, where: Mapping[str, Any]) -> M | None:
     values = []
     for value, (column, chain) in zip(found, converters, strict=True):
         for convert in chain:
-            value = convert(value, column, connection)
+            value = convert(value, column, line)
         values.append(value)
-    return model.from_db(connection.alias, [field.attname for field in model._meta.concrete_fields], values)
+    return model.from_db(line.alias, [field.attname for field in model._meta.concrete_fields], values)
 
 
 def remove(model: type[Model], *, where: Mapping[str, Any]) -> int:
     """Delete the rows whose fields equal `where`; nothing may hang on them."""
-    fields = [_field(model, name) for name in where]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"DELETE FROM {_quoted(model._meta.db_table)} WHERE {_equal(fields, ' AND ')}",  # noqa: S608
-            [field.get_db_prep_save(value, connection=connection)
-             for field, value in zip(fields, where.values(), strict=True)],
-        )  # fmt: skip
+    fields, line = [_field(model, name) for name in where], _line()
+    text = f"DELETE FROM {_quoted(model._meta.db_table)} WHERE {_equal(fields, ' AND ')}"  # noqa: S608
+    with line.cursor() as cursor:
+        cursor.execute(text, [_prepared(*pair, line) for pair in zip(fields, where.values(), strict=True)])
         return int(cursor.rowcount)
 
 
@@ -132,10 +143,9 @@ def _change(model: type[Model], changed: tuple[str, ...], named: tuple[str, ...]
 def change(model: type[Model], values: Mapping[str, Any], *, where: Mapping[str, Any]) -> int:
     """Set fields of the rows whose other fields equal `where`; returns how many there were."""
     text, fields = _change(model, tuple(values), tuple(where))
-    given = [
-        field.get_db_prep_save(value, connection=connection)
-        for field, value in zip(fields, (*values.values(), *where.values()), strict=True)
-    ]
-    with connection.cursor() as cursor:
+    line = _line()
+    named = (*values.values(), *where.values())
+    given = [_prepared(*pair, line) for pair in zip(fields, named, strict=True)]
+    with line.cursor() as cursor:
         cursor.execute(text, given)
         return int(cursor.rowcount)

@@ -69,6 +69,7 @@ APPROVERS_REQUIRED = _env.integer("APPROVERS_REQUIRED", default=1, least=1, most
 BREAK_GLASS_SECOND_PERSON_USD = _env.optional_number(
     "BREAK_GLASS_SECOND_PERSON_USD", least="0", most="1000000000"
 )
+APPLY_RETRIES_MAX = _env.integer("APPLY_RETRIES_MAX", default=0, least=0, most=5)
 # Whether it names a scorer is a system check of apply: a plug-in is looked for when apps are there.
 EXIT_BRAIN = _env.text(
     "EXIT_BRAIN",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHUNK = 65_536
+Address = Path | tuple[str, int]
+"""A unix socket, or host and port."""
 CONNECTIONS_MAX = 400
 
 
@@ -29,16 +31,16 @@ class Loss:
 
 
 class Proxy:
-    """Unix socket to unix socket; one thread a connection, and all of them end with `close`."""
+    """From one address to another; one thread a connection, and all of them end with `close`."""
 
-    def __init__(self, *, listen: Path, server: Path) -> None:
+    def __init__(self, *, listen: Address, server: Address) -> None:
         self.socket = listen
         self._server = server
         self._loss = Loss((), 0)
         self._lines: set[socket.socket] = set()
-        self._closed = False
-        self._door = socket.socket(socket.AF_UNIX)
-        self._door.bind(str(listen))
+        self._closed = self._shut = False
+        self._door = _socket(listen)
+        self._door.bind(_name(listen))
         self._door.listen(CONNECTIONS_MAX)
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
@@ -59,6 +61,14 @@ class Proxy:
                 line.shutdown(socket.SHUT_RDWR)
         return len(lines)
 
+    def shut(self) -> int:
+        """As `cut`, and whoever comes is hung up on until `open`."""
+        self._shut = True
+        return self.cut()
+
+    def open(self) -> None:
+        self._shut = False
+
     def close(self) -> None:
         self._closed = True
         with suppress(OSError):
@@ -72,16 +82,16 @@ class Proxy:
                 line, _ = self._door.accept()
             except OSError:
                 return
-            if len(self._lines) >= CONNECTIONS_MAX:
+            if self._shut or len(self._lines) >= CONNECTIONS_MAX:
                 line.close()
                 continue
             threading.Thread(target=self._carry, args=(line,), daemon=True).start()
 
     def _carry(self, line: socket.socket) -> None:
         self._lines.add(line)
-        server = socket.socket(socket.AF_UNIX)
+        server = _socket(self._server)
         try:
-            server.connect(str(self._server))
+            server.connect(_name(self._server))
             self._until_an_end(line, server)
         except OSError:
             pass  # nobody behind the proxy, or somebody hung up: the line ends, as it would without us
@@ -107,3 +117,16 @@ class Proxy:
                     return  # the server has acted, and nobody hears of it
                 request = b""
                 line.sendall(answer)
+
+
+def _socket(address: Address) -> socket.socket:
+    if isinstance(address, Path):
+        return socket.socket(socket.AF_UNIX)
+    line = socket.socket(socket.AF_INET)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return line
+
+
+def _name(address: Address) -> str | tuple[str, int]:
+    return str(address) if isinstance(address, Path) else address

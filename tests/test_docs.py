@@ -24,7 +24,7 @@ OURS = ("quantum", "permits", "positions", "apply")
 
 
 def test_the_documents_were_read() -> None:
-    assert {"up", "publish_plan", "plan_show", "doctor"} <= set(COMMANDS)
+    assert {"up", "propose", "plan_show", "doctor"} <= set(COMMANDS)
     assert {"run", "test", "help"} <= set(TARGETS)
 
 

@@ -317,6 +317,7 @@ SECTIONS = {
     "Reasons of apply": reasons.ApplyReason,
     "Reasons of the Brain": reasons.BrainReason,
     "Reasons of the Governor": reasons.GovernorReason,
+    "Reasons of the intake": reasons.ProposalReason,
 }
 
 

@@ -12,6 +12,7 @@ from quantum.lease import Lease, Watch
 from quantum.redis import Client
 
 
+@pytest.mark.django_db(transaction=True)
 def test_slow_duties_do_not_cost_the_warden_its_lease(redis: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two duties of 1.3 s and the pause are longer than a lease may go without renewal (2 s)."""
     done: list[float] = []

@@ -1,12 +1,15 @@
-"""Many random sequences of the gate against its model: `make deep`, 10,000 of them unless told otherwise.
+"""What takes hours: `make deep`. Appends to bench/results/deep.jsonl; stopped and started again on the same commit, it
+goes on with the next seed.
 
-Runs in rounds, each with a seed of its own, and appends one line a round to bench/results/deep.jsonl. Stopped and
-started again on the same commit, it goes on with the next seed. A round that fails prints its shortest
-sequence and ends the run with 1; the same seed on the same commit shows it again.
+First random sequences of the gate against its model, 10,000 unless told otherwise, in rounds of one line and one seed
+each. A round that fails prints its shortest sequence and ends the run with 1. Then the chaos run with the seeds 1 to
+100, a line each; one that fails is recorded, kept in var/chaos, and the next one runs. The same seed on the same commit
+shows it again.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,22 +22,67 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 RESULTS = ROOT / "bench" / "results" / "deep.jsonl"
 SEQUENCES, ROUND = 10_000, 250
+STORMS, PLANS = 100, 40
 Play = Callable[[int, int], tuple[str, dict[str, int]]]
 """A seed and a number of sequences; what failed ('' for nothing), and how often each answer was seen."""
 
 
 def main(words: list[str]) -> int:
-    wanted = int(words[0]) if words else SEQUENCES
+    parser = argparse.ArgumentParser(prog="deep", description=__doc__)
+    parser.add_argument("sequences", nargs="?", type=int, default=SEQUENCES, help="of the gate")
+    parser.add_argument("--storms", type=int, default=STORMS, metavar="N", help="the chaos run, seeds 1 to N")
+    asked = parser.parse_args(words)
     commit = _commit()
-    done = _done(commit)
+    return _sequences(commit, asked.sequences) or _storms(commit, asked.storms)
+
+
+def _storms(commit: str, wanted: int) -> int:
+    done = {int(str(line["seed"])): line for line in _done(commit) if line.get("what") == "chaos"}
+    for seed in range(1, wanted + 1):
+        if seed not in done:
+            done[seed] = _storm(commit, seed)
+    failed = [seed for seed in range(1, wanted + 1) if done[seed]["result"] != "passed"]
+    print(
+        f"chaos: {wanted - len(failed)} of {wanted} storms passed", *(["failed:", failed] if failed else [])
+    )
+    return 1 if failed else 0
+
+
+def _storm(commit: str, seed: int) -> dict[str, object]:
+    """In a process of its own: Django reads its settings once. It ends by itself, and cleans up behind it."""
+    words = f"-m tests.chaos --json --quiet --plans {PLANS} --seed {seed}"
+    ended = subprocess.run([sys.executable, *words.split()], cwd=ROOT, capture_output=True, text=True)
+    try:
+        told: dict[str, object] = json.loads(ended.stdout)
+    except ValueError:
+        print(ended.stderr[-2000:], file=sys.stderr)
+        told = {"seed": seed, "result": "failed", "findings": ["the run itself failed"]}
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = {"commit": commit, "what": "chaos", **told, "at": at}
+    _append(line)
+    print(
+        f"chaos seed {seed}: {line['result']}, {told.get('seconds')} s {told['findings'] or ''}", flush=True
+    )
+    return line
+
+
+def _append(line: dict[str, object]) -> None:
+    with RESULTS.open("a") as results:
+        results.write(json.dumps(line) + "\n")
+
+
+def _sequences(commit: str, wanted: int) -> int:
+    done = [line for line in _done(commit) if "sequences" in line]
     passed = sum(int(str(line["sequences"])) for line in done if line["result"] == "passed")
     seed = 1 + max((int(str(line["seed"])) for line in done), default=0)
     print(f"{commit}: {passed} of {wanted} sequences have passed", flush=True)
+    if passed >= wanted:
+        return 0
     play = _prepare()
     while passed < wanted:
         started, sequences = time.monotonic(), min(ROUND, wanted - passed)
         failure, seen = play(seed, sequences)
-        line = {
+        line: dict[str, object] = {
             "commit": commit,
             "seed": seed,
             "sequences": sequences,
@@ -43,8 +91,7 @@ def main(words: list[str]) -> int:
             "seconds": round(time.monotonic() - started, 1),
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        with RESULTS.open("a") as results:
-            results.write(json.dumps(line) + "\n")
+        _append(line)
         if failure:
             print(f"seed {seed} failed:\n{failure}", file=sys.stderr)
             return 1

@@ -20,7 +20,7 @@ from positions.books.ledger import SeenTrade
 from positions.models import Fill, LedgerEntry, SymbolLock
 from quantum import amounts, audit, clock, rows
 from quantum.exchange.reading import Reader, ReadFailed
-from quantum.exchange.types import OrderState, OrderStatus, Refused, Side, Trade
+from quantum.exchange.types import OrderState, OrderStatus, Refused, Trade
 from quantum.fault import fault_point
 from quantum.reasons import ApplyReason
 from quantum.redis import Client
@@ -227,22 +227,7 @@ def decide(order: Order, word: Word) -> bool:
 def seen_trades(order: Order) -> list[SeenTrade]:
     """Of an order that is not settled: what the stream told, and what the resolver read."""
     stored = Fill.objects.filter(account=settings.ACCOUNT, client_order_id=order.client_order_id)
-    return [SeenTrade(_trade(fill), fill.client_order_id) for fill in stored.order_by("trade_id")]
-
-
-def _trade(fill: Fill) -> Trade:
-    return Trade(
-        trade_id=fill.trade_id,
-        order_id=fill.order_id,
-        symbol=fill.symbol,
-        side=Side(fill.side),
-        quantity=fill.quantity,
-        price=fill.price,
-        realized_pnl=fill.realized_pnl,
-        commission=fill.commission,
-        commission_asset=fill.commission_asset,
-        time_ms=int(fill.at.timestamp() * 1000),
-    )
+    return [SeenTrade(ledger.trade_of(fill), fill.client_order_id) for fill in stored.order_by("trade_id")]
 
 
 def _charge_word(order: Order, seen: list[SeenTrade], *, filled: bool) -> None:

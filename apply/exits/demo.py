@@ -7,12 +7,13 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from apply.plans import publish
+from apply.proposals.proposal import Proposal
+from apply.proposals.taking import Origin, take
 from quantum import amounts, clock
-from quantum import plan as plans
 from quantum.plan import Action
 from quantum.redis import Client
 
+ACTOR = "demo-exit-feed"
 EVERY_S = 3.0
 ACTIONS = (Action.PARTIAL_25, Action.PARTIAL_50, Action.PARTIAL_25, Action.PARTIAL_75)
 
@@ -31,16 +32,15 @@ class DemoFeed:
         if symbol is None:
             return
         self._next_boot_s = clock.boot_s() + EVERY_S
-        made = plans.make(
+        said = Proposal(
             symbol=symbol,
             action=next(self._actions),
             kill_score_text="0.8",
-            timestamp_text=f"{clock.now_s():.3f}",
-            mode=settings.APPLY_MODE,
-            source="demo-exit-feed",
+            computed_at_text=f"{clock.now_s():.3f}",
             reason_codes="demo",
+            source=ACTOR,
         )
-        publish.publish(self._client, made, actor="demo-exit-feed")
+        take(self._client, said, origin=Origin(way="demo", actor=ACTOR))
 
     def _with_position(self) -> str | None:
         """In turn; no position, no plan."""

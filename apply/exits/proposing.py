@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
-from django.conf import settings
-
 from apply.exits.score import Score
-from apply.plans import publish
+from apply.proposals.proposal import Proposal
+from apply.proposals.taking import Origin, take
 from quantum import amounts
-from quantum import plan as plans
-from quantum.plan import Action
 from quantum.redis import Client
 
 CODES_CHARS_MAX = 400
@@ -21,26 +17,8 @@ PLACES, PRICE_PLACES = Decimal("0.0001"), Decimal("0.00000001")
 """A plug-in may divide as it likes; what is told has a length that every reader takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """The proposal hash of the wire contract, typed."""
-
-    symbol: str
-    action: Action
-    kill_score_text: str
-    computed_at_text: str
-    k_regime_flip: Decimal | None = None
-    k_sigma_spike: Decimal | None = None
-    k_ts_drop: Decimal | None = None
-    k_age_penalty: Decimal | None = None
-    new_sl_proposed: Decimal | None = None
-    R_net: Decimal | None = None
-    reason_codes: str = ""
-    source: str = ""
-
-
 Propose = Callable[[Proposal], None]
-"""Raises RedisError or DatabaseError where it could not be said: it is said again at the next look."""
+"""Raises DatabaseError where it could not be said: it is said again at the next look."""
 FIELDS = ("k_regime_flip", "k_sigma_spike", "k_ts_drop", "k_age_penalty")
 
 
@@ -80,18 +58,10 @@ def _plain(value: Decimal, places: Decimal) -> str:
 
 
 def to_the_gates(client: Client) -> Propose:
+    """A refusal is recorded and told where every proposal's is, and is not asked again."""
+    origin = Origin(way="brain", actor=ACTOR)
+
     def propose(said: Proposal) -> None:
-        stop = said.new_sl_proposed
-        plan = plans.make(
-            symbol=said.symbol,
-            action=said.action,
-            kill_score_text=said.kill_score_text,
-            timestamp_text=said.computed_at_text,
-            stop_proposed="" if stop is None else amounts.plain(stop),
-            mode=settings.APPLY_MODE,
-            source=said.source,
-            reason_codes=said.reason_codes,
-        )
-        publish.publish(client, plan, actor=ACTOR)
+        take(client, said, origin=origin)
 
     return propose

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('apply', '0002_inquiries_and_dry_run'),
+        ('apply', '0003_proposals'),
     ]
 
     operations = [

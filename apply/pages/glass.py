@@ -156,6 +156,7 @@ def _request(row: BreakGlass, user: str) -> dict[str, Any]:
     return {
         "row": row,
         "most": amounts.plain(row.quantity),
+        "gate": "both" if "+" in row.gates else row.gates,
         "exchange": row.stands_on.get("exchange", ""),
         "asked": facts.moment(row.asked_at),
         "ends": facts.moment(row.expires_at),

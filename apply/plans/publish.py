@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Model
 
 from apply.models import Plan
 from quantum import audit, clock, rows
@@ -38,9 +40,12 @@ class Published:
     stream_id: str
 
 
-def publish(client: Client, plan: ExitPlan, *, actor: str) -> Published:
-    """Safe to call again with the same plan: one row, one stream entry, the same stream id."""
-    row, made = _insert(plan, actor=actor, stream_id="")
+def publish(client: Client, plan: ExitPlan, *, actor: str, along: Sequence[Model] = ()) -> Published:
+    """Safe to call again with the same plan: one row, one stream entry, the same stream id.
+
+    along: rows of whoever asked for the plan, written with its own or not at all.
+    """
+    row, made = _insert(plan, actor=actor, stream_id="", along=along)
     standing = Standing.NEW if made else Standing.KNOWN if row.digest == plan.digest else Standing.CONFLICT
     fault_point("plan_committed")
     if standing is Standing.CONFLICT:
@@ -144,17 +149,31 @@ def _look(plan: ExitPlan) -> Row | None:
     return Row(Plan.State(state), result_id, _standing(plan, digest))
 
 
-def _insert(plan: ExitPlan, *, actor: str, stream_id: str) -> tuple[Plan, bool]:
+class TriedAgain(Exception):
+    """Somebody was faster: this parent has its next attempt."""
+
+
+def record_attempt(plan: ExitPlan, *, parent: Plan, actor: str) -> None:
+    """The row of the next attempt, inside the caller's transaction. Raises TriedAgain."""
+    if not _insert(plan, actor=actor, stream_id="", parent=parent)[1]:
+        raise TriedAgain(parent.plan_id)
+
+
+def _insert(
+    plan: ExitPlan, *, actor: str, stream_id: str, along: Sequence[Model] = (), parent: Plan | None = None
+) -> tuple[Plan, bool]:
     """Two writers at once: the unique id lets one insert; the other reads what the first wrote."""
-    row, event = _made(plan, actor, stream_id)
+    row, event = _made(plan, actor, stream_id, parent)
     with transaction.atomic():
         if rows.insert(row, skip_conflicts=True):
             rows.insert(event)
+            for each in along:
+                rows.insert(each)
             return row, True
-    return Plan.objects.get(plan_id=plan.plan_id), False
+    return Plan.objects.filter(plan_id=plan.plan_id).first() or row, False
 
 
-def _made(plan: ExitPlan, actor: str, stream_id: str) -> tuple[Plan, AuditEvent]:
+def _made(plan: ExitPlan, actor: str, stream_id: str, parent: Plan | None = None) -> tuple[Plan, AuditEvent]:
     row = Plan(
         plan_id=plan.plan_id,
         symbol=plan.symbol,
@@ -167,6 +186,8 @@ def _made(plan: ExitPlan, actor: str, stream_id: str) -> tuple[Plan, AuditEvent]
         account=settings.ACCOUNT,
         source=plan.source[:80],
         reason_codes=plan.reason_codes[:400],
+        parent=parent.plan_id if parent else "",
+        attempt=parent.attempt + 1 if parent else 1,
         expires_at=clock.from_ms(int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)),
         stream_id=stream_id,
     )

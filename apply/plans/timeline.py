@@ -69,7 +69,7 @@ class Timeline:
 
     def _plan_marks(self) -> list[Mark]:
         plan = self.plan
-        marks = [Mark(plan.created_at, "plan recorded", {"source": plan.source})]
+        marks = [Mark(plan.created_at, "plan recorded", {"source": plan.source, "parent": plan.parent})]
         published = stream_time(plan.stream_id)
         if published is not None:
             marks.append(Mark(published, "published", {"stream_id": plan.stream_id}))

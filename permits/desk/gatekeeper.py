@@ -171,10 +171,12 @@ class Recorder(threading.Thread):
 
     def _write(self, batch: list[Written]) -> None:
         close_old_connections()
-        batch = list({written.raw: written for written in batch}.values())  # claimed again while it waited
-        rows = [row for row in (written.row() for written in batch) if row is not None]
+        # One permit may stand for many entries: claimed again while it waited, or its plan was added again. Its row is
+        # written once, and each of them is acknowledged.
+        once = list({written.raw: written for written in batch}.values())
+        rows = [row for row in (written.row() for written in once) if row is not None]
         try:
-            records.record_issued(rows, beside=[row for written in batch for row in written.beside])
+            records.record_issued(rows, beside=[row for written in once for row in written.beside])
         except DatabaseError as error:
             # Not acknowledged: the entries come again after the reclaim time. But after a minute no permit stands
             # any more that could be recorded then, so a database that is only gone is asked again from here.
@@ -185,4 +187,4 @@ class Recorder(threading.Thread):
                 for written in batch:
                     self._waiting.put(written)
             return
-        self._ack(*(written.entry_id for written in batch))
+        self._ack(*dict.fromkeys(written.entry_id for written in batch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -213,22 +212,26 @@ def store(trades: Iterable[SeenTrade]) -> None:
     rows.insert(*(_fill(seen) for seen in trades), skip_conflicts=True)
 
 
-_OF_TRADE = ("trade_id", "order_id", "side", "quantity", "price", "realized_pnl", "commission",
-             "commission_asset", "at")  # fmt: skip
-"""As Trade has them, but for the symbol."""
-
-
 def stored(symbol: str, trade_ids: Collection[int]) -> list[Trade]:
     """Trades of a symbol by their ids, as many of them as are stored."""
-    mine = Fill.objects.filter(account=settings.ACCOUNT, symbol=symbol, trade_id__in=trade_ids)
-    return [
-        Trade(trade_id, order_id, symbol, Side(side), quantity, price, pnl, paid, asset, _ms(at))
-        for trade_id, order_id, side, quantity, price, pnl, paid, asset, at in mine.values_list(*_OF_TRADE)
-    ]
+    mine = {"account": settings.ACCOUNT, "symbol": symbol}
+    found = (rows.one(Fill, where={**mine, "trade_id": trade_id}) for trade_id in trade_ids)
+    return [trade_of(fill) for fill in found if fill is not None]
 
 
-def _ms(at: dt.datetime) -> int:
-    return round(at.timestamp() * 1000)
+def trade_of(fill: Fill) -> Trade:
+    return Trade(
+        trade_id=fill.trade_id,
+        order_id=fill.order_id,
+        symbol=fill.symbol,
+        side=Side(fill.side),
+        quantity=fill.quantity,
+        price=fill.price,
+        realized_pnl=fill.realized_pnl,
+        commission=fill.commission,
+        commission_asset=fill.commission_asset,
+        time_ms=round(fill.at.timestamp() * 1000),
+    )
 
 
 def _fill(seen: SeenTrade) -> Fill:
@@ -315,23 +318,22 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
 
 def project(client: Client, symbol: str, *, last: dict[str, str] | None = None) -> None:
     """For readers in Redis. The Brain reads the database, so a hand edit there moves nothing."""
-    _project(client, {symbol}, last or {})
+    balance = rows.one(Balance, where={"account": settings.ACCOUNT, "symbol": symbol})
+    if balance is not None:
+        client.hset(settings.KEYS.ledger(symbol), mapping={**_copy(balance), **(last or {})})
 
 
 def project_all(client: Client, symbols: Collection[str]) -> None:
-    _project(client, symbols, {})
-
-
-def _project(client: Client, symbols: Collection[str], last: dict[str, str]) -> None:
     """One read and one round trip, however many symbols moved since the last beat."""
-    mine = Balance.objects.filter(account=settings.ACCOUNT, symbol__in=symbols)
     pipeline = client.pipeline(transaction=False)
-    for symbol, amount, version in mine.values_list("symbol", "amount", "version"):
-        fields = {
-            "last_known_amt": amounts.plain(amount),
-            "updated_at": f"{clock.now_s():.3f}",
-            "version": str(version),
-            **last,
-        }
-        pipeline.hset(settings.KEYS.ledger(symbol), mapping=fields)
+    for balance in Balance.objects.filter(account=settings.ACCOUNT, symbol__in=symbols):
+        pipeline.hset(settings.KEYS.ledger(balance.symbol), mapping=_copy(balance))
     pipeline.execute()
+
+
+def _copy(balance: Balance) -> dict[str, str]:
+    return {
+        "last_known_amt": amounts.plain(balance.amount),
+        "updated_at": f"{clock.now_s():.3f}",
+        "version": str(balance.version),
+    }

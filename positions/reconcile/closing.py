@@ -67,7 +67,5 @@ def refusal(line: Line) -> str:
     if line.state in (State.STALE, State.IN_FLIGHT):
         return f"{line.symbol}: {line.state.value.replace('_', ' ')}. Wait, and look again."
     if line.hold is None:
-        return (
-            f"{line.symbol} is not frozen: an ordinary FULL_CLOSE passes the gates by itself (publish_plan)."
-        )
+        return f"{line.symbol} is not frozen: an ordinary FULL_CLOSE passes the gates by itself (propose)."
     return ""

@@ -17,7 +17,7 @@ from quantum.redis import Client, command_client
 from quantum.stream import RECLAIM_IDLE_MS, group_lag
 
 CANARY_SILENT_MS = 30_000
-GROUPS = (keys.GOVERNOR_GROUP, keys.P33_GROUP, keys.APPLY_GROUP)
+GROUPS = (keys.GOVERNOR_GROUP, keys.P33_GROUP, keys.APPLY_GROUP, keys.INTAKE_GROUP)
 
 
 def at_work() -> Iterator[Finding]:
@@ -55,9 +55,10 @@ def queue() -> Iterator[Finding]:
 
 
 def groups() -> Iterator[Finding]:
-    stream = settings.KEYS.plan_stream
     with command_client() as client:
         for group in GROUPS:
+            intake = group == keys.INTAKE_GROUP
+            stream = settings.KEYS.proposal_stream if intake else settings.KEYS.plan_stream
             behind = group_lag(client, stream=stream, group=group)
             if behind is None:
                 yield warn(f"group {group} does not exist yet", remedy=f"it is made when {group} first runs")

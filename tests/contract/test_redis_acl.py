@@ -48,9 +48,13 @@ hold                r         r    rw     r       rw   r       -
 ledger              -         rw   rw     rw      r    r       -
 snapshot            r         rw   r      r       r    r       -
 feed_wake           rw        rw   rw     rw      rw   r       -
+fills_wake          -         rw   rw     -       -    r       -
 plan_stream         rw        rw   rw     rw      rw   r       -
 result_stream       -         -    rw     rw      r    r       -
 dead_letters        rw        rw   rw     r       r    r       -
+proposal            -         -    -      r       rw   r       -
+proposal_stream     -         -    -      rw      rw   r       -
+dead_letters_proposals -      -    -      rw      r    r       -
 stream_published    -         -    -      rw      rw   r       -
 result_published    -         -    rw     rw      r    r       -
 lease_governor      rw        -    -      -       r    r       r
@@ -131,6 +135,8 @@ class Server:
             "plan_stream": lambda: keys.plan_stream,
             "result_stream": lambda: keys.result_stream,
             "dead_letters": lambda: keys.dead_letters(keys.plan_stream),
+            "dead_letters_proposals": lambda: keys.dead_letters(keys.proposal_stream),
+            "proposal_stream": lambda: keys.proposal_stream,
             "feed_wake": lambda: keys.feed_wake,
             "trading_state": lambda: keys.trading_state,
             "canary": lambda: keys.canary,
@@ -145,7 +151,7 @@ class Server:
             return str(getattr(keys, kind.partition("_")[0])(at))
         if kind.startswith("heartbeat"):
             return keys.heartbeat(at, "host-1")
-        symbols = ("slot", "hold", "ledger", "snapshot")
+        symbols = ("slot", "hold", "ledger", "snapshot", "proposal")
         return str(getattr(keys, kind)("BTCUSDT" if kind in symbols else PLAN))
 
     def end(self) -> None:
@@ -254,6 +260,13 @@ def test_a_governor_without_a_snapshot_may_wake_the_feed(server: Server, setting
     found = inputs.Snapshots(client=server.client("governor")).size_of(House.make())
     assert found.missing == "no snapshot of BTCUSDT"
     assert server.admin.llen(server.keys.feed_wake) == 1
+
+
+def test_the_warden_alone_may_ask_to_be_told_of_changes(server: Server) -> None:
+    ask = ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", server.keys.proposal(""))
+    for user in USERS:
+        client = server.client(user)
+        assert may(lambda: client.execute_command(*ask)) is (user == "warden"), user
 
 
 @pytest.mark.parametrize("user", USERS)

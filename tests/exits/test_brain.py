@@ -12,9 +12,10 @@ from django.conf import settings
 
 from apply.exits.brain import ExitBrain
 from apply.exits.prices import ASK_EVERY_S, LIMIT, Prices
-from apply.exits.proposing import Proposal, codes_of, to_the_gates
+from apply.exits.proposing import codes_of, to_the_gates
 from apply.exits.score import Crossing, NoScore, Score, View
 from apply.models import Plan
+from apply.proposals.proposal import Proposal
 from permits.state import trading
 from positions.models import LedgerEntry
 from quantum import clock

@@ -101,7 +101,7 @@ def test_a_gate_that_dies_after_its_permit_and_before_its_row_records_it_later(
 @pytest.mark.parametrize("point", ["plan_committed", "plan_streamed"])
 def test_a_publisher_that_dies_half_way_is_finished_by_the_janitor(house: House, point: str) -> None:
     house.start()
-    publisher = house.spawn("publish_plan", "BTCUSDT", "PARTIAL_25", fault=f"{point}:kill")
+    publisher = house.spawn("propose", "BTCUSDT", "PARTIAL_25", fault=f"{point}:kill")
     assert publisher.wait(10) == -9
     row = Plan.objects.get()
     wait_for(Plan.objects.filter(pk=row.pk, state="filled").exists, what="the exit", within_s=15)

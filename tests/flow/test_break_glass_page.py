@@ -65,7 +65,12 @@ def test_the_page_shows_what_the_command_shows_and_closes_once(halted: House, we
 def test_only_who_may_break_it_and_only_by_a_post_with_a_token(halted: House, web: WebClient) -> None:
     mark = mark_on(look(web))
     olga = someone("olga", "view_plan", "view_breakglass", "issue_permit", "reconcile", "halt")
-    for answer in (olga.get(url()), press(olga, mark), olga.post(url("approve", 1)), olga.post(url("refuse", 1))):
+    for answer in (
+        olga.get(url()),
+        press(olga, mark),
+        olga.post(url("approve", 1)),
+        olga.post(url("refuse", 1)),
+    ):
         assert answer.status_code == 403
     assert "Break glass" not in text_of(olga.get(reverse("admin:index")))
     assert "Break glass" in text_of(web.get(reverse("admin:index")))

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from apply.models import PENDING_STATES, BreakGlass, Plan
+from apply.management.waiting import WaitingCommand
+from apply.models import BreakGlass
 from apply.operators import break_glass, decided, preview, preview_story
 from apply.operators.break_glass import Answer, CannotBreak
 from apply.operators.preview import GATES, Preview, Wanted
@@ -23,10 +24,9 @@ from quantum.plan import Action
 from quantum.redis import RedisError, command_client
 
 WITHIN_S = 5.0
-WAIT_S = 15.0
 
 
-class Command(ActCommand):
+class Command(ActCommand, WaitingCommand):
     help = (
         "Close past a gate that stands in the way: break_glass BTCUSDT --gate p33 --reason '...' --confirm BTCUSDT. "
         "Without a symbol: what waits for another person; his answer: --approve ID or --refuse ID with --reason. "
@@ -45,9 +45,7 @@ class Command(ActCommand):
         answer = parser.add_mutually_exclusive_group()
         answer.add_argument("--approve", type=int, metavar="ID", help="another person's yes")
         answer.add_argument("--refuse", type=int, metavar="ID", help="a no, also to your own request")
-        parser.add_argument(
-            "--wait", action="store_true", help="wait for the outcome; exit 4 if it closed nothing"
-        )
+        self.add_wait_argument(parser)
         parser.add_argument("--dry-run", action="store_true", help="show it, sign nothing")
         parser.add_argument("--reason", default="", help=f"why, at least {REASON_MIN} characters")
         parser.add_argument("--by", default="", help="who; default: the login name")
@@ -164,15 +162,15 @@ class Command(ActCommand):
                 "Break glass. A name given with --by is believed; a login of his own is stronger.",
             )
         plan_id = answer.before.plan_id if answer.before else answer.plan_id
-        row_of_plan = decided.ended(plan_id, within_s=WAIT_S if options["wait"] else 0)
+        plan = self.ended([plan_id], wait=options["wait"])[plan_id]
         if options["json"]:
             self.data(
                 {
                     "plan_id": plan_id,
                     "decided_before": answer.before is not None,
-                    "state": row_of_plan.state,
-                    "error": row_of_plan.error,
-                    "gate_reason": row_of_plan.gate_reason,
+                    "state": plan.state,
+                    "error": plan.error,
+                    "gate_reason": plan.gate_reason,
                     "request": None,
                 }
             )
@@ -180,14 +178,8 @@ class Command(ActCommand):
             self.stdout.write(plan_id)
         if answer.before is not None:
             self.say("The exit of this symbol was decided already; no second order is made. What came of it:")
-        self.say(safe(decided.told(row_of_plan)))
-        self.leave(_exit_of(row_of_plan, waited=options["wait"]))
-
-
-def _exit_of(plan: Plan, *, waited: bool) -> Exit:
-    if plan.state in PENDING_STATES:
-        return Exit.CANNOT_TELL if waited else Exit.OK
-    return Exit.OK if plan.state in decided.CLOSED_SOMETHING else Exit.BLOCKED
+        self.say(safe(decided.told(plan)))
+        self.leave(self.verdict([plan], wait=options["wait"]))
 
 
 def _told(shown: Preview) -> dict[str, Any]:
