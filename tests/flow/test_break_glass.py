@@ -24,6 +24,7 @@ from quantum import clock
 from quantum.models import AuditEvent
 from quantum.plan import Action
 from tests.flow.test_admin import NOWHERE
+from tests.flow.test_dry_run import adopt
 from tests.flow.test_halts_and_holds import halt, hold, leave_to_operators, resume, told
 from tests.flow.test_reconcile import incident_of, run, trade_by_hand
 from tests.glass_by_hand import WHY, YES, approve, asked, ended, glass, made, sent
@@ -301,3 +302,35 @@ def test_a_gate_that_was_left_to_itself_is_told_with_its_reason_and_the_next_ste
     code, came, talk = glass("governor", "--wait")
     assert (code, came["state"]) == (4, "blocked"), talk
     assert "Next:" in talk and sent(working) == 0
+
+
+def test_an_act_that_begins_and_ends_between_the_look_and_the_claim_is_the_answer(
+    halted: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """omar looks, nina acts from look to plan, omar claims the symbol, which is free again."""
+    still_so, first = break_glass._still_so, []
+
+    def then_nina_acts(*shown: Any) -> None:
+        still_so(*shown)
+        monkeypatch.setattr(break_glass, "_still_so", still_so)
+        first.append(glass("governor", "--action", "PARTIAL_50", "--wait")[1]["plan_id"])
+
+    monkeypatch.setattr(break_glass, "_still_so", then_nina_acts)
+    _, came, talk = glass("governor", "--action", "PARTIAL_50", by="omar")
+    assert (came["decided_before"], [came["plan_id"]], len(made())) == (True, first, 1), talk
+    row = BreakGlass.objects.get(asked_by="omar")
+    assert (row.state, row.plan_id, sent(halted)) == ("answered", first[0], 1)
+
+
+def test_in_dry_run_it_is_signed_and_judged_and_nothing_is_sent(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "APPLY_MODE", "dry_run")
+    adopt()
+    leave_to_operators()
+    house.start()
+    hold(house)
+    code, came, talk = glass("p33", "--wait")
+    assert (code, came["state"], came["error"]) == (4, "skipped", "dry_run"), talk
+    assert "dry_run sends nothing" in talk and "in dry_run nothing is sent" in talk
+    assert Plan.objects.get().would_quantity == 1 and not Order.objects.exists() and sent(house) == 0
