@@ -123,10 +123,10 @@ class ExitBrain:
     def _asked(self, view: View) -> Score | NoScore:
         try:
             score = self._scorer.score(view)
+            wrong = "" if isinstance(score, NoScore) else fault_of(score)
         # A stranger's code: it may raise what it likes, and janitor and resolver live in this process too.
         except Exception as fault:  # noqa: BLE001
             return NoScore(f"the scorer {self._scorer.name} failed with {type(fault).__name__}")
-        wrong = "" if isinstance(score, NoScore) else fault_of(score)
         return NoScore(f"the scorer {self._scorer.name}: {wrong}") if wrong else score
 
     def _held_of(self, symbol: str, seen: Seen) -> Held:

@@ -273,6 +273,8 @@ def own_fault(_view: View) -> Score:
         ),
         (own_fault, "the scorer says failed with OwnFault"),
         (lambda _view: NoScore("it would rather not"), "it would rather not"),
+        (lambda _view: a_score(contributions=[]), "the scorer says failed with AttributeError"),
+        (lambda _view: a_score(reason=None), "the scorer says failed with TypeError"),
     ],
 )
 def test_a_plug_in_that_fails_costs_its_proposals_and_nothing_else(
