@@ -148,6 +148,22 @@ def test_an_order_of_unknown_fate_charges_nothing_yet() -> None:
     assert not Usage.objects.exists()
 
 
+@pytest.mark.parametrize("settles", [True, False])
+def test_a_resolver_that_read_the_order_before_it_was_marked_sent_takes_no_mark_away(
+    balance: Balance, settles: bool
+) -> None:
+    """It reads the row, asks the exchange; apply's own wait ends meanwhile and writes when the order left."""
+    order = intended()
+    read_before = Order.objects.get(pk=order.pk)
+    order.sent_at = clock.now()
+    settle.unknown(order, text="timeout", actor="apply")
+    if settles:
+        assert settle.settle(read_before, proof_of(read_before), actor="resolver")
+    else:
+        settle.unknown(read_before, text="not found yet (-2013)", actor="resolver")
+    assert Order.objects.get(pk=order.pk).sent_at == order.sent_at
+
+
 def has_to_wait() -> bool:
     """Whether somebody stands before a lock of this transaction. SQLite has one writer, and lets nobody so far."""
     with connection.cursor() as cursor:
