@@ -55,9 +55,9 @@ class Told:
         """One id; the next one, if there is one, comes without waiting."""
         key = settings.KEYS.fills_wake(plan_id)
         woken = self._wakes.blpop([key], timeout=left_s)
-        ids = {int(woken[1])} if woken else set()
-        if not all(
-            0 <= each <= ID_MAX for each in ids
-        ):  # a stranger's; no database could even be asked for it
+        if not woken:
+            return set()
+        trade_id = int(woken[1])
+        if not 0 <= trade_id <= ID_MAX:  # a stranger's: no database could even be asked for it
             raise ValueError("no id of a trade")
-        return ids
+        return {trade_id}
