@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from redis.exceptions import ResponseError
 
 from apply.proposals import taking
 from apply.proposals.proposal import Proposal
@@ -82,7 +83,10 @@ def flatten(client: Client, lines: Collection[Line], *, by: str, reason: str) ->
 
 
 def _line(client: Client, symbol: str, ledger: Decimal | None, *, allowed: bool) -> Line:
-    amount, seen = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "seen_epoch")
+    try:
+        amount, seen = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "seen_epoch")
+    except ResponseError:  # a key that is no hash: one of them must not keep the others open
+        amount = seen = None
     seen_s = _number(seen)
     age_s = None if seen_s is None else max(Decimal(0), Decimal(f"{clock.now_s():.3f}") - seen_s)
     return Line(symbol=symbol, ledger=ledger, exchange=_number(amount), age_s=age_s, allowed=allowed)

@@ -253,6 +253,7 @@ def test_flatten_of_all_asks_for_what_nobody_can_call_flat(
     for symbol, amount, seen_s in (("BTCUSDT", "0", now_s), ("ETHUSDT", "0", now_s - 3600)):
         fields = {"position_amt": amount, "seen_epoch": f"{seen_s:.3f}"}
         redis.hset(KEYS.snapshot(symbol), mapping=fields)
+    redis.set(KEYS.snapshot("SOLUSDT"), "no hash at all")
     _, told = said_by(capsys, "flatten", "--all", "--dry-run", "--reason", "out of everything")
     assert [row["symbol"] for row in told["symbols"]] == sorted({*settings.APPLY_ALLOWLIST} - {"BTCUSDT"})
 
