@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import busy, floor, many, million, product, scripts, waits, wide
+from bench import busy, floor, many, million, product, scripts, waits, ways, wide
 from bench.parts import ROOT, Row, apart, machine, place, say, spread
 
 P50_TIMES_FLOOR = 1.8
@@ -25,7 +25,7 @@ ONE_WAY_MS = 50.0
 OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle",
-        "ten_symbols", "throughput", "wide", "million")  # fmt: skip
+        "ten_symbols", "proposals", "throughput", "wide", "million")  # fmt: skip
 RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
@@ -65,7 +65,7 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
             bare = floor.Floor()
             bare.measure(folder, n=asked.n, gap_s=gap_s)
             yield from _floor(bare)
-    if asked.only in ("", "latency", "round_trip", "rows", "ten_symbols"):
+    if asked.only in ("", "latency", "round_trip", "proposals", "rows", "ten_symbols"):
         with place() as folder:
             env = product.prepare(folder)
             if asked.only in ("", "latency"):
@@ -74,6 +74,8 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
                 with product.running(env) as house:
                     if asked.only in ("", "round_trip"):
                         yield _round_trip(house, max(asked.n // 3, 50), gap_s)
+                    if asked.only in ("", "proposals"):
+                        yield from ways.rows(house, n=max(asked.n // 3, 50), gap_s=gap_s)
                     if asked.only in ("", "rows"):
                         yield _visible(house, max(asked.n // 3, 50), gap_s)
                     if asked.only in ("", "ten_symbols"):

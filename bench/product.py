@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class House:
         # Only its control plane is used: `up` runs the process.
         self._paper = PaperExchangeProcess(data_path=Path("unused"), keys=PaperKeys(*secrets), port=port)
         self._numbers = itertools.count()
+        self._symbols = itertools.cycle(SYMBOLS)
 
     def wait(self, *, position: str = "100000") -> None:
         keys = self._settings.KEYS
@@ -77,16 +78,14 @@ class House:
     def paper_latency(self, ms: int) -> None:
         self._paper.set_latency(ms=ms)
 
-    def exits(self, n: int, *, gap_s: float) -> list[float]:
-        """Publish n plans over all symbols; milliseconds from the call to the order's arrival."""
-        from apply.plans import publish
-
+    def exits(self, n: int, *, gap_s: float, ask: Callable[[], str] | None = None) -> list[float]:
+        """n exits over all symbols; milliseconds from the call to the order's arrival. ask: makes one and names its
+        order; without it a plan is published."""
         asked_us: dict[str, int] = {}
         seen = len(self._paper.log())
         for _ in range(n):
-            plan = self._make_plan()
-            asked_us[f"q-{plan.plan_id}-25"] = time.time_ns() // 1000
-            publish.publish(self._client, plan, actor="bench")
+            at_us = time.time_ns() // 1000
+            asked_us[ask() if ask else self._publish_next()] = at_us
             time.sleep(gap_s)
         received = self._received(asked_us, seen)
         missing = len(asked_us) - len(received)
@@ -94,6 +93,15 @@ class House:
             parts.say(f"bench: {missing} of {n} exits never reached the exchange")
             raise RuntimeError(f"{missing} exits are missing: {self._why(asked_us.keys() - received.keys())}")
         return [(received[one] - at) / 1000 for one, at in asked_us.items()]
+
+    def _publish_next(self) -> str:
+        return f"q-{self.publish(self.next_symbol())}-25"
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    def next_symbol(self) -> str:
+        return next(self._symbols)
 
     def lift_limits(self) -> None:
         """Of the paper exchange: a real one takes 1200 orders a minute of an account, which is less than we ask for."""
@@ -119,14 +127,14 @@ class House:
             for entry_id, said in entries
         ]
 
-    def _make_plan(self, symbol: str = "") -> Any:
+    def _make_plan(self, symbol: str) -> Any:
         from quantum import clock
         from quantum import plan as plans
         from quantum.plan import Action
 
         number = next(self._numbers)
         return plans.make(
-            symbol=symbol or SYMBOLS[number % len(SYMBOLS)],
+            symbol=symbol,
             action=Action.PARTIAL_25,
             kill_score_text=f"0.{number + 1}",
             timestamp_text=f"{clock.now_s():.3f}",
@@ -136,19 +144,16 @@ class House:
 
     def visible(self, n: int, *, gap_s: float) -> list[float]:
         """Milliseconds from each permit's own time (whole ones) until row and audit event can be read from here."""
-        from apply.plans import publish
-
         took: list[float] = []
         for _ in range(n):
-            plan = self._make_plan()
-            publish.publish(self._client, plan, actor="bench")
+            plan_id = self.publish(self.next_symbol())
             seen: dict[str, float] = {}
             end = time.monotonic() + 5
             while len(seen) < 2 and time.monotonic() < end:
-                seen |= {gate: ms for gate, ms in self._rows_of(plan.plan_id) if gate not in seen}
+                seen |= {gate: ms for gate, ms in self._rows_of(plan_id) if gate not in seen}
                 time.sleep(0.002)
             if len(seen) < 2:
-                raise RuntimeError(f"plan {plan.plan_id}: {sorted(seen)} only; {self._told(plan.plan_id)}")
+                raise RuntimeError(f"plan {plan_id}: {sorted(seen)} only; {self._told(plan_id)}")
             took += seen.values()
             time.sleep(gap_s)
         return took
