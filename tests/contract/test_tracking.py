@@ -62,7 +62,12 @@ def test_a_writer_that_never_pauses_does_not_keep_it_listening(
     first = changes.wait(within_s=2)
     assert 0 < len(first) <= 11
     heard = set(first)
-    wait_for(lambda: heard.update(changes.wait(within_s=0.1)) or heard == keys, what="all of them in turn")
+
+    def all_of_them() -> bool:
+        heard.update(changes.wait(within_s=0.1))
+        return heard == keys
+
+    wait_for(all_of_them, what="all of them in turn")
 
 
 def test_an_emptied_server_is_no_error(real_server: Client, changes: Changes) -> None:
