@@ -11,8 +11,8 @@ from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 
-from apply.models import ApiToken, Order, Plan, Proposal
-from apply.pages import propose
+from apply.models import ApiToken, BreakGlass, Order, Plan, Proposal
+from apply.pages import glass, propose
 from apply.pages import views as pages
 from quantum.facts import NOTHING, ReadOnlyAdmin, chip, plan_url
 
@@ -138,3 +138,38 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def standing(self, row: ApiToken) -> str:
         return chip("revoked", tone="bad") if row.revoked_at else chip("valid", tone="good")
+
+
+@admin.register(BreakGlass)
+class BreakGlassAdmin(ReadOnlyAdmin):
+    list_display = [
+        "asked_at",
+        "symbol",
+        "action",
+        "gates",
+        "quantity",
+        "state",
+        "asked_by",
+        "decided_by",
+        "plan_id",
+    ]
+    list_filter = ["state", "symbol", "gates"]
+    search_fields = ["=plan_id", "=symbol", "=asked_by"]
+    date_hierarchy = "asked_at"
+    empty_says = (
+        "Nobody has ever broken the glass, which is normal. "
+        "The page Break glass does it where a gate stands in an exit's way."
+    )
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("open/", wrap(self.room_view), name="apply_break_glass"),
+            path("open/act/", wrap(glass.act), name="apply_break_glass_act"),
+            path("open/<int:number>/approve/", wrap(glass.approve), name="apply_break_glass_approve"),
+            path("open/<int:number>/refuse/", wrap(glass.refuse), name="apply_break_glass_refuse"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def room_view(self, request: HttpRequest) -> HttpResponse:
+        return glass.page(request, context={**self.admin_site.each_context(request), "opts": self.opts})

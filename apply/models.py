@@ -205,3 +205,50 @@ class Inquiry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan_id}: {self.finding}"
+
+
+class BreakGlass(models.Model):
+    """One act of break-glass, from who asked to the plan that came of it. A second person decides on a row that
+    waits; the row that acts keeps a second act of its symbol out, in whatever process that begins."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waits for another person"
+        ACTING = "acting", "is being signed"
+        ACTED = "acted", "the plan was made"
+        ANSWERED = "answered", "the exit had been decided already"
+        REFUSED = "refused"
+        EXPIRED = "expired"
+
+    account = models.CharField(max_length=32)
+    mode = models.CharField(max_length=8)
+    symbol = models.CharField(max_length=40)
+    action = models.CharField(max_length=24)
+    gates = models.CharField(max_length=16, help_text="Whose permits the operator signs.")
+    quantity = AmountField(help_text="The most that is closed.")
+    stands_on = models.JSONField(help_text="What was shown: it must still be so when this acts.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    asked_by = models.CharField(max_length=80)
+    reason = models.CharField(max_length=400)
+    asked_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True)
+    decided_by = models.CharField(max_length=80, blank=True)
+    decided_reason = models.CharField(max_length=400, blank=True)
+    plan_id = models.CharField(max_length=16, blank=True, db_index=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "break-glass"
+        verbose_name_plural = "break-glass"
+        default_permissions = ("view",)
+        permissions = [("break_glass", "Can break the glass: sign in a gate's place for a plan of his own")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "symbol"],
+                condition=models.Q(state__in=["waiting", "acting"]),
+                name="one_break_glass_per_symbol",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.action} by {self.asked_by}: {self.state}"

@@ -66,6 +66,9 @@ APPLY_PERMIT_WAIT_MS = _env.integer("APPLY_PERMIT_WAIT_MS", default=1200, least=
 APPLY_PERMIT_STEP_MS = _env.integer("APPLY_PERMIT_STEP_MS", default=100, least=5, most=1000)
 APPLY_PLAN_TTL_SEC = _env.number("APPLY_PLAN_TTL_SEC", default="30", least="1", most="300")
 APPROVERS_REQUIRED = _env.integer("APPROVERS_REQUIRED", default=1, least=1, most=2)
+BREAK_GLASS_SECOND_PERSON_USD = _env.optional_number(
+    "BREAK_GLASS_SECOND_PERSON_USD", least="0", most="1000000000"
+)
 APPLY_RETRIES_MAX = _env.integer("APPLY_RETRIES_MAX", default=0, least=0, most=5)
 # Whether it names a scorer is a system check of apply: a plug-in is looked for when apps are there.
 EXIT_BRAIN = _env.text(

@@ -12,6 +12,9 @@ from redis.exceptions import ResponseError
 
 from quantum.redis import pushed_client
 
+AT_ONCE_MAX = 1000
+"""Messages heard before the caller may act on them: a writer that never pauses must not keep it listening."""
+
 
 class NotOffered(Exception):
     """This server, for this user, does not track keys."""
@@ -39,7 +42,9 @@ class Changes:
         """Keys written; empty when none was within that time."""
         if not self._heard and self._line.can_read(timeout=within_s):
             self._line.read_response(push_request=True)
-        while self._line.can_read(timeout=0):
+        for _ in range(AT_ONCE_MAX):
+            if not self._line.can_read(timeout=0):
+                break
             self._line.read_response(push_request=True)
         heard, self._heard = frozenset(self._heard), set()
         return heard

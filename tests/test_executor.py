@@ -6,16 +6,20 @@ from typing import Any, cast
 
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 
 from apply.acting.executor import Executor
 from apply.models import Plan
+from permits.state import trading
+from positions.models import SymbolLock
 from quantum import clock
+from quantum.exchange.types import RefusalKind, Refused
 from quantum.models import AuditEvent
 from quantum.plan import Action, ExitPlan
 from quantum.redis import Client
 from quantum.stream import Entry, Poison
 from tests.house import House
-from tests.orders_by_hand import reborn
+from tests.orders_by_hand import intended, reborn
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -109,3 +113,19 @@ def test_a_plan_in_flight_belongs_to_the_resolver(executor: Executor, state: str
 def test_what_is_no_plan_is_poison(executor: Executor) -> None:
     with pytest.raises(Poison, match="invalid_plan"):
         executor.handle(Entry(entry_id="1-1", fields={b"plan_id": b"\xff"}))
+
+
+def test_a_halt_that_cannot_be_written_leaves_no_refused_order_in_flight(
+    transactional_db: None, executor: Executor, keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short stumble of the database: the key is refused to the resolver too, so nobody could prove it later."""
+    order = intended()
+
+    def stumbles(**_: object) -> None:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(trading, "halt", stumbles)
+    executor._refused(order, Refused(kind=RefusalKind.ACCOUNT, code=-2015, text="no"))
+    plan = Plan.objects.get()
+    assert (plan.state, plan.error) == ("rejected", "rejected_account")
+    assert not SymbolLock.objects.exists()

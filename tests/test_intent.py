@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from apply.acting import intent
 from apply.models import Order, Plan
@@ -93,6 +94,19 @@ def test_another_symbol_is_not_locked_by_it() -> None:
     activate()
     intend(recorded())
     assert isinstance(intend(recorded(House.make("ETHUSDT"))), Order)
+
+
+def test_the_lock_is_taken_before_anything_is_read_that_it_guards() -> None:
+    """On PostgreSQL the insert waits for a settlement that is being committed; read before it, the amount is old."""
+    activate()
+    plan = recorded()
+    with CaptureQueriesContext(connection) as asked:
+        intend(plan)
+    at = {
+        table: next(place for place, query in enumerate(asked.captured_queries) if table in query["sql"])
+        for table in ("positions_symbollock", "positions_balance")
+    }
+    assert at["positions_symbollock"] < at["positions_balance"]
 
 
 def test_a_halt_after_the_consume_stops_the_intent() -> None:

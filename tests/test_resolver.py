@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from apply.acting.cancels import Cancels
 from apply.models import Inquiry, Order, Plan
 from apply.proving import inquiries
 from apply.proving.resolver import RECV_WINDOW_MS, Resolver
 from positions.models import Fill, SymbolLock
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import OrderState, OrderStatus, Side, Trade
+from quantum.exchange.types import FateUnknown, OrderState, OrderStatus, SendOutcome, Side, Trade
 from quantum.models import AuditEvent
 from quantum.redis import Client
 from tests.orders_by_hand import intended, trade
@@ -215,3 +216,18 @@ def test_an_order_that_is_open_is_no_unknown_one_and_is_to_be_cancelled_in_time(
     assert learnt().cancels == 1, "asked for again only after a pause"
     event = AuditEvent.objects.get(kind="cancel_asked")
     assert (event.actor, event.data["times"]) == ("resolver", 1)
+
+
+def test_a_cancel_asked_for_by_a_clock_that_is_ahead_is_sent_once() -> None:
+    order, sent = intended(), list[str]()
+    ahead = clock.now() + dt.timedelta(minutes=1)
+    Inquiry.objects.create(plan_id=order.plan_id, finding="open", cancel_asked_at=ahead, cancels=1)
+
+    def cancel(asked: Order) -> SendOutcome:
+        sent.append(asked.client_order_id)
+        return FateUnknown("no answer")
+
+    sender = Cancels(cancel=cancel, actor="apply")
+    sender.send_all()
+    sender.send_all()
+    assert sent == [order.client_order_id]

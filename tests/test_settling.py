@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 
 import pytest
+from django.db import connection, transaction
 
 from apply.acting import settle
 from apply.acting.settle import Proof
@@ -15,7 +17,8 @@ from positions.books.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.exchange.types import OrderState, OrderStatus, RefusalKind, Refused, Side
-from tests.orders_by_hand import intended, trade
+from tests.house import wait_for
+from tests.orders_by_hand import intend, intended, recorded, trade
 
 pytestmark = pytest.mark.usefixtures("db", "keys")
 
@@ -143,3 +146,49 @@ def test_a_position_that_was_flat_already_is_no_failure() -> None:
 def test_an_order_of_unknown_fate_charges_nothing_yet() -> None:
     settle.unknown(intended(), text="timeout", actor="apply")
     assert not Usage.objects.exists()
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_a_resolver_that_read_the_order_before_it_was_marked_sent_takes_no_mark_away(
+    balance: Balance, settles: bool
+) -> None:
+    """It reads the row, asks the exchange; apply's own wait ends meanwhile and writes when the order left."""
+    order = intended()
+    read_before = Order.objects.get(pk=order.pk)
+    order.sent_at = clock.now()
+    settle.unknown(order, text="timeout", actor="apply")
+    if settles:
+        assert settle.settle(read_before, proof_of(read_before), actor="resolver")
+    else:
+        settle.unknown(read_before, text="not found yet (-2013)", actor="resolver")
+    assert Order.objects.get(pk=order.pk).sent_at == order.sent_at
+
+
+def has_to_wait() -> bool:
+    """Whether somebody stands before a lock of this transaction. SQLite has one writer, and lets nobody so far."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
+def test_an_intent_that_meets_a_settlement_of_its_symbol_sees_the_exit_in_it(
+    transactional_db: None, balance: Balance
+) -> None:
+    """The resolver settles A in one process, while apply commits the intent of B: both of a quarter of one coin."""
+    order, other, made = intended(), recorded(), list[Order | str]()
+
+    def intend_other() -> None:
+        try:
+            made.append(intend(other))
+        finally:
+            connection.close()
+
+    beside = threading.Thread(target=intend_other)
+    with transaction.atomic():
+        assert settle.settle(order, proof_of(order), actor="resolver")
+        beside.start()
+        if connection.vendor == "postgresql":
+            wait_for(has_to_wait, what="the intent to meet the lock")
+    beside.join(5)
+    assert made == ["position_changed"]
+    assert not SymbolLock.objects.exists()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+
 from apply.models import Order
 from permits.state import trading
 from quantum.exchange.types import Refused
@@ -22,3 +25,7 @@ def halt(client: Client, order: Order, refused: Refused, *, actor: str) -> None:
         log.error("not halted: the state changes too quickly", plan=order.plan_id)
     except RedisError as error:  # halted in the database: no intent passes, and the mirror projects it
         log.warning("the halt is not in Redis yet", error=type(error).__name__)
+    except DatabaseError as error:
+        # The refusal is certain all the same, and is settled where the database is back; the next one halts.
+        log.error("not halted: the database fails", plan=order.plan_id, error=type(error).__name__)
+        close_old_connections()

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Greatest
 
 from apply.models import PENDING_STATES, Inquiry, Order, Plan
 from apply.plans import transitions
@@ -48,7 +49,8 @@ class Cancels:
     def _send(self, inquiry: Inquiry) -> None:
         """The row is marked first: dead in between, it is asked for again; two processes cannot both send it."""
         mine = Inquiry.objects.filter(UNSENT, pk=inquiry.pk)
-        if not mine.update(cancel_sent_at=clock.now()):
+        # Never before it was asked for, or the same asking is sent each second: the warden's clock may be ahead.
+        if not mine.update(cancel_sent_at=Greatest(Value(clock.now()), F("cancel_asked_at"))):
             return
         order = Order.objects.filter(plan_id=inquiry.plan_id, settled_at=None).first()
         if (

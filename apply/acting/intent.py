@@ -62,6 +62,9 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN))
         if cursor.rowcount != 1:
             raise _NotIntended(ApplyReason.DUPLICATE.value)
+        # Before anything is read: on PostgreSQL it waits for a settlement of the symbol that is being committed, and
+        # what is read after that has its exit in it. The other way round, that exit's share was taken twice (I3).
+        rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
         book = (settings.ACCOUNT, plan.symbol)
         cursor.execute(_GUARDS, (plan.symbol, *book, *book))
         standing, hold_id, amount, exit_ms = cursor.fetchone()
@@ -79,7 +82,6 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     if changed:
         raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
-    rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
     rows.insert(order)
     rows.insert(_event(order, pair, standing=standing))
     # Last: a slow database must not turn a stale consume into an order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
@@ -91,8 +92,7 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
             "realized_pnl": sum((trade.realized_pnl for trade in proof.trades), Decimal(0)),
             "commission": _commission(proof.trades),
             "settled_at": clock.now(),
-            "sent_at": order.sent_at,
-            "answered_at": order.answered_at,
+            **_moments(order),
         }
         rows.change(Order, proved, where={"plan_id": order.plan_id})
     return True
@@ -174,9 +174,15 @@ def unknown(order: Order, *, text: str, actor: str) -> bool:
         if moved:  # it may stay so for hours, and the sweep must not call the pair expired
             _record_permits(order)
         Order.objects.filter(plan_id=order.plan_id, settled_at=None).update(
-            error=ApplyReason.UNKNOWN_OUTCOME.value, error_text=text[:200], sent_at=order.sent_at
+            error=ApplyReason.UNKNOWN_OUTCOME.value, error_text=text[:200], **_moments(order)
         )
     return moved
+
+
+def _moments(order: Order) -> dict[str, dt.datetime]:
+    """As far as the caller knows them. The resolver's copy may be from before apply wrote them down."""
+    known = {"sent_at": order.sent_at, "answered_at": order.answered_at}
+    return {name: at for name, at in known.items() if at is not None}
 
 
 @dataclass(frozen=True, slots=True)

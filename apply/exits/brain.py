@@ -25,6 +25,8 @@ from quantum.log import log
 from quantum.redis import Client
 
 EVERY_S = 2.0
+AGE_AGAIN_S = 30.0
+"""A position that the books do not know yet, opened by hand or told of before its trade, is looked up again."""
 _FIELDS = ("position_amt", "entry_price", "mark_price", "seen_epoch")
 
 
@@ -49,6 +51,7 @@ class ExitBrain:
         self._risk_pct = risk_pct
         self._held: dict[str, Held] = {}
         self._since_ms: dict[str, int | None] = {}
+        self._age_again_boot_s: dict[str, float] = {}
         self._silent: dict[str, str] = {}
         self._next_boot_s = 0.0
 
@@ -123,24 +126,32 @@ class ExitBrain:
     def _asked(self, view: View) -> Score | NoScore:
         try:
             score = self._scorer.score(view)
+            wrong = "" if isinstance(score, NoScore) else fault_of(score)
         # A stranger's code: it may raise what it likes, and janitor and resolver live in this process too.
         except Exception as fault:  # noqa: BLE001
             return NoScore(f"the scorer {self._scorer.name} failed with {type(fault).__name__}")
-        wrong = "" if isinstance(score, NoScore) else fault_of(score)
         return NoScore(f"the scorer {self._scorer.name}: {wrong}") if wrong else score
 
     def _held_of(self, symbol: str, seen: Seen) -> Held:
         known = self._held.get(symbol)
         if known is not None and known.is_of(amount=seen.amount, entry_price=seen.entry_price):
+            if self._since_ms[symbol] is None and clock.boot_s() >= self._age_again_boot_s[symbol]:
+                self._look_up(symbol, known)
             return known
-        held = Held.of(amount=seen.amount, entry_price=seen.entry_price)
+        # At first sight another brain may have spoken before this one; of what it saw begin, it knows what it said.
+        held = Held.of(amount=seen.amount, entry_price=seen.entry_price, is_first=known is None)
+        self._look_up(symbol, held)
+        self._held[symbol] = held
+        return held
+
+    def _look_up(self, symbol: str, held: Held) -> None:
+        """Since when it is held, and what was taken of it since."""
         at = since.held_since(symbol, side=held.side)
-        if known is None and at is not None:  # this brain has just begun; another may have spoken before it
+        if held.is_first and at is not None:
             for crossing in since.crossings_taken(symbol, since=at):
                 held.note(crossing)
         self._since_ms[symbol] = None if at is None else int(at.timestamp() * 1000)
-        self._held[symbol] = held
-        return held
+        self._age_again_boot_s[symbol] = clock.boot_s() + AGE_AGAIN_S
 
     def _say(self, symbol: str, score: Score) -> None:
         proposal = proposal_of(symbol, score, scorer=self._scorer.name, at_s=clock.now_s())

@@ -15,13 +15,15 @@ class Held:
 
     side: int
     entry_price: Decimal
+    is_first: bool = False
+    """Of its symbol in this brain: another brain may have spoken of it."""
     stop_locked: Decimal | None = None
     levels: dict[str, int] = field(default_factory=dict)
     """Of every crossing that was told and stands: the highest level."""
 
     @classmethod
-    def of(cls, *, amount: Decimal, entry_price: Decimal) -> Held:
-        return cls(side=1 if amount > 0 else -1, entry_price=entry_price)
+    def of(cls, *, amount: Decimal, entry_price: Decimal, is_first: bool = False) -> Held:
+        return cls(side=1 if amount > 0 else -1, entry_price=entry_price, is_first=is_first)
 
     def is_of(self, *, amount: Decimal, entry_price: Decimal) -> bool:
         return self.side * amount > 0 and self.entry_price == entry_price

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,6 +15,9 @@ from quantum.plan import STEPS, Action
 
 REASON_CHARS_MAX = 300
 CODES_MAX, CODE_CHARS_MAX = 8, 40
+LEVEL_MAX = 1000
+_CROSSING = re.compile(r"[a-z_]{1,36}")
+"""A digit at its end would be read back from a plan as a level: the same crossing would be told twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,11 @@ def fault_of(score: object) -> str:
         return "its stop or its profit in R is no Decimal of sane size"
     if score.action not in tuple(Action) or (score.action in STEPS and score.crossing is None):
         return "its action is none of ours, or closes without naming what was crossed"
+    if score.crossing is not None and not _is_crossing(score.crossing):
+        return f"its crossing is not named by a-z and _ alone, at a level from 1 to {LEVEL_MAX}"
+    standing: object = score.standing
+    if not isinstance(standing, frozenset):
+        return "its standing crossings are no frozenset"
     if not 0 < len(score.reason) <= REASON_CHARS_MAX or not score.reason.isprintable():
         return f"its reason is not one line of at most {REASON_CHARS_MAX} characters"
     codes = (*score.reason_codes, *([score.crossing.code] if score.crossing else []))
@@ -111,6 +120,15 @@ def fault_of(score: object) -> str:
 
 def _is_amount(value: object) -> bool:
     return isinstance(value, Decimal) and value.is_finite() and abs(value) <= amounts.LARGEST
+
+
+def _is_crossing(crossing: object) -> bool:
+    return (
+        isinstance(crossing, Crossing)
+        and _CROSSING.fullmatch(crossing.name) is not None
+        and type(crossing.level) is int
+        and 1 <= crossing.level <= LEVEL_MAX
+    )
 
 
 def _is_code(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Close everything now: one FULL_CLOSE per symbol, each through both gates like any other exit.
 
 What is shown comes from the ledger and from what p33 told last; what is closed each gate judges by itself, from what
-it reads then. A symbol that only one of the two knows is asked for as well: better a denial than a forgotten position.
+it reads then. A symbol that only one of the two knows, or that p33 did not tell lately, is asked for as well: better a
+denial than a forgotten position.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from redis.exceptions import ResponseError
 
 from apply.proposals import taking
 from apply.proposals.proposal import Proposal
@@ -36,18 +38,27 @@ class Line:
     allowed: bool
 
     @property
-    def open(self) -> bool:
-        return bool(self.ledger) or bool(self.exchange)
+    def told(self) -> bool:
+        """False: what the exchange holds is not known now, whatever was told once (I12)."""
+        return (
+            self.exchange is not None
+            and self.age_s is not None
+            and self.age_s <= settings.P33_STALE_THRESHOLD_SEC
+        )
+
+    @property
+    def flat(self) -> bool:
+        return not self.ledger and self.exchange == 0 and self.told
 
 
 def preview(client: Client, *, symbols: Collection[str] = ()) -> list[Line]:
-    """Those named, or every symbol with a position. Raises RedisError, DatabaseError."""
+    """Those named, or every symbol that is not surely flat. Raises RedisError, DatabaseError, Nonsense."""
     balances = Balance.objects.filter(account=settings.ACCOUNT)
     ledger = dict(balances.values_list("symbol", "amount"))
     allowed = policies.copy().allowlist
     wanted = sorted(set(symbols) or {*ledger, *allowed})
     lines = [_line(client, symbol, ledger.get(symbol), allowed=symbol in allowed) for symbol in wanted]
-    return lines if symbols else [line for line in lines if line.open]
+    return lines if symbols else [line for line in lines if not line.flat]
 
 
 def flatten(client: Client, lines: Collection[Line], *, by: str, reason: str) -> dict[str, Taken]:
@@ -72,7 +83,10 @@ def flatten(client: Client, lines: Collection[Line], *, by: str, reason: str) ->
 
 
 def _line(client: Client, symbol: str, ledger: Decimal | None, *, allowed: bool) -> Line:
-    amount, seen = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "seen_epoch")
+    try:
+        amount, seen = client.hmget(settings.KEYS.snapshot(symbol), "position_amt", "seen_epoch")
+    except ResponseError:  # a key that is no hash: one of them must not keep the others open
+        amount = seen = None
     seen_s = _number(seen)
     age_s = None if seen_s is None else max(Decimal(0), Decimal(f"{clock.now_s():.3f}") - seen_s)
     return Line(symbol=symbol, ledger=ledger, exchange=_number(amount), age_s=age_s, allowed=allowed)

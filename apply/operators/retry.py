@@ -45,6 +45,9 @@ class NotRetried(Exception):
 
 def refusal(plan: Plan) -> str:
     """Empty: it may be tried again."""
+    if (plan.account, plan.mode) != (settings.ACCOUNT, settings.APPLY_MODE):
+        here = f"{settings.APPLY_MODE} {settings.ACCOUNT}"
+        return f"plan {plan.plan_id} is of {plan.mode} {plan.account}, and this is {here}."
     if plan.error not in MAY_BE_TRIED_AGAIN[plan.state]:
         what = f"{plan.state} {plan.error}".strip()
         return f"plan {plan.plan_id} is {what}: no wait that ran out, and no back-off. Look at plan_show."
@@ -52,6 +55,12 @@ def refusal(plan: Plan) -> str:
         return f"plan {plan.plan_id} has an order that may exist; it is never tried again."
     child = Plan.objects.filter(parent=plan.plan_id).values_list("plan_id", flat=True).first()
     return f"plan {plan.plan_id} was tried again already: {child}." if child else ""
+
+
+def newer(plan: Plan) -> Plan | None:
+    """The newest word on the symbol since then."""
+    said = Plan.objects.filter(account=plan.account, symbol=plan.symbol, pk__gt=plan.pk)
+    return said.order_by("-pk").first()
 
 
 def retry(client: Client, plan: Plan, *, by: str, reason: str) -> ExitPlan:
@@ -129,4 +138,4 @@ class RetryByRule:
     def _is_due(self, plan: Plan, now: dt.datetime) -> bool:
         if plan.ended_at is None or now < plan.ended_at + dt.timedelta(seconds=AFTER_S * plan.attempt):
             return False
-        return not Plan.objects.filter(symbol=plan.symbol, pk__gt=plan.pk).exists()
+        return newer(plan) is None

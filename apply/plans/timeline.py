@@ -44,11 +44,28 @@ class Timeline:
 
     def marks(self) -> list[Mark]:
         """In order of time; what happened at the same moment keeps the order of the way."""
-        marks = [*self._plan_marks(), *self._permit_marks(), *self._order_marks(), *self._end_marks()]
+        marks = [
+            *self._operator_marks(),
+            *self._plan_marks(),
+            *self._permit_marks(),
+            *self._order_marks(),
+            *self._end_marks(),
+        ]
         return sorted(marks, key=lambda mark: mark.at)
 
     def offset_ms(self, at: dt.datetime) -> float:
         return round((at - self.started_at).total_seconds() * 1000, 3)
+
+    def _operator_marks(self) -> list[Mark]:
+        return [
+            Mark(
+                event.at,
+                "break-glass",
+                {"by": event.actor, "gates": event.data["gates"], "why": event.reason},
+            )
+            for event in self.events
+            if event.kind == "break_glass_acted"
+        ]
 
     def _plan_marks(self) -> list[Mark]:
         plan = self.plan

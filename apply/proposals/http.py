@@ -27,10 +27,13 @@ from apply.proposals import body, taking, tokens
 from apply.proposals.body import WrongBody
 from apply.proposals.proposal import BYTES_MAX
 from apply.proposals.taking import CameTo, Origin, Taken
+from permits.policy.rules import Nonsense
 from quantum import amounts
 from quantum.redis import RedisError, command_client
 
 WAY = "http"
+SAFE_AGAIN = "ask again with the same content: what was done by now is not done twice"
+UNPUBLISHED = "recorded, but Redis gave no answer: it is published when Redis is back, if it is fresh then"
 SCHEMA = settings.BASE_DIR / "docs" / "proposal.schema.json"
 _BEARER = re.compile(r"Bearer ([A-Za-z0-9_-]{20,80})")
 _KEY = re.compile(r"[\x21-\x7e]{1,80}")
@@ -63,9 +66,13 @@ def _api(
             except WrongBody as wrong:
                 return _refusal(wrong)
             except DatabaseError:
-                return _answer(503, "database", "the database refuses; nothing was done, ask again")
+                return _answer(503, "database", f"the database refuses; {SAFE_AGAIN}")
+            except Nonsense:
+                return _answer(
+                    503, "policy", "the policy cannot be read: an operator sees why with policy_show"
+                )
             except (RedisError, ConnectionInterrupted):
-                return _answer(503, "redis", "Redis gave no answer; ask again with the same content")
+                return _answer(503, "redis", f"Redis gave no answer; {SAFE_AGAIN}")
 
         return called
 
@@ -167,9 +174,14 @@ def _came_to(taken: Taken) -> HttpResponse:
         return JsonResponse({"came_to": CameTo.NOTHING, "text": "it asks for nothing"})
     status = {CameTo.PLAN: 201, CameTo.REFUSED: 422}.get(taken.came_to, 200)
     row = Proposal.objects.filter(mark=taken.mark).first()
+    if row is None and taken.came_to is CameTo.REFUSED:  # the key went to another body at this moment
+        raise IntegrityError("a refusal that was not recorded")
     if row is None:  # its plan was made by another way in than a proposal
         return JsonResponse({"came_to": taken.came_to, "plan_id": taken.mark}, status=status)
-    answer = JsonResponse({**_shown(row), "came_to": taken.came_to}, status=status)
+    told = {**_shown(row), "came_to": taken.came_to}
+    if taken.plan is not None:
+        told |= {"published": True} if taken.published else {"published": False, "text": UNPUBLISHED}
+    answer = JsonResponse(told, status=status)
     answer["Location"] = f"/api/proposals/{row.pk}"
     return answer
 

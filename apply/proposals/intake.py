@@ -7,7 +7,7 @@ warden's own loop renews the lease; these only look whether it still holds (SEMA
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from django.conf import settings
@@ -18,12 +18,13 @@ from redis.exceptions import ResponseError
 from apply.plans.publish import STREAM_AGE_MS
 from apply.proposals import taking
 from apply.proposals.proposal import FIELDS
-from apply.proposals.taking import Origin
+from apply.proposals.taking import CameTo, Origin
 from permits.policy import policies
 from permits.policy.rules import Nonsense
 from quantum import clock
 from quantum.keys import INTAKE_GROUP
 from quantum.log import log
+from quantum.plan import FUTURE_TOLERANCE_S
 from quantum.redis import Client, RedisError, command_client
 from quantum.stream import Consumer, Entry
 from quantum.tracking import Changes, NotOffered
@@ -31,6 +32,9 @@ from quantum.tracking import Changes, NotOffered
 BLOCK_MS = 1500
 """Two reads in three seconds when nothing comes, and no longer than the warden's drain at its end."""
 LOOK_EVERY_S = 1.0
+PAUSE_S = 1.0
+"""After a hash has said something new. Whatever it says meanwhile is one word, the last: a brain that changes its mind
+each 10 ms makes a plan a second and not a hundred."""
 PROVE_EVERY_S = 10.0
 TRIM_EVERY_S = 60.0
 END_S = 4.0
@@ -87,7 +91,7 @@ class Intake:
             stream=settings.KEYS.proposal_stream,
             group=INTAKE_GROUP,
             handle=reader.handle,
-            idle=reader.trim,
+            idle=reader.pause,
             block_ms=BLOCK_MS,
         ).run()
 
@@ -115,14 +119,33 @@ def _closing(run: Callable[[], None]) -> Callable[[], None]:
 class StreamReader:
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._stale_ms = 1000 * (settings.APPLY_PLAN_TTL_SEC + FUTURE_TOLERANCE_S)
         self._trim_boot_s = clock.boot_s() + TRIM_EVERY_S
+        self._too_late: list[str] = []
 
     def handle(self, entry: Entry) -> bool:
         """Taken or refused, it is recorded and the next one comes. A database that is down leaves it pending."""
-        taking.take_fields(self._client, entry.fields, origin=Origin(way=STREAM, actor="stream"))
+        origin = Origin(way=STREAM, actor=STREAM)
+        if clock.now_ms() - entry.published_ms > self._stale_ms:
+            self._too_late.append(entry.entry_id)
+        else:
+            taking.take_fields(self._client, entry.fields, origin=origin)
         return True
 
-    def trim(self) -> None:
+    def pause(self) -> None:
+        self._tell_too_late()
+        self._trim()
+
+    def _tell_too_late(self) -> None:
+        """A backlog is refused in bulk: a row for each would make what is fresh behind it stale as well."""
+        if self._too_late:
+            try:
+                taking.refuse_late(self._too_late, origin=Origin(way=STREAM, actor=STREAM))
+            except DatabaseError:
+                return  # told with those that follow
+            self._too_late = []
+
+    def _trim(self) -> None:
         """By age, as the plan stream: nobody reads what is long past a plan's life."""
         if clock.boot_s() >= self._trim_boot_s:
             self._trim_boot_s = clock.boot_s() + TRIM_EVERY_S
@@ -137,6 +160,7 @@ class Hashes:
         self._client = client
         self._seen: dict[str, dict[bytes, bytes]] = {}
         self._told = False
+        self._rests_until_boot_s: dict[str, float] = {}
 
     def listen(self, *, stopping: Callable[[], bool]) -> None:
         """Until stopping, or an error: whatever was missed then is found by the look at all of them."""
@@ -154,11 +178,12 @@ class Hashes:
     def _hear(self, changes: Changes, stopping: Callable[[], bool]) -> None:
         prove_boot_s = clock.boot_s() + PROVE_EVERY_S
         allowed = _allowed()
+        waiting: set[str] = set()
         while not stopping():
-            heard = changes.wait(within_s=LOOK_EVERY_S)
-            symbols = {key.removeprefix(settings.KEYS.proposal("")) for key in heard}
-            for symbol in symbols if heard else ():
-                if policies.allows(symbol):
+            waiting |= self._symbols(changes.wait(within_s=self._until_due_s(waiting)))
+            for symbol in sorted(waiting):
+                if self._rests_until_boot_s.get(symbol, 0.0) <= clock.boot_s():
+                    waiting.discard(symbol)
                     self.look(symbol)
             if clock.boot_s() >= prove_boot_s:
                 changes.prove()
@@ -166,6 +191,15 @@ class Hashes:
                 if _allowed() != allowed:  # what a symbol had said before it was allowed, nobody heard
                     allowed = _allowed()
                     self.look_at_all()
+
+    def _symbols(self, keys: Collection[str]) -> set[str]:
+        named = {key.removeprefix(settings.KEYS.proposal("")) for key in keys}
+        return {symbol for symbol in named if policies.allows(symbol)}
+
+    def _until_due_s(self, waiting: Collection[str]) -> float:
+        now_boot_s = clock.boot_s()
+        rests = [self._rests_until_boot_s.get(symbol, 0.0) - now_boot_s for symbol in waiting]
+        return max(0.0, min([LOOK_EVERY_S, *rests]))
 
     def _poll(self, stopping: Callable[[], bool], *, because: str) -> None:
         if not self._told:
@@ -184,7 +218,9 @@ class Hashes:
         if not said or said == self._seen.get(symbol):
             return
         origin = Origin(way=HASH, actor=HASH)
-        taking.take_fields(self._client, said, origin=origin, symbol=symbol)
+        taken = taking.take_fields(self._client, said, origin=origin, symbol=symbol)
+        if taken.came_to in (CameTo.PLAN, CameTo.REFUSED):
+            self._rests_until_boot_s[symbol] = clock.boot_s() + PAUSE_S
         self._seen[symbol] = said  # only then: what a database that was down refused is due again
 
     def _fields(self, symbol: str) -> dict[bytes, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -135,6 +135,15 @@ def refuse(said: Mapping[str, str], refused: Refused, *, origin: Origin) -> Take
                 )
             )
     return _counted(Taken(CameTo.REFUSED, mark=mark, reason=refused.reason, text=refused.text), origin)
+
+
+def refuse_late(entry_ids: Sequence[str], *, origin: Origin) -> None:
+    """What lay longer than any plan lives, whatever it says: one event with the count. Raises DatabaseError."""
+    reason, many = ProposalReason.STALE_PROPOSAL, len(entry_ids)
+    data = {"way": origin.way, "count": many, "first": entry_ids[0], "last": entry_ids[-1]}
+    rows.insert(audit.event(kind="proposals_refused", actor=origin.actor, reason=reason.value, data=data))
+    log.warning("[INTAKE] proposals refused in bulk", reason=reason.value, **data)
+    TAKEN.labels(way=origin.way, came_to=CameTo.REFUSED.value).inc(many)
 
 
 def _planned(client: Client, proposal: Proposal, plan: ExitPlan, origin: Origin) -> Taken:

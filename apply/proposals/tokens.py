@@ -20,6 +20,7 @@ PREFIX = "qt_"
 PER_MINUTE = 60
 PER_MINUTE_MAX = 6000
 WINDOW_S = 60
+SYMBOLS_LENGTH_MAX = 1000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _SYMBOL = re.compile(r"\*|[A-Z0-9]{2,40}")
 
@@ -38,6 +39,8 @@ def create(
         raise NoToken(f"scopes are {' and '.join(SCOPES)}")
     if not symbols or not all(_SYMBOL.fullmatch(symbol) for symbol in symbols):
         raise NoToken("symbols are names like BTCUSDT, or * for every one")
+    if len(",".join(set(symbols))) > SYMBOLS_LENGTH_MAX:
+        raise NoToken(f"symbols have {SYMBOLS_LENGTH_MAX} characters at most; * is every symbol")
     if not 0 < per_minute <= PER_MINUTE_MAX:
         raise NoToken(f"the rate is 1 to {PER_MINUTE_MAX} requests a minute")
     token = PREFIX + secrets.token_urlsafe(32)
@@ -79,8 +82,13 @@ def spend(token: ApiToken) -> int:
     """Seconds to wait before the next request; 0: this one is within the rate. Raises what the cache raises."""
     cache, now_s = caches["default"], int(clock.now_s())
     key = f"api-rate:{token.pk}:{now_s // WINDOW_S}"
-    cache.add(key, 0, timeout=2 * WINDOW_S)
-    return WINDOW_S - now_s % WINDOW_S if cache.incr(key) > token.per_minute else 0
+    if cache.add(key, 1, timeout=2 * WINDOW_S):
+        return 0
+    try:
+        within = cache.incr(key) <= token.per_minute
+    except ValueError:  # thrown out between the two calls: what cannot be counted has to wait
+        within = False
+    return 0 if within else WINDOW_S - now_s % WINDOW_S
 
 
 def _digest(token: str) -> str:

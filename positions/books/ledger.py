@@ -213,9 +213,9 @@ def store(trades: Iterable[SeenTrade]) -> None:
 
 
 def stored(symbol: str, trade_ids: Collection[int]) -> list[Trade]:
-    """Trades of a symbol by their ids, as many of them as are stored."""
+    """Trades of a symbol by their ids, as many of them as are stored, in the order in which they were made."""
     mine = {"account": settings.ACCOUNT, "symbol": symbol}
-    found = (rows.one(Fill, where={**mine, "trade_id": trade_id}) for trade_id in trade_ids)
+    found = (rows.one(Fill, where={**mine, "trade_id": trade_id}) for trade_id in sorted(trade_ids))
     return [trade_of(fill) for fill in found if fill is not None]
 
 

@@ -8,6 +8,7 @@ transaction is refused, and nothing was written.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from typing import Any
@@ -23,18 +24,33 @@ LOOK_S = 0.002
 _turnstile = threading.Lock()
 
 
+def _open_anew() -> None:
+    """In a forked child: the neighbour that stood in it was not forked with it, and would never leave."""
+    global _turnstile
+    _turnstile = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_open_anew)
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     def _start_transaction_under_autocommit(self) -> None:
         end_s = clock.boot_s() + BUSY_S
-        if not _turnstile.acquire(timeout=BUSY_S):
+        turnstile = _turnstile
+        if not turnstile.acquire(timeout=BUSY_S):
             raise OperationalError("database is locked")
         try:
-            while not self._is_begun():
-                if clock.boot_s() >= end_s:
-                    raise OperationalError("database is locked")
-                clock.sleep_s(LOOK_S)
+            # The driver's own errors as Django's: a disk that fails here is caught where every database is.
+            with self.wrap_database_errors:
+                self._wait(end_s=end_s)
         finally:
-            _turnstile.release()
+            turnstile.release()
+
+    def _wait(self, *, end_s: float) -> None:
+        while not self._is_begun():
+            if clock.boot_s() >= end_s:
+                raise OperationalError("database is locked")
+            clock.sleep_s(LOOK_S)
 
     def _is_begun(self) -> bool:
         line: Any = self.connection

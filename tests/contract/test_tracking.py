@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_django.fixtures import Settings
 
+from quantum import tracking
 from quantum.redis import Client, RedisError
 from quantum.tracking import Changes, NotOffered
 from tests.house import wait_for
@@ -49,6 +50,24 @@ def test_what_is_written_while_the_line_is_proved_is_not_lost(real_server: Clien
     real_server.hset(f"{PREFIX}BTCUSDT", "a", "1")
     changes.prove()
     assert changes.wait(within_s=2) == {f"{PREFIX}BTCUSDT"}
+
+
+def test_a_writer_that_never_pauses_does_not_keep_it_listening(
+    real_server: Client, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "AT_ONCE_MAX", 10)
+    keys = {f"{PREFIX}S{number}" for number in range(50)}
+    for key in sorted(keys):  # each its own command, so each its own message
+        real_server.set(key, "x")
+    first = changes.wait(within_s=2)
+    assert 0 < len(first) <= 11
+    heard = set(first)
+
+    def all_of_them() -> bool:
+        heard.update(changes.wait(within_s=0.1))
+        return heard == keys
+
+    wait_for(all_of_them, what="all of them in turn")
 
 
 def test_an_emptied_server_is_no_error(real_server: Client, changes: Changes) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from apply.exits.brain import ExitBrain
+from apply.exits.brain import AGE_AGAIN_S, ExitBrain
 from apply.exits.prices import ASK_EVERY_S, LIMIT, Prices
 from apply.exits.proposing import codes_of, to_the_gates
 from apply.exits.score import Crossing, NoScore, Score, View
@@ -213,6 +213,24 @@ def test_a_brain_that_starts_again_takes_no_profit_twice(bench: Bench, redis: Cl
     assert bench.turns() == [(SYMBOL, Action.PARTIAL_50)]  # nothing came of it the first time
 
 
+def test_a_position_that_the_books_learn_of_later_gets_its_age_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened by hand: the snapshot shows it first, and a reconciliation enters it minutes after."""
+    at = clock.now() - dt.timedelta(minutes=5)
+    LedgerEntry.objects.create(
+        account=settings.ACCOUNT, symbol=SYMBOL, kind=LedgerEntry.Kind.CORRECTION, delta=Decimal(1),
+        balance=Decimal(1), actor="tests", at=at,
+    )  # fmt: skip
+    bench.turns(1)
+    later_s = clock.boot_s() + AGE_AGAIN_S
+    monkeypatch.setattr(clock, "boot_s", lambda: later_s)
+    bench.turns(1)
+    *_, soon_s, then_s = [view.age_s or 0 for view in bench.scorer.seen]
+    assert soon_s == 0  # unknown: not a question to the database at every look
+    assert 299 < then_s < 320
+
+
 # ---- no data, no proposal
 
 
@@ -273,6 +291,8 @@ def own_fault(_view: View) -> Score:
         ),
         (own_fault, "the scorer says failed with OwnFault"),
         (lambda _view: NoScore("it would rather not"), "it would rather not"),
+        (lambda _view: a_score(contributions=[]), "the scorer says failed with AttributeError"),
+        (lambda _view: a_score(reason=None), "the scorer says failed with TypeError"),
     ],
 )
 def test_a_plug_in_that_fails_costs_its_proposals_and_nothing_else(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from dataclasses import replace
 from decimal import Decimal
 from importlib import metadata
 from typing import Any, cast
@@ -62,8 +63,12 @@ def test_a_good_name_passes(settings: Any, name: str) -> None:
         a_score(stop_proposed=Decimal("NaN")), a_score(Action.FULL_CLOSE), a_score(cast("Any", "SELL")),
         a_score(reason=""), a_score(reason="two\nlines"), a_score(reason="x" * 301), a_score(reason_codes=("a b",)),
         a_score(reason_codes=("a",) * 9), a_score(Action.FULL_CLOSE, Crossing("Quantum,x")),
+        a_score(Action.FULL_CLOSE, Crossing("ema20")), a_score(Action.FULL_CLOSE, Crossing("ema", 0)),
+        a_score(Action.FULL_CLOSE, Crossing("ema", cast("Any", "2"))),
+        replace(a_score(Action.FULL_CLOSE, Crossing("ema")), crossing=cast("Any", "ema")),
+        a_score(standing=cast("Any", None)),
     ],
-    ids=range(16),
+    ids=range(21),
 )  # fmt: skip
 def test_an_answer_that_breaks_the_contract_is_found_out(wrong: Any) -> None:
     assert fault_of(wrong)

@@ -19,7 +19,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apply.models import ApiToken, Order, Plan, Proposal
+from apply.models import ApiToken, BreakGlass, Order, Plan, Proposal
 from apply.pages import views as pages
 from apply.pages.views import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
@@ -34,8 +34,8 @@ from tests.house import House, wait_for
 
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
 OURS = {
-    Plan, Order, Proposal, ApiToken, Permit, TradingState, Hold, PolicyVersion, Usage, Approval,
-    Fill, LedgerEntry, Balance, SymbolLock, Incident, AuditEvent, Instance,
+    BreakGlass, Plan, Order, Proposal, ApiToken, Permit, TradingState, Hold, PolicyVersion, Usage,
+    Approval, Fill, LedgerEntry, Balance, SymbolLock, Incident, AuditEvent, Instance,
 }  # fmt: skip
 NOWHERE = "unix:///nowhere/at-all.sock"
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
@@ -112,6 +112,10 @@ def lived_in(number: int) -> None:
     Incident.objects.create(
         account="main", symbol=f"S{number}", kind="quantity", cause="manual_trade", exchange_amt=Decimal(1),
         ledger_amt=Decimal(2), diff=Decimal(1), tolerance=Decimal("0.1"), evidence=[{"trade_id": "7"}],
+    )  # fmt: skip
+    BreakGlass.objects.create(
+        account="main", mode="paper", symbol="BTCUSDT", action="PARTIAL_25", gates="p33", quantity=Decimal(1),
+        stands_on={"exchange": "1"}, state="acted", asked_by="tests", reason="to have a row", expires_at=at,
     )  # fmt: skip
     AuditEvent.objects.create(kind="tested", plan_id=plan.plan_id, actor="tests", data={"a": 1})
     trading.change(state=TradingState.State.ACTIVE, by="tests", reason="to have a row")

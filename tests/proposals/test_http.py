@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from django.core.management import call_command
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client as WebClient
+from django_redis.exceptions import ConnectionInterrupted
 
 from apply.models import ApiToken, Plan, Proposal
+from apply.plans import publish
 from apply.proposals import http, tokens
 from apply.proposals.tokens import NoToken
+from permits.policy.rules import Nonsense
 from quantum import clock
 from quantum.models import AuditEvent
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 from tests.house import House, wait_for
 from tests.proposals.by_hand import said
 
@@ -225,6 +230,58 @@ def test_hold_asks_for_nothing(bot: Bot) -> None:
     assert bot.post(said(harvest_action="HOLD")).json()["came_to"] == "nothing"
 
 
+def test_what_is_recorded_and_not_published_says_so(bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bot.post(said()).json()["published"] is True
+    monkeypatch.setattr(publish, "put_on_stream", fails(RedisError("gone")))
+    told = bot.post(said(), key="k1").json()
+    assert (told["came_to"], told["published"]) == ("plan", False) and "when Redis is back" in told["text"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [(OperationalError("gone"), "database"), (Nonsense("no list"), "policy"), (RedisError("gone"), "redis")],
+    ids=repr,
+)
+def test_what_cannot_be_used_is_named_and_asking_again_is_safe(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch, failure: Exception, error: str
+) -> None:
+    body = said()
+    with monkeypatch.context() as ill:
+        ill.setattr(http, "_came_to", fails(failure))  # as late as it can be: the plan stands already
+        answer = bot.post(body, key="k1")
+    assert (answer.status_code, answer.json()["error"]) == (503, error)
+    assert "nothing was done" not in answer.json()["text"]
+    assert bot.post(body, key="k1").status_code == 200 and Plan.objects.count() == 1
+
+
+def test_a_rate_that_cannot_be_counted_lets_nothing_through(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = type(caches["default"])
+    monkeypatch.setattr(cache, "add", lambda *_, **__: False)  # thrown out just after
+    assert bot.post(said()).json()["error"] == "rate_limit"
+    monkeypatch.setattr(cache, "add", fails(ConnectionInterrupted(None)))
+    assert bot.post(said()).json()["error"] == "redis"
+    assert not Plan.objects.exists()
+
+
+def test_a_refusal_under_a_key_that_another_body_took_at_this_moment_is_a_conflict(
+    bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bot.post(said(), key="k1").status_code == 201
+    looks = iter([None])
+    before = http._before
+    monkeypatch.setattr(http, "_before", lambda *who: next(looks, before(*who)))
+    assert bot.post(said(harvest_action="UPDATE_SL"), key="k1").json()["error"] == "idempotency_conflict"
+
+
+def fails(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
 # ---- tokens
 
 
@@ -256,6 +313,7 @@ def test_a_token_is_shown_once_and_stands_nowhere(redis: Client, capsys: pytest.
         {"scopes": ("trade",)},
         {"symbols": ()},
         {"symbols": ("btc usdt",)},
+        {"symbols": tuple(f"{number:040}" for number in range(25))},
         {"per_minute": 0},
     ],
     ids=str,

@@ -15,8 +15,9 @@ from apply.proposals import intake
 from positions.models import Balance
 from quantum import clock, rows
 from quantum.keys import INTAKE_GROUP
+from quantum.models import AuditEvent
 from quantum.redis import Client
-from quantum.stream import group_lag
+from quantum.stream import Entry, group_lag
 from quantum.tracking import NotOffered
 from tests.house import House, wait_for
 from tests.proposals.by_hand import raw
@@ -157,6 +158,43 @@ def test_a_warden_that_dies_while_it_takes_a_proposal_neither_loses_nor_doubles_
     assert house.redis.xlen(KEYS.plan_stream) == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_backlog_of_dead_words_is_refused_in_bulk_with_a_count(redis: Client) -> None:
+    """5000 rows took 25 s here, in which what is fresh behind them grows stale too."""
+    reader, old_ms = intake.StreamReader(redis), clock.now_ms() - 60_000
+    began = clock.monotonic_s()
+    for number in range(5000):
+        assert reader.handle(Entry(entry_id=f"{old_ms}-{number}", fields=raw()))
+    with pytest.MonkeyPatch.context() as down:
+        down.setattr(rows, "insert", refuses_to_write)
+        reader.pause()  # told later: a database that is down neither ends the thread nor loses the count
+    reader.pause()
+    reader.pause()
+    assert clock.monotonic_s() - began < 2
+    event = AuditEvent.objects.get(kind="proposals_refused")
+    assert (event.reason, event.data["count"]) == ("stale_proposal", 5000)
+    assert (event.data["first"], event.data["last"]) == (f"{old_ms}-0", f"{old_ms}-4999")
+    reader.handle(Entry(entry_id=f"{clock.now_ms()}-0", fields=raw()))
+    assert Proposal.objects.count() == Plan.objects.count() == 1
+
+
+def test_a_hash_that_never_rests_makes_a_plan_now_and_then_and_its_last_word_counts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "PAUSE_S", 0.4)
+    house.start("warden")
+    wait_for(lambda: tracking(house.redis), what="the warden to listen")
+    began, storm = clock.monotonic_s(), 0
+    while clock.monotonic_s() < began + 1:
+        storm += 1
+        house.redis.hset(KEYS.proposal("BTCUSDT"), mapping=raw(symbol="", kill_score=f"0.5{storm:04}1"))
+        clock.sleep_s(0.01)
+    wait_for(Plan.objects.filter(kill_score=f"0.5{storm:04}1").exists, what="the last word's plan")
+    looks_max = (clock.monotonic_s() - began) / intake.PAUSE_S + 2
+    assert Plan.objects.filter(kill_score="0.500011").exists()
+    assert 2 <= Plan.objects.count() <= looks_max < storm
+
+
 # ---- by command
 
 
@@ -204,6 +242,20 @@ def test_flatten_of_a_symbol_that_may_not_be_closed_says_so(
 ) -> None:
     code, told = said_by(capsys, "flatten", "DOGEUSDT", "--reason", "out of everything")
     assert (code, told["symbols"][0]["why"]) == (4, "symbol_not_allowed")
+
+
+@pytest.mark.django_db
+def test_flatten_of_all_asks_for_what_nobody_can_call_flat(
+    redis: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """p33 dead or its snapshots wiped: "nothing to close" with exit 0 would leave a position forgotten."""
+    now_s = clock.now_s()
+    for symbol, amount, seen_s in (("BTCUSDT", "0", now_s), ("ETHUSDT", "0", now_s - 3600)):
+        fields = {"position_amt": amount, "seen_epoch": f"{seen_s:.3f}"}
+        redis.hset(KEYS.snapshot(symbol), mapping=fields)
+    redis.set(KEYS.snapshot("SOLUSDT"), "no hash at all")
+    _, told = said_by(capsys, "flatten", "--all", "--dry-run", "--reason", "out of everything")
+    assert [row["symbol"] for row in told["symbols"]] == sorted({*settings.APPLY_ALLOWLIST} - {"BTCUSDT"})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from pytest_django.fixtures import Settings
 
 from apply.models import Order, Plan
@@ -126,3 +127,19 @@ def test_by_rule_never_past_a_newer_word_on_the_symbol(redis: Client, settings: 
     ended(2, state="filled", error="")
     RetryByRule(client=redis).tick()
     assert attempts() == []
+
+
+@pytest.mark.parametrize("other", [{"mode": "testnet"}, {"account": "second"}], ids=str)
+def test_a_plan_of_another_account_or_mode_is_not_tried_again_here(other: dict[str, Any]) -> None:
+    assert "this is paper main" in retry.refusal(ended(**other))
+
+
+def test_who_tries_again_past_a_newer_word_is_told_of_it(
+    redis: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, since = ended(1), ended(2, state="filled", error="")
+    with pytest.raises(SystemExit) as left:
+        call_command("plan_retry", old.plan_id, reason=SAID["reason"], dry_run=True)
+    told = capsys.readouterr().err
+    assert left.value.code == 0 and f"plan {since.plan_id}, PARTIAL_25, filled" in told
+    assert f"{old.created_at:%Y-%m-%d %H:%M}" in told

@@ -53,6 +53,15 @@ def test_the_same_said_again_makes_no_second_plan_whatever_it_is_stamped_with(re
     assert redis.xlen(settings.KEYS.plan_stream) == 1
 
 
+def test_another_spelling_of_the_same_numbers_is_the_same_word(redis: Client) -> None:
+    """A brain whose hash says 0.70 and whose HTTP client says 0.7 would close twice."""
+    at_s = f"{clock.now_s():.0f}"
+    first = take(redis, raw(kill_score="0.70", computed_at_utc=f"{at_s}.000"))
+    again = take(redis, raw(kill_score="0.7", computed_at_utc=at_s))
+    assert (first.came_to, again.came_to) == (CameTo.PLAN, CameTo.KNOWN)
+    assert first.mark == again.mark
+
+
 @pytest.mark.parametrize(
     "other",
     [{"kill_score": "0.9"}, {"harvest_action": "FULL_CLOSE_PROPOSED"}, {"new_sl_proposed": "61000"}],

@@ -16,6 +16,7 @@ from apply.operators import flatten
 from apply.operators.flatten import Line
 from apply.proposals.taking import Taken
 from permits.management.acting import ActCommand
+from permits.policy.rules import Nonsense
 from quantum import amounts
 from quantum.commands import Exit
 from quantum.log import safe
@@ -27,7 +28,7 @@ class Command(ActCommand, WaitingCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("symbols", nargs="*", metavar="SYMBOL")
-        parser.add_argument("--all", action="store_true", help="every symbol that has a position")
+        parser.add_argument("--all", action="store_true", help="every symbol that is not surely flat")
         parser.add_argument(
             "--confirm", default="", metavar="ACCOUNT", help="of --all, and in live: the account, typed"
         )
@@ -45,9 +46,7 @@ class Command(ActCommand, WaitingCommand):
             for line in lines:
                 self._announce(line)
             if not lines:
-                self.say(
-                    "No symbol has a position, as far as ledger and p33 know: there is nothing to close."
-                )
+                self.say("No symbol has a position, as ledger and p33 tell: there is nothing to close.")
             if options["dry_run"] or not lines:
                 self._tell(options, lines, {}, {})
                 self.leave(Exit.OK, "Nothing was done.")
@@ -64,6 +63,8 @@ class Command(ActCommand, WaitingCommand):
                 Exit.DEPENDENCY_DOWN,
                 f"The database refuses ({type(error).__name__}). What was proposed: plan_list --source flatten",
             )
+        except Nonsense as nonsense:
+            self.leave(Exit.BROKEN, safe(f"The policy cannot be read: {nonsense}. Nothing was done."))
         self._tell(options, lines, taken, found)
         self._leave(taken, found, wait=options["wait"])
 
@@ -76,6 +77,10 @@ class Command(ActCommand, WaitingCommand):
                 f"-> 0 by one reduce-only order, if both gates grant it"
             )
         )
+        if not line.told:
+            self.say(
+                safe(f"{line.symbol}: p33 has not told it lately (see doctor); it is asked for all the same.")
+            )
         if not line.allowed:
             self.say(safe(f"{line.symbol} is not on the policy's allow-list: its proposal will be refused."))
 

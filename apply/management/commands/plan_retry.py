@@ -36,10 +36,19 @@ class Command(ActCommand, WaitingCommand):
             why_not = retry.refusal(plan)
             if why_not:
                 self.leave(Exit.BLOCKED, safe(f"Nothing was done: {why_not}"))
+            since = retry.newer(plan)
+            if since is not None:
+                self.say(
+                    safe(
+                        f"Newer on {plan.symbol}: plan {since.plan_id}, {since.action}, {since.state}. "
+                        f"A share is one of what is left then."
+                    )
+                )
             self.confirm(
                 options,
                 before=safe(
-                    f"{plan.symbol} {plan.action}, attempt {plan.attempt}: {plan.state} {plan.error}"
+                    f"{plan.symbol} {plan.action} of {plan.created_at:%Y-%m-%d %H:%M:%S} UTC, "
+                    f"attempt {plan.attempt}: {plan.state} {plan.error}"
                 ),
                 after=f"attempt {plan.attempt + 1}, a new plan that needs both permits anew",
             )

@@ -15,6 +15,7 @@ from apply.proposals import proposal as proposals
 from apply.proposals import taking
 from apply.proposals.proposal import Proposal, Refused
 from apply.proposals.taking import CameTo, Origin, Taken
+from permits.policy.rules import Nonsense
 from quantum import clock
 from quantum.commands import Exit
 from quantum.log import safe
@@ -76,6 +77,8 @@ class Command(WaitingCommand):
             )
         except RedisError as error:
             self.leave(Exit.DEPENDENCY_DOWN, f"Redis cannot be used ({type(error).__name__}).")
+        except Nonsense as nonsense:
+            self.leave(Exit.BROKEN, safe(f"The policy cannot be read: {nonsense}. Nothing was proposed."))
 
     def _show(self, taken: Taken, options: dict[str, Any]) -> None:
         if taken.plan is None:
