@@ -18,6 +18,7 @@ from django.db import connection
 
 from apply.models import PENDING_STATES, Plan
 from apply.plans import publish, timeline
+from apply.proposals import intake
 from positions.models import Balance
 from quantum import clock, roles
 from quantum import plan as plans
@@ -26,6 +27,7 @@ from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import Action, ExitPlan
 from quantum.redis import Client
 
+intake.BLOCK_MS = 500  # a house ends hundreds of times in a suite, and waits for this each time
 PATIENCE_S = 10.0
 
 

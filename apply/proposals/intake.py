@@ -29,8 +29,9 @@ from quantum.redis import Client, RedisError, command_client
 from quantum.stream import Consumer, Entry
 from quantum.tracking import Changes, NotOffered
 
-BLOCK_MS = 1500
-"""Two reads in three seconds when nothing comes, and no longer than the warden's drain at its end."""
+BLOCK_MS = 2500
+"""Two reads in five seconds when nothing comes: all of the product may ask Redis twenty times a second then. It is how
+long the warden's end may take, of the eight seconds that a role has for it."""
 LOOK_EVERY_S = 1.0
 PAUSE_S = 1.0
 """After a hash has said something new. Whatever it says meanwhile is one word, the last: a brain that changes its mind
