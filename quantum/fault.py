@@ -10,6 +10,8 @@ from django.conf import settings
 
 from quantum import clock
 
+TAKES_EFFECT_S = 0.1
+
 
 class FaultRaised(Exception):
     """What the fault `raise` raises."""
@@ -29,6 +31,9 @@ def fault_point(name: str) -> None:
         raise FaultRaised(name)
     elif _first_time(name):
         os.kill(os.getpid(), signal.SIGKILL if what == "kill" else signal.SIGSTOP)
+        # The signal is the process's: another thread may take it, and this one would run on for a moment, far enough
+        # to send. It sleeps until all of them have stopped.
+        clock.sleep_s(TAKES_EFFECT_S)
 
 
 def _first_time(name: str) -> bool:

@@ -66,17 +66,19 @@ def findings(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width_px", [1280, 390])
+@pytest.mark.parametrize(("theme", "width_px", "other_px"), [("light", 1280, 390), ("dark", 390, 1280)])
 def test_every_page_is_quiet_fits_and_is_accessible(
-    lived_in: House, visit: Any, theme: str, width_px: int
+    lived_in: House, visit: Any, theme: str, width_px: int, other_px: int
 ) -> None:
+    """Colours hang on the theme and places on the width: each of both is looked at once, and both widths fit."""
     visitor = visit(theme=theme, width_px=width_px)
     troubles = visitor.troubles
     for path in every_page():
         page = visitor.open(path)
-        if visitor.scrolls_sideways():
-            troubles.append(f"{path}: scrolls sideways at {width_px} px")
+        for px in (other_px, width_px):
+            page.set_viewport_size({"width": px, "height": 900})
+            if visitor.scrolls_sideways():
+                troubles.append(f"{path}: scrolls sideways at {px} px")
         troubles += findings(page)
     assert not troubles, "\n".join(sorted(set(troubles)))
 
