@@ -18,6 +18,8 @@ from quantum.log import log
 from quantum.redis import RedisError, command_client
 
 EVERY_S = 2.0
+AGAIN_S = 0.5
+"""After a failure: the lease goes on lapsing, and each second without it refuses every exit."""
 UNREADABLE_EVERY = 15
 ACTOR = "apply"
 
@@ -71,12 +73,14 @@ class StateMirror(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping():
+            pause_s = EVERY_S
             try:
                 self.arm()
             except (RedisError, DatabaseError, trading.StateChanged) as error:
                 log.warning("trading state not renewed", error=type(error).__name__)
                 close_old_connections()
-            clock.sleep_s(EVERY_S)
+                pause_s = AGAIN_S
+            clock.sleep_s(pause_s)
         connection.close()
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from apply.acting.mirror import StateMirror
+from apply.acting.mirror import AGAIN_S, EVERY_S, StateMirror
 from permits.models import TradingState
 from permits.state import holds, trading
 from permits.state.trading import State
@@ -251,7 +251,8 @@ def test_the_mirror_goes_on_after_a_round_that_failed(
     activate()
     rounds: list[int] = []
     mirror = StateMirror(stopping=lambda: len(rounds) == 2)
-    monkeypatch.setattr("apply.acting.mirror.EVERY_S", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr("apply.acting.mirror.clock.sleep_s", pauses.append)
     arm = mirror.arm
 
     def fails_first() -> None:
@@ -264,3 +265,4 @@ def test_the_mirror_goes_on_after_a_round_that_failed(
     mirror.start()
     mirror.join(5)
     assert in_redis(redis) == of_the_row(1)
+    assert pauses == [AGAIN_S, EVERY_S]  # a second's lease lost is a second in which every exit is refused
