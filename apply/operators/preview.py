@@ -185,7 +185,10 @@ def _refusal(client: Client, wanted: Wanted, line: Line, rules: Policy | None, q
     if line.exchange == 0:
         return f"The exchange holds nothing of {wanted.symbol}, so there is nothing to close."
     why = Operators(client=client).refusal(gates=wanted.gates, symbol=wanted.symbol, quantity=quantity)
-    return f"The policy does not leave this to operators: {why}." if why else ""
+    if not why:
+        return ""
+    way = "manage.py policy_set operator.gates=governor,p33 operator.max_notional=USD --reason '...'"
+    return f"The policy does not leave this to operators: {why}. Who may set limits gives it by {way}."
 
 
 def _second_person(wanted: Wanted, quantity: Decimal, price: Decimal | None) -> str:
