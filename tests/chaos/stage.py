@@ -16,7 +16,7 @@ from redis.retry import Retry
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeFailed, PaperExchangeProcess
 from tests.proxy import Proxy
-from tests.stand_ins.running import Place, free_port, within
+from tests.stand_ins.running import Place, bare_environment, free_port, within
 
 POSITIONS = {"BTCUSDT": "40.000", "ETHUSDT": "-600.000", "SOLUSDT": "9000.00", "BNBUSDT": "-900.00",
              "XRPUSDT": "400000.0"}  # fmt: skip
@@ -75,8 +75,11 @@ class Stage(Place):
         """This process may do what people and bots do: publish, halt, hold. Not the checker, which only reads."""
         import django
 
+        bare = bare_environment()
+        os.environ.clear()  # the product refuses what a caller of ours may have exported: QUANTUM_FIXTURES, say
         os.environ.update(
             {
+                **bare,
                 **self.env,
                 "QUANTUM_VAR_DIR": str(self.directory),
                 "QUANTUM_WEB_PORT": str(self.web_port),

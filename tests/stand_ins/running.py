@@ -51,7 +51,7 @@ class Place:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), *command],
             env={
-                **_environment(),
+                **bare_environment(),
                 "DJANGO_SETTINGS_MODULE": "tests.stand_ins.settings",
                 "QUANTUM_VAR_DIR": str(self.directory),
                 "QUANTUM_WEB_PORT": str(self.web_port),
@@ -151,7 +151,7 @@ class Place:
         return None if value is None else bytes(value)
 
 
-def _environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """Only what finds Python and its libraries: settings of the test's own process are not the product's."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
 
