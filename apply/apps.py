@@ -8,7 +8,7 @@ from django.db.models.signals import post_migrate
 from django.urls import URLPattern
 from prometheus_client import Metric
 
-from quantum import gauges, roles, routes
+from quantum import gauges, pages, roles, routes
 
 if TYPE_CHECKING:
     from permits.governor.reservations import InFlight
@@ -67,6 +67,27 @@ def _api() -> list[URLPattern]:
     ]
 
 
+def _pages() -> list[pages.Page]:
+    from apply.pages import home
+
+    plans = pages.Page(
+        name="apply_plan_changelist",
+        words="Plans",
+        place=10,
+        key="p",
+        needs=("apply.view_plan",),
+        finds=True,
+    )
+    orders = pages.Page(
+        name="apply_order_changelist", words="Orders", place=30, key="o", needs=("apply.view_order",)
+    )
+    glass = pages.Page(
+        name="apply_break_glass", words="Break glass", place=80, key="b", needs=("apply.break_glass",)
+    )
+    part = pages.Page(name="home_part", path="home/part/", view=home.fragment)
+    return [plans, orders, glass, part]
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
@@ -87,4 +108,5 @@ class ApplyConfig(AppConfig):
         closing.register(ThroughHold())
         gauges.register("exits", _gauges)
         routes.register(_api)
+        pages.register(_pages)
         post_migrate.connect(triggers.install, sender=self)

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 from django.apps import AppConfig
 from prometheus_client import Metric
 
-from quantum import doctor, gauges, roles
+from quantum import doctor, gauges, pages, roles
 
 
 def _governor(watch: roles.Watch) -> None:
@@ -26,6 +26,25 @@ def _policy_check() -> Iterable[doctor.Finding]:
     return policy_check.examine()
 
 
+def _pages() -> list[pages.Page]:
+    return [
+        pages.Page(
+            name="permits_permit_changelist",
+            words="Permits",
+            place=20,
+            key="e",
+            needs=("permits.view_permit",),
+        ),
+        pages.Page(
+            name="permits_policyversion_changelist",
+            words="Policy",
+            place=70,
+            key="y",
+            needs=("permits.view_policyversion",),
+        ),
+    ]
+
+
 class PermitsConfig(AppConfig):
     name = "permits"
     default_auto_field = "django.db.models.BigAutoField"
@@ -33,4 +52,5 @@ class PermitsConfig(AppConfig):
     def ready(self) -> None:
         roles.register(roles.Role(name="governor", metrics_index=1, run=_governor))
         gauges.register("permits", _gauges)
+        pages.register(_pages)
         doctor.register("policy", _policy_check, doctor.Needs.DATABASE)

@@ -120,6 +120,7 @@ class PolicyVersion(models.Model):
 
     class Meta:
         ordering = ["-version"]
+        permissions = [("set_policy", "Can change the limits")]
 
     def __str__(self) -> str:
         return f"policy v{self.version}"
@@ -169,6 +170,7 @@ class Approval(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("approve", "Can answer for an exit that waits for a person")]
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.asked_plan_id} {self.state}"

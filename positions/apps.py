@@ -3,7 +3,7 @@ from collections.abc import Iterable
 from django.apps import AppConfig
 from prometheus_client import Metric
 
-from quantum import doctor, gauges, roles
+from quantum import doctor, gauges, pages, roles
 
 
 def _p33(watch: roles.Watch) -> None:
@@ -26,6 +26,25 @@ def _stream_check() -> Iterable[doctor.Finding]:
     return silence.examine()
 
 
+def _pages() -> list[pages.Page]:
+    return [
+        pages.Page(
+            name="positions_reconcile",
+            words="Reconciliation",
+            place=40,
+            key="r",
+            needs=("positions.view_incident", "positions.view_balance"),
+        ),
+        pages.Page(
+            name="positions_ledgerentry_changelist",
+            words="Ledger",
+            place=50,
+            key="l",
+            needs=("positions.view_ledgerentry",),
+        ),
+    ]
+
+
 class PositionsConfig(AppConfig):
     name = "positions"
     default_auto_field = "django.db.models.BigAutoField"
@@ -33,4 +52,5 @@ class PositionsConfig(AppConfig):
     def ready(self) -> None:
         roles.register(roles.Role(name="p33", metrics_index=2, run=_p33))
         gauges.register("positions", _gauges)
+        pages.register(_pages)
         doctor.register("user stream", _stream_check)

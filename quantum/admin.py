@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import axes.admin  # noqa: F401  these two register their pages when they are imported;
 import django_q.admin  # noqa: F401  imported here first, they can be taken away below
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.http import HttpRequest
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from quantum.facts import ReadOnlyAdmin
 from quantum.models import AuditEvent, Instance
-
-admin.site.site_header = admin.site.site_title = "Quantum"
-admin.site.index_title = "Right now"
-admin.site.site_url = None  # "/" is the admin
-admin.site.enable_nav_sidebar = False  # the rooms stand in the header; the lists need the width
 
 # Schedule: whoever may add one names any function, and a worker runs it - a worker that may hold a
 #   signing or a trading key. No page may do that.
@@ -23,6 +23,28 @@ admin.site.enable_nav_sidebar = False  # the rooms stand in the header; the list
 for _model in (Schedule, Success, Failure, OrmQ, AccessAttempt, AccessFailureLog, AccessLog):
     if admin.site.is_registered(_model):
         admin.site.unregister(_model)
+
+
+if TYPE_CHECKING:
+    _UserAdmin = UserAdmin[User]
+else:
+    _UserAdmin = UserAdmin
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class PeopleAdmin(_UserAdmin):
+    """Whoever may change people puts them into groups; he makes nobody a superuser, himself included, and does
+    not touch one."""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        above = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return not above and super().has_change_permission(request, obj)
 
 
 @admin.register(Failure)

@@ -18,6 +18,8 @@ class RoleHealth:
     name: str
     silent_s: float | None
     """Since its last heartbeat; None when it was not seen for an hour."""
+    starts: int = 0
+    """Within the last hour. More than one: it died, or was deployed."""
 
     @property
     def alive(self) -> bool:
@@ -65,9 +67,15 @@ def role_healths(client: Client) -> tuple[RoleHealth, ...]:
     asked = client.pipeline(transaction=False)
     for name, holder in zip(names, holders, strict=True):
         asked.pttl(settings.KEYS.heartbeat(name, _host(holder)))
+        asked.hlen(settings.KEYS.starts(name))
+    answers = iter(asked.execute())
     return tuple(
-        RoleHealth(name=name, silent_s=None if left_ms < 0 else (lease.HEARTBEAT_LIFE_MS - left_ms) / 1000)
-        for name, left_ms in zip(names, asked.execute(), strict=True)
+        RoleHealth(
+            name=name,
+            silent_s=None if left_ms < 0 else (lease.HEARTBEAT_LIFE_MS - left_ms) / 1000,
+            starts=starts,
+        )
+        for name, left_ms, starts in zip(names, answers, answers, strict=True)
     )
 
 

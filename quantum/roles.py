@@ -14,9 +14,10 @@ import django
 from django.conf import settings
 from prometheus_client import start_http_server
 
+from quantum import clock
 from quantum.lease import Lease, Watch
 from quantum.log import log, masked
-from quantum.redis import Client, RedisError, log_in_as
+from quantum.redis import Client, RedisError, command_client, log_in_as
 
 __all__ = ["Role", "Watch", "find", "lease_for", "register", "registered", "run"]
 
@@ -29,6 +30,8 @@ class Role:
     run: Callable[[Watch], None]
     """Blocks; calls watch.keep() each turn and returns soon after it said False."""
 
+
+STARTS_KEPT_MS = 3_600_000
 
 _roles: dict[str, Role] = {}
 
@@ -66,6 +69,7 @@ def run(role: Role, *, lease: Lease, told_to_stop: Callable[[], bool]) -> bool:
     try:
         _calm_collector()
         _announce(role, lease)
+        _note_start(role)
         _serve_metrics(role)
         role.run(watch)
     # The outermost frame of a role: say what it was, free the lease, let a fresh process try again.
@@ -76,6 +80,20 @@ def run(role: Role, *, lease: Lease, told_to_stop: Callable[[], bool]) -> bool:
         _release(lease)
     log.info("[ROLE] left", role=role.name, why=watch.why or "it returned by itself")
     return True
+
+
+def _note_start(role: Role) -> None:
+    """For whoever looks whether a role keeps dying; nothing rests on it."""
+    key, now_ms = settings.KEYS.starts(role.name), clock.now_ms()
+    try:
+        with command_client() as client:
+            old = [at for at in client.hkeys(key) if now_ms - int(at) > STARTS_KEPT_MS]
+            if old:
+                client.hdel(key, *old)
+            client.hset(key, str(now_ms), os.getpid())
+            client.pexpire(key, STARTS_KEPT_MS)
+    except (RedisError, ValueError) as failure:
+        log.warning("[ROLE] start not noted", role=role.name, error=failure)
 
 
 def _calm_collector() -> None:

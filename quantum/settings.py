@@ -151,6 +151,7 @@ QUANTUM_FAULT = _env.text(
 _secret_key = _env.text("SECRET_KEY")
 SECRET_KEY_GIVEN = bool(_secret_key)
 SECRET_KEY = _secret_key or secrets.token_urlsafe(50)
+WEB_READ_ONLY = _env.choice("WEB_READ_ONLY", default="off", among=("off", "on"))
 DEBUG = False
 ALLOWED_HOSTS = list(
     _env.words(
@@ -187,7 +188,7 @@ INSTALLED_APPS = [
     "apply",
     "django_q",
     "axes",
-    "django.contrib.admin",
+    "quantum.admin_site.SiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -218,6 +219,7 @@ if django.VERSION >= (6, 0):
 else:  # Django 5.2 on Python 3.11 has no policy of its own
     MIDDLEWARE.append("csp.middleware.CSPMiddleware")
     CONTENT_SECURITY_POLICY = {"DIRECTIVES": _csp}
+MIDDLEWARE.append("quantum.entrance.Entrance")
 MIDDLEWARE.append("axes.middleware.AxesMiddleware")  # last: it must see the final answer of a login
 
 ROOT_URLCONF = "quantum.urls"
@@ -231,7 +233,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "quantum.web.mode",
+                "quantum.web.frame",
             ]
         },
     }
@@ -265,6 +267,8 @@ CACHES = {
     # A login outlives a Redis that is down: sessions fall back to the database. The default cache, which
     # counts failed logins, stays strict.
     "sessions": {**_cache, "OPTIONS": {**_cache_options, "IGNORE_EXCEPTIONS": True}},
+    # Parts of pages that viewers share for a second: without it each is made for each of them.
+    "pages": {**_cache, "OPTIONS": {**_cache_options, "IGNORE_EXCEPTIONS": True}},
 }
 SESSION_CACHE_ALIAS = "sessions"
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
@@ -287,6 +291,7 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_HANDLER = "axes.handlers.cache.AxesCacheHandler"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "quantum/locked.html"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

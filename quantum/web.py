@@ -6,20 +6,40 @@ import json
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 from django.views.decorators.cache import never_cache
 
-from quantum import gauges, health
+from quantum import gauges, health, pages
 from quantum import metrics as counted
 
+STYLES = ("quantum/tokens.css", "quantum/frame.css", "quantum/pieces.css")
 
-def mode(_request: HttpRequest) -> dict[str, str]:
-    """For every template: nobody may take paper for live."""
+
+def frame(request: HttpRequest) -> dict[str, object]:
+    """For every template: nobody may take paper for live, and everybody finds the other pages."""
     return {
+        "styles": STYLES,
+        "bar": SimpleLazyObject(lambda: list(pages.bar(request)) if _is_staff(request) else []),
+        "find": SimpleLazyObject(lambda: _finder(request)),
+        "read_only": settings.WEB_READ_ONLY == "on",
         "mode": settings.APPLY_MODE,
         "mode_words": settings.APPLY_MODE.replace("_", " ").upper(),
         "account": settings.ACCOUNT,
         "favicon": f"quantum/favicon-{settings.APPLY_MODE}.svg",
     }
+
+
+def _is_staff(request: HttpRequest) -> bool:
+    """A page of an error has a request that no middleware has seen."""
+    user = getattr(request, "user", None)
+    return user is not None and user.is_active and user.is_staff
+
+
+def _finder(request: HttpRequest) -> str:
+    """The list that answers a search from any page."""
+    found = [page for page in pages.declared() if page.finds]
+    return reverse(f"admin:{found[0].name}") if found and found[0].may(request) else ""
 
 
 @never_cache

@@ -5,26 +5,22 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count
 from django.utils.safestring import SafeString
 
 from apply.models import Plan
 from apply.plans import timeline
 from apply.plans.timeline import Mark, Timeline
-from permits.models import Approval, Hold, Permit, TradingState
+from permits.models import Permit
 from permits.pages import story
 from permits.pages.story import GATE_NAMES
-from permits.state import trading
 from positions.models import Fill, LedgerEntry
-from quantum import advice, amounts, backlog, clock, facts, health
+from quantum import advice, amounts, facts
 from quantum.models import AuditEvent
-from quantum.redis import RedisError, command_client
 
 State = Plan.State
 TONES = {
@@ -198,66 +194,3 @@ def _entry(entry: LedgerEntry) -> dict[str, object]:
 def _event(event: AuditEvent) -> dict[str, object]:
     data = facts.payload(json.dumps(event.data, indent=2, ensure_ascii=False)) if event.data else ""
     return {"row": event, "at": facts.moment(event.at), "data": data}
-
-
-# ---- the home page
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What Redis says now."""
-
-    roles: tuple[health.RoleHealth, ...]
-    groups: list[backlog.Backlog]
-    dead_letters: int
-    armed: bool
-
-
-def running(state: trading.Projection) -> Running | None:
-    """None when Redis does not answer: the page says so and shows what the database knows."""
-    client = command_client()
-    try:
-        return Running(
-            roles=health.role_healths(client),
-            groups=backlog.groups(client),
-            dead_letters=backlog.dead_letters(client),
-            armed=state.active and client.get(settings.KEYS.trading_state) == state.raw,
-        )
-    except RedisError:
-        return None
-
-
-def home() -> dict[str, Any]:
-    state = trading.current()
-    row = TradingState.objects.order_by("-version").first()
-    return {
-        "state": row,
-        "state_age": facts.age(row.since) if row else "",
-        "active": state.active,
-        "holds": list(Hold.objects.filter(lifted_at=None)),
-        "waiting": Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=clock.now()).count(),
-        "running": running(state),
-        "last_hour": _last_hour(),
-        "results": [
-            {
-                "plan": row,
-                "age": facts.age(row.ended_at) if row.ended_at else "",
-                "standing": standing(row),
-                "link": facts.plan_link(row.plan_id),
-            }
-            for row in Plan.objects.exclude(ended_at=None)[:RESULTS_SHOWN]
-        ],
-    }
-
-
-def _last_hour() -> list[tuple[SafeString, int]]:
-    """How many plans of the last hour stand where; ends of the same tone and name together."""
-    since = clock.now() - dt.timedelta(hours=1)
-    counted = (
-        Plan.objects.filter(created_at__gte=since).order_by().values_list("state").annotate(n=Count("id"))
-    )
-    by_state = Counter(dict(counted))
-    return [
-        (facts.chip(state.replace("_", " "), tone=TONES.get(State(state), "bad")), n)
-        for state, n in by_state.most_common()
-    ]

@@ -1,17 +1,16 @@
-"""The block above the list of apps on the admin's first page."""
+"""The living part of the admin's first page."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django import template
 from django.template import Context
 
-from apply.pages import views as pages
+from apply.pages import home
+from quantum.live import Part
 
 register = template.Library()
 
 
-@register.inclusion_tag("apply/glance.html", takes_context=True)
-def glance(context: Context) -> dict[str, Any]:
-    return {"perms": context["perms"], **pages.home()}
+@register.simple_tag(takes_context=True)
+def glance(context: Context) -> Part:
+    return home.part(context["request"])

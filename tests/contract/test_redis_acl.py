@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from apply.pages import views as pages
+from apply.glance import glance
 from permits.policy import inputs
 from quantum import embedded, redis_users
 from quantum.exchange.paper.process import PaperExchangeProcess
@@ -357,7 +357,7 @@ def test_a_whole_exit_runs_under_it(
         row = house.exit()
         assert (row.state, row.error) == ("filled", "")
         assert {client["user"] for client in acl_server.admin.client_list()} >= set(names)
-        assert pages.home()["running"] is not None
+        assert glance.look().running is not None
         with pytest.raises(SystemExit):  # whatever it finds, it may look
             call_command("doctor")
         plan = house.publish()

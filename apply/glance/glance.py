@@ -1,0 +1,257 @@
+"""What somebody needs at 3 a.m.: do exits flow, what is in the way and why, and what to do. For home and `status`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from apply.glance import hour, running
+from apply.glance.hour import Hour
+from apply.glance.running import Running
+from apply.models import BreakGlass, Plan
+from permits.models import Approval, Hold, TradingState
+from permits.state import trading
+from positions.drift import incidents
+from positions.models import CorrectionRequest, Incident
+from positions.reconcile import reconcile
+from quantum import amounts, clock
+
+NEEDED = ("governor", "p33", "apply")
+"""Without one of these no exit can leave."""
+OLD_IN_HAND_S = 5.0
+SHOWN_MOST = 20
+"""Of each kind of row; how many there are is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something in the way, in words, and where one acts."""
+
+    text: str
+    why: str = ""
+    stops: bool = False
+    """No exit at all can leave."""
+    needs: str = ""
+    """The permission to see it."""
+    page: tuple[str, ...] = ()
+    """Name of the page where one acts, and what it is about."""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    at: dt.datetime
+    state: TradingState | None
+    active: bool
+    running: Running | None
+    holds: Sequence[Hold]
+    incidents: Sequence[Incident]
+    unknown: Sequence[Plan]
+    """Plans whose order is of unknown fate, oldest first."""
+    waiting: int
+    """Questions for a person: approvals, corrections, break-glass."""
+    hour: Hour
+    results: Sequence[Plan]
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """Those that stop everything first."""
+        return sorted([*_stops(self), *_cautions(self)], key=lambda each: not each.stops)
+
+    @property
+    def flows(self) -> bool:
+        return not any(each.stops for each in self.troubles)
+
+
+def look() -> Glance:
+    """A constant number of questions to the database, and one look at Redis. Raises DatabaseError."""
+    row, state, now = trading.newest(), trading.current(), clock.now()
+    in_flight = Plan.objects.filter(result_id="", state=Plan.State.UNKNOWN)
+    # Each table is asked apart: what waits for a person lies in three of them.
+    waits = (
+        Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=now).count(),
+        CorrectionRequest.objects.filter(
+            state=CorrectionRequest.State.WAITING, account=settings.ACCOUNT, expires_at__gt=now
+        ).count(),
+        BreakGlass.objects.filter(
+            state=BreakGlass.State.WAITING, account=settings.ACCOUNT, expires_at__gt=now
+        ).count(),
+    )
+    return Glance(
+        at=now,
+        state=row,
+        active=state.active,
+        running=running.look(state, symbols=sorted(reconcile.symbols())),
+        holds=list(Hold.objects.filter(lifted_at=None)[:SHOWN_MOST]),
+        incidents=list(incidents.standing()[:SHOWN_MOST]),
+        unknown=list(in_flight.order_by("created_at")[:SHOWN_MOST]),
+        waiting=sum(waits),
+        hour=hour.look(),
+        results=list(Plan.objects.exclude(ended_at=None)[:8]),
+    )
+
+
+def _stops(found: Glance) -> Iterator[Trouble]:
+    state, now = found.state, found.running
+    if not found.active:
+        scope = state.get_scope_display() if state else "everything"
+        yield Trouble(
+            text=f"HALTED for {scope}",
+            why=f"{state.by}: {state.reason}" if state else "no trading state was ever set",
+            stops=True,
+            needs="permits.view_tradingstate",
+            page=("permits_tradingstate_changelist",),
+            command="trading_state resume --reason '...'",
+        )
+    if now is None:
+        yield Trouble(
+            text="Redis does not answer",
+            why="no permit can be spent; what stands there is not known",
+            stops=True,
+            command="doctor",
+        )
+        return
+    if found.active and not now.armed:
+        yield Trouble(
+            text="ACTIVE, but not armed in Redis",
+            why="apply has not projected the state; that is HALTED",
+            stops=True,
+            needs="permits.view_tradingstate",
+            command="doctor",
+        )
+    for each in now.consumers:
+        if each.health.name in NEEDED and not each.health.alive:
+            yield Trouble(
+                text=f"{each.health.name} is silent",
+                why=f"{each.health}; no exit leaves without it",
+                stops=True,
+                command="doctor",
+            )
+    ages = [line.age_s for line in now.lines.values() if line]
+    if now.lines and all(abs(age_s) > settings.P33_STALE_THRESHOLD_SEC for age_s in ages):
+        oldest = f"oldest read {max(ages):.0f} s ago" if ages else "nobody has read it"
+        yield Trouble(
+            text="The exchange is not seen",
+            why=f"{oldest}: the Brain denies every exit",
+            stops=True,
+            needs="positions.view_balance",
+            page=("positions_reconcile",),
+            command="doctor",
+        )
+
+
+def _cautions(found: Glance) -> Iterator[Trouble]:
+    for hold in found.holds:
+        yield Trouble(
+            text=f"{hold.symbol} is frozen",
+            why=f"{hold.by}: {hold.reason}",
+            needs="permits.view_hold",
+            page=("positions_reconcile_symbol", hold.symbol),
+            command=f"reconcile {hold.symbol}",
+        )
+    for incident in found.incidents:
+        yield Trouble(
+            text=f"{incident.symbol}: exchange and ledger differ",
+            why=f"exchange {amounts.plain(incident.exchange_amt)}, ledger "
+            f"{'never entered' if incident.ledger_amt is None else amounts.plain(incident.ledger_amt)}, "
+            f"probably {incident.get_cause_display()}",
+            needs="positions.view_incident",
+            page=("positions_reconcile_symbol", incident.symbol),
+            command=f"reconcile {incident.symbol}",
+        )
+    for plan in found.unknown:
+        yield Trouble(
+            text=f"{plan.symbol}: an order of unknown fate",
+            why=f"plan {plan.plan_id}; the symbol is locked until the exchange proves it or a person decides",
+            needs="apply.view_plan",
+            page=("apply_plan_change", plan.plan_id),
+            command=f"order_resolve {plan.plan_id}",
+        )
+    if found.waiting:
+        yield Trouble(
+            text=f"{found.waiting} waiting for a person’s yes or no",
+            needs="permits.view_approval",
+            page=("permits_approval_changelist",),
+            command="approve",
+        )
+    if found.running is not None:
+        yield from _slow(found.running)
+
+
+def _slow(now: Running) -> Iterator[Trouble]:
+    for each in now.consumers:
+        if each.health.name not in NEEDED and not each.health.alive:
+            why = f"{each.health}; orders in flight are not looked up"
+            yield Trouble(text=f"{each.health.name} is silent", why=why, command="doctor")
+        if each.backlog and each.backlog.oldest_pending_s > OLD_IN_HAND_S:
+            yield Trouble(
+                text=f"{each.health.name} has held a plan for {each.backlog.oldest_pending_s:.0f} s",
+                why=f"{each.backlog.pending} in hand",
+                command="doctor",
+            )
+    if now.dead_letters:
+        text = f"{now.dead_letters} dead letters"
+        yield Trouble(text=text, why="entries that can never be handled lie parked", command="doctor")
+
+
+# ---- the same for a program
+
+
+def as_data(found: Glance) -> dict[str, Any]:
+    state, now = found.state, found.running
+    return {
+        "at": found.at.isoformat(),
+        "mode": settings.APPLY_MODE,
+        "account": settings.ACCOUNT,
+        "flows": found.flows,
+        "troubles": [
+            {"text": each.text, "why": each.why, "stops": each.stops, "command": each.command}
+            for each in found.troubles
+        ],
+        "state": None
+        if state is None
+        else {
+            "state": state.state,
+            "scope": state.scope,
+            "by": state.by,
+            "reason": state.reason,
+            "since": state.since.isoformat(),
+        },
+        "armed": now.armed if now else None,
+        "last_hour": {
+            "done": found.hour.done,
+            "refused": found.hour.refused,
+            "unknown": found.hour.unknown,
+            "causes": dict(found.hour.causes),
+            "wait": found.hour.wait.as_data(),
+            "plan_to_order": found.hour.order.as_data(),
+            "gates": {
+                gate: {"granted": granted, "denied": denied}
+                for gate, (granted, denied) in found.hour.gates.items()
+            },
+        },
+        "consumers": [_consumer(each) for each in now.consumers] if now else None,
+        "dead_letters": now.dead_letters if now else None,
+        "symbols": {
+            symbol: {"state": line.state.value, "age_s": f"{line.age_s:.1f}"} if line else None
+            for symbol, line in now.lines.items()
+        }
+        if now
+        else None,
+        "waiting": found.waiting,
+    }
+
+
+def _consumer(each: running.Consumer) -> dict[str, Any]:
+    return {
+        "name": each.health.name,
+        "alive": each.health.alive,
+        "silent_s": each.health.silent_s,
+        "starts_in_an_hour": each.health.starts,
+        "in_hand": each.backlog.pending if each.backlog else None,
+        "unread": each.backlog.lag if each.backlog else None,
+    }

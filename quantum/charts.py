@@ -1,0 +1,78 @@
+"""Small pictures as numbers for an SVG: stacked columns, and where a value lies in its band. Pure.
+
+A picture is drawn by the server from the figures that stand beside it, and `says` tells it in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+WIDTH, HEIGHT, GROUND = 320, 96, 76
+GAP_SHARE = 5
+LABELS_MAX = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    x: str
+    y: str
+    width: str
+    height: str
+    tone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    x: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    says: str
+    bars: Sequence[Bar]
+    labels: Sequence[Label]
+    limit_x: str = ""
+    limit: str = ""
+    width: int = WIDTH
+    height: int = HEIGHT
+    ground: int = GROUND
+
+
+def columns(
+    stacks: Sequence[Sequence[tuple[str, int]]],
+    *,
+    labels: Sequence[str],
+    says: str,
+    limit_after: int | None = None,
+    limit: str = "",
+) -> Chart:
+    """One column per stack of (tone, number), from the ground up; the highest fills the picture. `limit` is a line
+    after that many columns. A number that is there is never so small that it cannot be seen."""
+    step = WIDTH / max(1, len(stacks))
+    most = max([sum(number for _, number in stack) for stack in stacks], default=0) or 1
+    bars, marks = [], []
+    for place, (stack, label) in enumerate(zip(stacks, labels, strict=True)):
+        top = float(GROUND)
+        for tone, number in stack:
+            if number:
+                height = max(2.0, (GROUND - 14) * number / most)
+                top -= height
+                bars.append(Bar(_n(place * step), _n(top), _n(step - step / GAP_SHARE), _n(height), tone))
+        if label:
+            marks.append(Label(_n(place * step + (step - step / GAP_SHARE) / 2), label))
+    line = "" if limit_after is None else _n(limit_after * step - step / GAP_SHARE / 2)
+    return Chart(says=says, bars=bars, labels=marks, limit_x=line, limit=limit)
+
+
+def in_band(value: Decimal, *, tolerance: Decimal) -> tuple[str, bool]:
+    """Where a difference lies, in percent of a band whose middle half is the tolerance; and whether it is beyond."""
+    beyond = abs(value) > tolerance
+    share = value / tolerance if tolerance else Decimal(3 if value > 0 else -3 if value < 0 else 0)
+    return _n(max(3.0, min(97.0, 50 + 25 * float(share)))), beyond
+
+
+def _n(number: float) -> str:
+    return f"{number:.1f}"

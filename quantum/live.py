@@ -1,0 +1,45 @@
+"""Parts of pages that live: made once a second, however many look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.core.cache import caches
+from django.http import HttpResponse
+
+from quantum import clock
+
+FRESH_MS = 1000
+LIFE_S = 4
+MAKING_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    html: str
+    age_ms: int
+
+
+def shared(name: str, make: Callable[[], str]) -> Part:
+    """What `make` wrote within the last second, for everybody who may see the same. While one makes it anew the others
+    get the one before, and are told its age. `name` says everything that shaped it, the viewer's permissions included.
+    A cache that is away costs a making for each look, and nothing else."""
+    cache, key = caches["pages"], f"part:{name}"
+    found = cache.get(key)
+    if found is not None:
+        age_ms = max(0, clock.now_ms() - found[0])
+        if age_ms < FRESH_MS or not cache.add(f"{key}:making", 1, timeout=MAKING_S):
+            return Part(found[1], age_ms)
+    began_ms = clock.now_ms()
+    html = make()
+    cache.set(key, (began_ms, html), timeout=LIFE_S)
+    cache.delete(f"{key}:making")
+    return Part(html, clock.now_ms() - began_ms)
+
+
+def answer(part: Part) -> HttpResponse:
+    """What live.js fetches."""
+    response = HttpResponse(part.html)
+    response["X-Age-Ms"] = str(part.age_ms)
+    return response
