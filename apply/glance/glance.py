@@ -98,7 +98,7 @@ def look() -> Glance:
 def _stops(found: Glance) -> Iterator[Trouble]:
     state, now = found.state, found.running
     if not found.active:
-        scope = state.get_scope_display() if state else "everything"
+        scope = state.get_scope_display().lower() if state else "everything"
         yield Trouble(
             text=f"HALTED for {scope}",
             why=f"{state.by}: {state.reason}" if state else "no trading state was ever set",

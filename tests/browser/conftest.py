@@ -80,12 +80,16 @@ class Visitor:
 
 @pytest.fixture
 def visit(chromium: Browser, live_server: LiveServer) -> Iterator[Any]:
-    """visit(theme, width_px, logged_in): a Visitor in a fresh browser profile."""
+    """visit(theme, width_px, logged_in, script): a Visitor in a fresh browser profile."""
     contexts: list[BrowserContext] = []
 
-    def made(*, theme: str = "light", width_px: int = 1280, logged_in: bool = True) -> Visitor:
+    def made(
+        *, theme: str = "light", width_px: int = 1280, logged_in: bool = True, script: bool = True
+    ) -> Visitor:
         context = chromium.new_context(
-            color_scheme="dark" if theme == "dark" else "light", viewport={"width": width_px, "height": 900}
+            color_scheme="dark" if theme == "dark" else "light",
+            viewport={"width": width_px, "height": 900},
+            java_script_enabled=script,
         )
         contexts.append(context)
         if logged_in:

@@ -41,8 +41,8 @@ def plans(n: int, *, minutes_ago: float = 5, first: int = 0, **more: Any) -> lis
         Plan(
             plan_id=f"{first + number:016x}", symbol="BTCUSDT", action="PARTIAL_25", decision="EXECUTE",
             kill_score="0.5", timestamp="1700000000", digest="d" * 64, mode="paper", account="main",
-            created_at=at, expires_at=at, ended_at=at, result_id="1-0",
-            **{"state": "filled", "wait_ms": number % 20, **more},
+            created_at=at, expires_at=at,
+            **{"state": "filled", "wait_ms": number % 20, "ended_at": at, "result_id": "1-0", **more},
         )
         for number in range(n)
     ]  # fmt: skip
