@@ -66,6 +66,16 @@ class Glance:
     def flows(self) -> bool:
         return not any(each.stops for each in self.troubles)
 
+    @property
+    def verdict(self) -> str:
+        """In five words. A halt of automatic plans leaves a person his way out, unless something else stops too."""
+        if self.flows:
+            return "Exits can leave"
+        stops = [each for each in self.troubles if each.stops]
+        spares = self.state is not None and self.state.scope == TradingState.Scope.AUTOMATIC
+        halt_alone = not self.active and spares and len(stops) == 1
+        return "No automatic exit can leave" if halt_alone else "No exit can leave"
+
 
 def look() -> Glance:
     """A constant number of questions to the database, and one look at Redis. Raises DatabaseError."""
@@ -207,6 +217,7 @@ def as_data(found: Glance) -> dict[str, Any]:
         "at": found.at.isoformat(),
         "mode": settings.APPLY_MODE,
         "account": settings.ACCOUNT,
+        "verdict": found.verdict,
         "flows": found.flows,
         "troubles": [
             {"text": each.text, "why": each.why, "stops": each.stops, "command": each.command}

@@ -58,6 +58,7 @@ def shown(found: Glance, *, may: dict[str, bool]) -> dict[str, Any]:
     return {
         "may": {name.partition(".")[2]: allowed for name, allowed in may.items()},
         "flows": found.flows,
+        "verdict": found.verdict,
         "troubles": [_trouble(each) for each in troubles],
         "hidden": len(found.troubles) - len(troubles),
         "state": found.state,

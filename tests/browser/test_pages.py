@@ -40,12 +40,16 @@ def lived_in(house: House) -> House:
     return house
 
 
+LEFT_OUT = ("_history", "_part", "_change", "logout")
+"""Django's own history, parts of pages, and what is asked for with a row that is there."""
+
+
 def every_page() -> list[str]:
-    """From the router, so that a page that is added is walked too: whatever answers with a page. What lies behind a
-    row is asked for each kind of row; Django's own history and parts of pages are left out."""
+    """From the router, so that a page that is added is walked too: whatever answers with a page, and one row of
+    each kind."""
     web = WebClient()
     web.force_login(get_user_model().objects.create_superuser("router"))
-    known = [address for name, address in ADDRESSES if not name.endswith(("_history", "_part", "logout"))]
+    known = [address for name, address in ADDRESSES if not name.endswith(LEFT_OUT)]
     paths = [path for path in known if text_of(web.get(path)).startswith("<!DOCTYPE")]
     for model in admin.site._registry:
         row = model._default_manager.first()

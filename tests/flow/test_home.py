@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import re
@@ -20,7 +21,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from apply.glance import glance, hour
+from apply.glance import glance, hour, running
 from apply.glance.hour import Spread
 from apply.models import Order, Plan
 from permits.models import Permit, TradingState
@@ -236,7 +237,7 @@ def test_home_and_status_say_that_exits_flow(house: House, web: WebClient) -> No
     house.stop()
     assert "Exits can leave</h2>" in shown
     assert shown.count("</span> alive") == 4
-    assert (code, told.splitlines()[0]) == (0, "PAPER main: exits can leave")
+    assert (code, told.splitlines()[0]) == (0, "PAPER main: Exits can leave")
     assert "1 done, 0 refused" in told
 
 
@@ -275,6 +276,20 @@ def test_what_needs_a_look_is_named_with_where_one_acts(web: WebClient, redis: C
     told = status()[1]
     for command in ("reconcile ETHUSDT", "reconcile SOLUSDT", f"order_resolve {plan_id}"):
         assert f"manage.py {command}" in told
+
+
+@pytest.mark.parametrize(
+    ("scope", "verdict"), [("automatic", "No automatic exit can leave"), ("everything", "No exit can leave")]
+)
+def test_a_halt_of_automatic_plans_does_not_say_that_a_person_has_no_way_out(
+    web: WebClient, redis: Client, scope: str, verdict: str
+) -> None:
+    trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices", scope=scope)
+    row = trading.newest()
+    lives = running.Running(consumers=(), dead_letters=0, armed=False, lines={})
+    found = dataclasses.replace(glance.look(), running=lives, state=row)
+    assert found.verdict == verdict
+    assert dataclasses.replace(found, running=None).verdict == "No exit can leave"
 
 
 def test_status_leaves_with_5_where_redis_does_not_answer(web: WebClient) -> None:

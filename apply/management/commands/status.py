@@ -45,7 +45,7 @@ class Command(Base):
 def _lines(found: Glance) -> list[str]:
     state, hour, now = found.state, found.hour, found.running
     mode = settings.APPLY_MODE.replace("_", " ").upper()
-    lines = [f"{mode} {settings.ACCOUNT}: {'exits can leave' if found.flows else 'NO EXIT CAN LEAVE'}"]
+    lines = [f"{mode} {settings.ACCOUNT}: {found.verdict}"]
     for each in found.troubles:
         lines.append(
             f"  {'stops' if each.stops else 'look '}  {each.text}" + (f" ({each.why})" if each.why else "")
