@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.core.cache import caches
 from django.http import HttpResponse
 
 from quantum import clock
 
+T = TypeVar("T")
 FRESH_MS = 1000
 LIFE_S = 4
 MAKING_S = 3
@@ -36,6 +38,16 @@ def shared(name: str, make: Callable[[], str]) -> Part:
     cache.set(key, (began_ms, html), timeout=LIFE_S)
     cache.delete(f"{key}:making")
     return Part(html, clock.now_ms() - began_ms)
+
+
+def kept(name: str, make: Callable[[], T], *, life_s: int) -> T:
+    """Figures that cost more than they change: of a whole hour, say. For parts, never for acts."""
+    cache, key = caches["pages"], f"kept:{name}"
+    found: T | None = cache.get(key)
+    if found is None:
+        found = make()
+        cache.set(key, found, timeout=life_s)
+    return found
 
 
 def answer(part: Part) -> HttpResponse:

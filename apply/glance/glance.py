@@ -77,7 +77,7 @@ class Glance:
         return "No automatic exit can leave" if halt_alone else "No exit can leave"
 
 
-def look() -> Glance:
+def look(*, of_the_hour: Hour | None = None) -> Glance:
     """A constant number of questions to the database, and one look at Redis. Raises DatabaseError."""
     row, state, now = trading.newest(), trading.current(), clock.now()
     in_flight = Plan.objects.filter(result_id="", state=Plan.State.UNKNOWN)
@@ -100,7 +100,7 @@ def look() -> Glance:
         incidents=list(incidents.standing()[:SHOWN_MOST]),
         unknown=list(in_flight.order_by("created_at")[:SHOWN_MOST]),
         waiting=sum(waits),
-        hour=hour.look(),
+        hour=of_the_hour or hour.look(),
         results=list(Plan.objects.exclude(ended_at=None)[:8]),
     )
 

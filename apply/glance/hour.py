@@ -17,7 +17,7 @@ from permits.models import Permit
 from quantum import clock
 
 MINUTES = 60
-ORDERS_LOOKED_AT = 500
+ORDERS_LOOKED_AT = 200
 UNKNOWN = Plan.State.UNKNOWN
 _MINUTE = len("2026-01-31 23:59")
 

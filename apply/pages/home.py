@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from apply.glance import glance
+from apply.glance import glance, hour
 from apply.glance.glance import Glance, Trouble
 from apply.glance.hour import Hour, Spread
 from apply.pages.views import standing
@@ -35,6 +35,8 @@ SHAPES = (
 share it."""
 WAIT_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 GATES = {"governor": "Governor", "p33": "P3.3"}
+HOUR_KEPT_S = 3
+"""Its figures are of 60 minutes; the state, the consumers and both sides are looked at each time."""
 NO_ANSWER = "unknown"
 
 
@@ -49,7 +51,8 @@ def fragment(request: HttpRequest, **_: object) -> HttpResponse:
 
 
 def _written(may: dict[str, bool]) -> str:
-    return render_to_string("apply/glance.html", shown(glance.look(), may=may))
+    last_hour = live.kept("home:hour", hour.look, life_s=HOUR_KEPT_S)
+    return render_to_string("apply/glance.html", shown(glance.look(of_the_hour=last_hour), may=may))
 
 
 def shown(found: Glance, *, may: dict[str, bool]) -> dict[str, Any]:
@@ -123,32 +126,30 @@ def _line(symbol: str, line: Line | None) -> dict[str, Any]:
     }
 
 
-def _hour(hour: Hour) -> dict[str, Any]:
+def _hour(of: Hour) -> dict[str, Any]:
     return {
-        "done": hour.done,
-        "refused": hour.refused,
-        "unknown": hour.unknown,
-        "causes": [{"cause": cause, "n": n, "advice": advice.of(cause)} for cause, n in hour.causes],
-        "decisions": _decisions(hour),
-        "wait": hour.wait.as_data(),
-        "waits": _waits(hour.wait),
-        "order": hour.order.as_data(),
+        "done": of.done,
+        "refused": of.refused,
+        "unknown": of.unknown,
+        "causes": [{"cause": cause, "n": n, "advice": advice.of(cause)} for cause, n in of.causes],
+        "decisions": _decisions(of),
+        "wait": of.wait.as_data(),
+        "waits": _waits(of.wait),
+        "order": of.order.as_data(),
         "limit_ms": settings.APPLY_PERMIT_WAIT_MS,
         "gates": [
             {"name": GATES.get(gate, gate), "granted": granted, "denied": denied}
-            for gate, (granted, denied) in hour.gates.items()
+            for gate, (granted, denied) in of.gates.items()
         ],
     }
 
 
-def _decisions(hour: Hour) -> Chart:
-    stacks = [[("good", each.done), ("bad", each.refused), ("warn", each.unknown)] for each in hour.minutes]
+def _decisions(of: Hour) -> Chart:
+    stacks = [[("good", each.done), ("bad", each.refused), ("warn", each.unknown)] for each in of.minutes]
     last = len(stacks) - 1
     labels = ["" for _ in stacks]
     labels[last // 4], labels[last // 2], labels[3 * last // 4] = "−45 min", "−30 min", "−15 min"
-    says = (
-        f"Exits by minute: {hour.done} done, {hour.refused} refused, {hour.unknown} unknown in the last hour"
-    )
+    says = f"Exits by minute: {of.done} done, {of.refused} refused, {of.unknown} unknown in the last hour"
     return charts.columns(stacks, labels=labels, says=says)
 
 

@@ -44,7 +44,7 @@ def test_what_is_old_says_so_and_is_not_green(active: None, visit: Any) -> None:
     assert "Do not decide by it" in notice.inner_text()
     assert chip.evaluate("each => getComputedStyle(each).color") != fresh
     page.unroute("**/home/part/")
-    page.clock.run_for(2500)
+    page.clock.run_for(3000)
     notice.wait_for(state="hidden", timeout=5000)
     assert [each for each in visitor.troubles if "home/part" not in each and "ERR_FAILED" not in each] == []
 

@@ -299,8 +299,10 @@ def test_status_leaves_with_5_where_redis_does_not_answer(web: WebClient) -> Non
     assert "Redis does not answer" in told
 
 
-def test_a_consumer_that_keeps_dying_is_seen(house: House, web: WebClient) -> None:
-    for _ in range(3):
-        roles._note_start(roles.find("p33"))
+def test_a_consumer_that_keeps_dying_is_seen_for_an_hour(web: WebClient, redis: Client) -> None:
+    key, now_ms = settings.KEYS.starts("p33"), clock.now_ms()
+    redis.hset(key, mapping={str(now_ms - ago_ms): 1 for ago_ms in (3_600_001, 3_500_000, 20)})
+    roles._note_start(roles.find("p33"))
+    assert redis.hlen(key) == 3, "the one of more than an hour ago is forgotten"
     shown = text_of(web.get(reverse("admin:index")))
     assert re.search(r"<b>p33</b>.*?<td class=\"right\">2</td></tr>", shown)
