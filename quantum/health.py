@@ -67,7 +67,7 @@ def role_healths(client: Client) -> tuple[RoleHealth, ...]:
     asked = client.pipeline(transaction=False)
     for name, holder in zip(names, holders, strict=True):
         asked.pttl(settings.KEYS.heartbeat(name, _host(holder)))
-        asked.hlen(settings.KEYS.starts(name))
+        asked.hlen(roles.starts_key(name))
     answers = iter(asked.execute())
     return tuple(
         RoleHealth(

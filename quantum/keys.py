@@ -102,10 +102,6 @@ class Keys:
     def heartbeat(self, role: str, host: str) -> str:
         return f"{self.prefix}:heartbeat:{role}:{host}"
 
-    def starts(self, role: str) -> str:
-        """A hash: when the role was started within the last hour. No host is called so, for its slash."""
-        return self.heartbeat(role, "/starts")
-
     @property
     def canary(self) -> str:
         return f"{self.prefix}:canary"

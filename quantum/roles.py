@@ -19,7 +19,7 @@ from quantum.lease import Lease, Watch
 from quantum.log import log, masked
 from quantum.redis import Client, RedisError, command_client, log_in_as
 
-__all__ = ["Role", "Watch", "find", "lease_for", "register", "registered", "run"]
+__all__ = ["Role", "Watch", "find", "lease_for", "register", "registered", "run", "starts_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,14 @@ def run(role: Role, *, lease: Lease, told_to_stop: Callable[[], bool]) -> bool:
     return True
 
 
+def starts_key(name: str) -> str:
+    """A hash: when the role was started. Beside its heartbeats, where it may write; no host is called so."""
+    return settings.KEYS.heartbeat(name, "/starts")
+
+
 def _note_start(role: Role) -> None:
     """For whoever looks whether a role keeps dying; nothing rests on it."""
-    key, now_ms = settings.KEYS.starts(role.name), clock.now_ms()
+    key, now_ms = starts_key(role.name), clock.now_ms()
     try:
         with command_client() as client:
             old = [at for at in client.hkeys(key) if now_ms - int(at) > STARTS_KEPT_MS]

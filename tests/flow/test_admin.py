@@ -13,7 +13,6 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.core.cache import caches
 from django.db import connection, models
 from django.test import Client as WebClient
 from django.test import override_settings
@@ -24,7 +23,7 @@ from apply.models import ApiToken, BreakGlass, Order, Plan, Proposal
 from apply.pages import views as pages
 from apply.pages.views import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
-from permits.state import holds, trading
+from permits.state import trading
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.facts import ReadOnlyAdmin
@@ -353,51 +352,6 @@ def test_every_mode_is_told_in_header_title_and_icon(web: WebClient, mode: str, 
     assert f"<title>{words} desk-7 · " in shown
     assert f'<p class="mode {mode}"><strong>{words}</strong> <span>desk-7</span></p>' in shown
     assert web.get(f"/static/quantum/favicon-{mode}.svg").status_code == 200
-
-
-def test_home_tells_the_state_the_holds_and_the_last_results(web: WebClient, redis: Client) -> None:
-    trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
-    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
-    plan = plan_row(1, state="blocked", gate_reason="no_position", ended_at=clock.now())
-    redis.xadd(settings.KEYS.dead_letters(settings.KEYS.plan_stream), {"error": "x"})
-    shown = text_of(web.get(reverse("admin:index")))
-    for told in (
-        "HALTED",
-        "strange prices",
-        "ETHUSDT is frozen",
-        "omar",
-        "no_position",
-        plan.plan_id,
-        "silent",
-    ):
-        assert told in shown, told
-    assert re.search(r"<span class=\"chip warn\">.* 1 dead letter</span>", shown)
-
-
-def test_home_says_when_the_state_is_active_but_not_armed(web: WebClient, redis: Client) -> None:
-    trading.change(state=TradingState.State.ACTIVE, by="nina", reason="all is well")
-    assert "not armed" in text_of(web.get(reverse("admin:index")))
-    trading.project(redis, trading.current())
-    caches["pages"].clear()
-    assert "not armed" not in text_of(web.get(reverse("admin:index")))
-
-
-def test_home_opens_without_redis_and_says_so(web: WebClient) -> None:
-    plan_row(1, state="filled", ended_at=clock.now())
-    with override_settings(REDIS_URL=NOWHERE):
-        answer = web.get(reverse("admin:index"))
-    assert answer.status_code == 200
-    assert "Redis does not answer" in text_of(answer)
-    assert f"{1:016x}" in text_of(answer)
-
-
-def test_home_shows_nobody_what_he_may_not_see(redis: Client, transactional_db: None) -> None:
-    trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
-    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
-    plan_row(1, state="filled", ended_at=clock.now())
-    shown = text_of(someone("guest").get(reverse("admin:index")))
-    for hidden in ("strange prices", "omar", f"{1:016x}"):
-        assert hidden not in shown
 
 
 def test_pages_open_while_redis_and_the_cache_are_down(web: WebClient) -> None:

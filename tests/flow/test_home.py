@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client as WebClient
@@ -29,7 +30,7 @@ from permits.state import holds, trading
 from positions.models import Incident
 from quantum import charts, clock, lease, redis_users, roles
 from quantum.redis import Client
-from tests.flow.test_admin import NOWHERE, someone, text_of
+from tests.flow.test_admin import NOWHERE, plan_row, someone, text_of
 from tests.house import House
 
 HOT = ("apply_plan", "apply_order", "permits_permit", "quantum_auditevent", "apply_proposal")
@@ -292,6 +293,13 @@ def test_a_halt_of_automatic_plans_does_not_say_that_a_person_has_no_way_out(
     assert dataclasses.replace(found, running=None).verdict == "No exit can leave"
 
 
+def test_a_silent_gate_stops_exits_and_a_silent_warden_needs_a_look(web: WebClient) -> None:
+    """Nobody has ever started here: all four are silent."""
+    found = {each.text: each.stops for each in glance.look().troubles}
+    silent = {name: found[f"{name} is silent"] for name in redis_users.ROLES}
+    assert silent == {"governor": True, "p33": True, "apply": True, "warden": False}
+
+
 def test_status_leaves_with_5_where_redis_does_not_answer(web: WebClient) -> None:
     with override_settings(REDIS_URL=NOWHERE):
         code, told = status()
@@ -300,9 +308,54 @@ def test_status_leaves_with_5_where_redis_does_not_answer(web: WebClient) -> Non
 
 
 def test_a_consumer_that_keeps_dying_is_seen_for_an_hour(web: WebClient, redis: Client) -> None:
-    key, now_ms = settings.KEYS.starts("p33"), clock.now_ms()
+    key, now_ms = roles.starts_key("p33"), clock.now_ms()
     redis.hset(key, mapping={str(now_ms - ago_ms): 1 for ago_ms in (3_600_001, 3_500_000, 20)})
     roles._note_start(roles.find("p33"))
     assert redis.hlen(key) == 3, "the one of more than an hour ago is forgotten"
     shown = text_of(web.get(reverse("admin:index")))
     assert re.search(r"<b>p33</b>.*?<td class=\"right\">2</td></tr>", shown)
+
+
+def test_home_tells_the_state_the_holds_and_the_last_results(web: WebClient, redis: Client) -> None:
+    trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
+    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
+    plan = plan_row(1, state="blocked", gate_reason="no_position", ended_at=clock.now())
+    redis.xadd(settings.KEYS.dead_letters(settings.KEYS.plan_stream), {"error": "x"})
+    shown = text_of(web.get(reverse("admin:index")))
+    for told in (
+        "HALTED",
+        "strange prices",
+        "ETHUSDT is frozen",
+        "omar",
+        "no_position",
+        plan.plan_id,
+        "silent",
+    ):
+        assert told in shown, told
+    assert re.search(r"<span class=\"chip warn\">.* 1 dead letter</span>", shown)
+
+
+def test_home_says_when_the_state_is_active_but_not_armed(web: WebClient, redis: Client) -> None:
+    trading.change(state=TradingState.State.ACTIVE, by="nina", reason="all is well")
+    assert "not armed" in text_of(web.get(reverse("admin:index")))
+    trading.project(redis, trading.current())
+    caches["pages"].clear()
+    assert "not armed" not in text_of(web.get(reverse("admin:index")))
+
+
+def test_home_opens_without_redis_and_says_so(web: WebClient) -> None:
+    plan_row(1, state="filled", ended_at=clock.now())
+    with override_settings(REDIS_URL=NOWHERE):
+        answer = web.get(reverse("admin:index"))
+    assert answer.status_code == 200
+    assert "Redis does not answer" in text_of(answer)
+    assert f"{1:016x}" in text_of(answer)
+
+
+def test_home_shows_nobody_what_he_may_not_see(redis: Client, transactional_db: None) -> None:
+    trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
+    holds.place(redis, symbol="ETHUSDT", by="omar", reason="drift")
+    plan_row(1, state="filled", ended_at=clock.now())
+    shown = text_of(someone("guest").get(reverse("admin:index")))
+    for hidden in ("strange prices", "omar", f"{1:016x}"):
+        assert hidden not in shown
