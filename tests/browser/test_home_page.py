@@ -23,7 +23,12 @@ def test_it_follows_what_happens_until_it_is_paused(active: None, visit: Any) ->
     visitor = visit()
     page = visitor.open(reverse("admin:index"))
     trading.change(state=TradingState.State.HALTED, by="nina", reason="strange prices")
+    glass = page.locator(".verdict a[href*=breakglass]")
+    glass.focus()
     page.wait_for_selector("text=strange prices", timeout=6000)
+    assert glass.evaluate("each => each === document.activeElement"), (
+        "a new look does not take the focus away"
+    )
     assert page.inner_text(".live-bar .num").startswith("Updated")
     page.click(".live-bar button")
     assert page.inner_text(".live-bar .num").startswith("Paused")

@@ -42,21 +42,27 @@
         }
 
         function put(text) {
-            const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+            const focused = part.contains(document.activeElement) ? document.activeElement : null;
             const open = Array.from(part.querySelectorAll("details[open][id]"), function (each) { return each.id; });
             const fresh = document.createElement("template");
             fresh.innerHTML = text;
             part.replaceChildren(fresh.content);
             open.forEach(function (id) { document.getElementById(id)?.setAttribute("open", ""); });
             if (focused) {
-                document.getElementById(focused)?.focus({ preventScroll: true });
+                again(focused)?.focus({ preventScroll: true });
             }
         }
 
+        function again(was) {
+            return Array.from(part.querySelectorAll("a, [id]")).find(function (each) {
+                return was.id ? each.id === was.id : Boolean(was.href) && each.href === was.href;
+            });
+        }
+
+        /* Somebody marks text to copy it: it must not vanish under his hand. */
         function reading() {
             const selection = window.getSelection();
-            const inside = part.contains(document.activeElement) && !document.activeElement.id;
-            return inside || (selection && !selection.isCollapsed && part.contains(selection.anchorNode));
+            return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
         }
 
         async function ask() {
