@@ -34,7 +34,7 @@ from quantum.redis import Client, RedisError
 
 # A house ends hundreds of times in a suite, and would wait for each of these to look up.
 warden.TURN_S = 0.25
-intake.LOOK_EVERY_S = 0.2
+intake.BLOCK_MS, intake.LOOK_EVERY_S = 500, 0.2
 binance_stream.LOOK_S = ear.TAKE_S = 0.1
 PATIENCE_S = 10.0
 START_S = 20.0
