@@ -4,9 +4,13 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PYTHON VENV
+# Hundreds of processes of ours start in a run of the suite; each would compile all of the source again.
+unexport PYTHONDONTWRITEBYTECODE
 
 RUNTIME := exec sh tools/with_env.sh runtime
 DEV := exec sh tools/with_env.sh dev
+# Three on two cores: most tests wait for something. With four those that measure time begin to feel their neighbours.
+SUITE := -m pytest -n 3 --dist loadgroup
 
 .PHONY: help run setup test test-sqlite test-postgres lint bench mutants chaos chaos-ci deep fresh lock audit
 
@@ -23,10 +27,10 @@ setup: ## the environment for development, from the locks
 test: test-sqlite test-postgres ## the whole suite, on SQLite and then on PostgreSQL
 
 test-sqlite: ## the suite on SQLite
-	@QUANTUM_TEST_DATABASE=sqlite $(DEV) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@QUANTUM_TEST_DATABASE=sqlite $(DEV) $(SUITE) $(ARGS)
 
 test-postgres: ## the suite on PostgreSQL, without the browser tests
-	@QUANTUM_TEST_DATABASE=postgres $(DEV) -m pytest -n 2 --dist loadgroup -m "not browser" $(ARGS)
+	@QUANTUM_TEST_DATABASE=postgres $(DEV) $(SUITE) -m "not browser" $(ARGS)
 
 lint: ## ruff, mypy --strict, the import contracts, the locks, a look for secrets
 	@sh tools/lint.sh

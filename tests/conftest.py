@@ -7,14 +7,18 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings
 from django.db import connections
+from django.test import TransactionTestCase
 
 from permits.policy import policies
 from quantum import embedded, signing
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.redis import Client, command_client
+from tests.emptying import empty_database
 from tests.environment import TOLD
 from tests.house import House
+
+TransactionTestCase._fixture_teardown = lambda _case: empty_database()  # type: ignore[attr-defined]
 
 
 def _touches_database(item: pytest.Item) -> bool:
@@ -22,14 +26,25 @@ def _touches_database(item: pytest.Item) -> bool:
     return bool(fixtures) or item.get_closest_marker("django_db") is not None
 
 
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    known = getattr(item, "_fixtureinfo", None)
+    return known is not None and any(
+        definition.scope == "module" for found in known.name2fixturedefs.values() for definition in found
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist's own reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Kills and whole chains share one worker, one after the other: two of them at once would starve each other.
+    """What a module starts once, or kills, is started on one worker only: a house, an exchange, `up`. And of Chromium
+    one is enough: four of them would take the processor from everybody whose time is measured.
 
     On PostgreSQL only what touches a database is run again; the rest would say the same twice.
     """
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
+        elif item.get_closest_marker("slow") or _shares_with_its_module(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
     if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
         return
     again = [item for item in items if _touches_database(item)]
@@ -84,6 +99,7 @@ def paper(paper_process: PaperExchangeProcess) -> PaperExchangeProcess:
     """The exchange, in calm weather and with the same positions for every test."""
     paper_process.clear_scenario()
     paper_process.pull_stream("clear")
+    paper_process.pull_stream("cut")  # a house that ended while it connected may have left a line
     paper_process.set_latency(ms=0)
     paper_process.set_clock(skew_ms=0)
     paper_process.set_hedge_mode(on=False)

@@ -10,25 +10,35 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
 
+from apply import warden
 from apply.models import PENDING_STATES, Plan
 from apply.plans import publish, timeline
 from apply.proposals import intake
+from permits.state.trading import LEASE_MS
+from positions.feed import ear
 from positions.models import Balance
 from quantum import clock, roles
 from quantum import plan as plans
+from quantum.exchange import binance_stream
 from quantum.exchange.paper import scenarios
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import Action, ExitPlan
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 
-intake.BLOCK_MS = 500  # a house ends hundreds of times in a suite, and waits for this each time
+# A house ends hundreds of times in a suite, and would wait for each of these to look up.
+warden.TURN_S = 0.25
+intake.BLOCK_MS, intake.LOOK_EVERY_S = 500, 0.2
+binance_stream.LOOK_S = ear.TAKE_S = 0.1
 PATIENCE_S = 10.0
+START_S = 20.0
+END_S = 8.0
 
 
 class Terms:
@@ -87,7 +97,7 @@ class House:
                 lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
             )
         if "p33" in self._running:
-            wait_for(self._adopted, what="the positions to be adopted")
+            wait_for(self._adopted, what="the positions to be adopted", within_s=START_S)
         return self
 
     def begin(self, *names: str) -> None:
@@ -119,10 +129,26 @@ class House:
         chosen = names or tuple(self._running)
         for name in chosen:
             self._running[name][0].stopping = True
+        if not names:
+            self._nothing_comes([thread for _, thread in self._running.values()])
         for name in chosen:
             _, thread = self._running.pop(name)
-            thread.join(8)
+            thread.join(END_S)
             assert not thread.is_alive(), f"{name} did not end"
+        if not names:  # what a gate's threads still write must not fall into the next test
+            for thread in threading.enumerate():
+                if thread.name in ("feed", "ear"):
+                    thread.join(1)
+
+    def _nothing_comes(self, ending: list[threading.Thread]) -> None:
+        """Everybody ends: whoever is blocked at the server is answered as if its time were over."""
+        end = time.monotonic() + END_S
+        while any(thread.is_alive() for thread in ending) and time.monotonic() < end:
+            with suppress(RedisError, OSError):
+                for row in self.redis.client_list():
+                    if "b" in row["flags"]:
+                        self.redis.client_unblock(int(row["id"]))
+            time.sleep(0.01)
 
     # ---- processes, for kills
 
@@ -148,12 +174,14 @@ class House:
             what=f"{role} to take its lease",
         )
         if role == "apply":
-            wait_for(
-                lambda: self.redis.exists(settings.KEYS.trading_state), what="the trading state to be armed"
-            )
+            wait_for(self._armed_just_now, what="the trading state to be armed")
         if role == "p33":
             wait_for(self._adopted, what="the positions to be adopted")
         return process
+
+    def _armed_just_now(self) -> bool:
+        """What a dead apply left may stand there still, and end before its successor has armed anything."""
+        return int(self.redis.pttl(settings.KEYS.trading_state)) > LEASE_MS - 1000
 
     # ---- the exchange
 

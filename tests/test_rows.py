@@ -7,8 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Model
+from django.db.transaction import TransactionManagementError
 
 from apply.models import Order, Plan
 from positions.models import SymbolLock
@@ -167,3 +169,31 @@ def test_what_is_removed_is_what_was_named() -> None:
 def test_more_rows_than_one_statement_takes_are_all_written() -> None:
     events = [event() for _ in range(rows.BATCH * 2 + 1)]
     assert rows.insert(*events) == len(events) == AuditEvent.objects.count()
+
+
+@pytest.mark.parametrize("amount", ["NaN", "Infinity"])
+def test_an_amount_that_is_no_number_is_refused_before_the_database_is_asked(amount: str) -> None:
+    wrong = order()
+    wrong.quantity = Decimal(amount)
+    with pytest.raises(ValidationError):
+        rows.insert(wrong)
+
+
+def test_a_transaction_that_is_broken_takes_nothing_more() -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            rows.insert(event())
+
+
+def test_statements_are_counted_where_somebody_counts_them(django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(2):
+        rows.insert(event())
+        assert rows.first("SELECT count(*) FROM quantum_auditevent WHERE kind = %s", ["k"]) == (1,)
+
+
+def test_an_error_of_the_driver_is_one_of_djangos() -> None:
+    with transaction.atomic():
+        rows.insert(lock())
+        with pytest.raises(IntegrityError), transaction.atomic():
+            rows.insert(lock())

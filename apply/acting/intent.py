@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from apply.acting.sizing import Size
 from apply.models import Order, Plan
@@ -14,7 +14,7 @@ from permits.gate.outcome import SpentPair
 from permits.models import TradingState
 from positions.books import ledger
 from positions.models import SymbolLock
-from quantum import amounts, audit, clock, rows
+from quantum import amounts, audit, clock, rows, together
 from quantum.models import AuditEvent
 from quantum.plan import Step
 from quantum.reasons import ApplyReason, GateReason
@@ -33,9 +33,13 @@ class _NotIntended(Exception):
 
 def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> Order | str:
     """The committed order row, or the reason why nothing may be sent."""
-    try:
+
+    def intend() -> Order:
         with transaction.atomic():
             return _make(pair, size, stream_id, timestamp_ms)
+
+    try:
+        return together.run(intend)
     except _NotIntended as refused:
         return refused.reason
     except IntegrityError:
@@ -58,16 +62,14 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     plan = pair.plan
     if plan.step is None:
         raise _NotIntended(ApplyReason.ACTION_UNSUPPORTED.value)
-    with connection.cursor() as cursor:
-        cursor.execute(_INTEND, (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN))
-        if cursor.rowcount != 1:
-            raise _NotIntended(ApplyReason.DUPLICATE.value)
-        # Before anything is read: on PostgreSQL it waits for a settlement of the symbol that is being committed, and
-        # what is read after that has its exit in it. The other way round, that exit's share was taken twice (I3).
-        rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
-        book = (settings.ACCOUNT, plan.symbol)
-        cursor.execute(_GUARDS, (plan.symbol, *book, *book))
-        standing, hold_id, amount, exit_ms = cursor.fetchone()
+    intended = (Plan.State.INTENDED, pair.wait_ms, stream_id, plan.plan_id, Plan.State.OPEN)
+    if rows.run(_INTEND, intended) != 1:
+        raise _NotIntended(ApplyReason.DUPLICATE.value)
+    # Before anything is read: on PostgreSQL it waits for a settlement of the symbol that is being committed, and
+    # what is read after that has its exit in it. The other way round, that exit's share was taken twice (I3).
+    rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
+    book = (settings.ACCOUNT, plan.symbol)
+    standing, hold_id, amount, exit_ms = rows.first(_GUARDS, (plan.symbol, *book, *book))
     if exit_ms is not None and ledger.is_of_a_wrong_clock(exit_ms):
         exit_ms = None  # the amount still tells whether the position has shrunk
     if not _is_let_pass(pair, standing or ""):

@@ -19,7 +19,7 @@ from permits.models import Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.models import Fill, LedgerEntry, SymbolLock
-from quantum import amounts, audit, clock, rows
+from quantum import amounts, audit, clock, rows, together
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, OrderStatus, Refused, Trade
 from quantum.fault import fault_point
@@ -37,6 +37,8 @@ class Proof:
 
     state: OrderState
     trades: list[Trade]
+    stored: bool = False
+    """They were read from our own rows."""
 
 
 def gather(reader: Reader, state: OrderState, *, told: Told | None = None) -> Proof | None:
@@ -47,7 +49,7 @@ def gather(reader: Reader, state: OrderState, *, told: Told | None = None) -> Pr
         return Proof(state, [])
     heard = told.trades_of(state) if told else None
     if heard is not None:
-        return Proof(state, heard)
+        return Proof(state, heard, stored=True)
     for pause_s in TRADES_PAUSES_S:
         clock.sleep_s(pause_s)
         try:
@@ -71,6 +73,10 @@ def record_reply(order: Order, state: OrderState) -> None:
 
 def settle(order: Order, proof: Proof, *, actor: str) -> bool:
     """False: someone else has settled it. Apply and the resolver may both come here; one row decides."""
+    return together.run(lambda: _settle(order, proof, actor))
+
+
+def _settle(order: Order, proof: Proof, actor: str) -> bool:
     state, executed = proof.state, proof.state.executed_quantity
     seen = [SeenTrade(trade, order.client_order_id) for trade in proof.trades]
     with transaction.atomic():
@@ -78,7 +84,8 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
         error = "" if executed else _why_nothing(order, state)
         if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error):
             return False
-        ledger.store(seen)
+        if not proof.stored:
+            ledger.store(seen)
         fault_point("exit_stored")
         ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id)
         _record_permits(order)

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Model
 
 from apply.models import Plan
@@ -140,9 +140,7 @@ def _standing(plan: ExitPlan, digest: str) -> Standing:
 
 
 def _look(plan: ExitPlan) -> Row | None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT state, result_id, digest FROM apply_plan WHERE plan_id = %s", (plan.plan_id,))
-        found = cursor.fetchone()
+    found = rows.first("SELECT state, result_id, digest FROM apply_plan WHERE plan_id = %s", (plan.plan_id,))
     if found is None:
         return None
     state, result_id, digest = found

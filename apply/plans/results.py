@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge
 from apply.models import PENDING_STATES, Order, Plan
 from permits.desk.payloads import GOVERNOR
 from positions.books import ledger
-from quantum import amounts, clock, metrics, rows
+from quantum import amounts, clock, metrics, rows, together
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import STEPS, Action
@@ -56,7 +56,7 @@ def _finish(client: Client, plan: Plan, *, token: str) -> str:
     executed = fields["executed"] == "True"
     stream_id = _tell(client, plan, fields, token=token)
     fault_point("result_published")
-    if rows.change(Plan, {"result_id": stream_id.decode()}, where={"plan_id": plan_id, "result_id": ""}):
+    if together.run(lambda: _mark(plan_id, stream_id)):
         _count(plan, order, executed=executed)
         if order is not None and executed:
             _project(client, order)
@@ -64,6 +64,14 @@ def _finish(client: Client, plan: Plan, *, token: str) -> str:
             f"{plan.symbol}: Result published (executed={executed}, error={fields['error']})", plan=plan_id
         )
     return stream_id.decode()
+
+
+def _mark(plan_id: str, stream_id: bytes) -> int:
+    """How many of us may count it: one."""
+    with transaction.atomic():
+        return rows.change(
+            Plan, {"result_id": stream_id.decode()}, where={"plan_id": plan_id, "result_id": ""}
+        )
 
 
 def finish_all(client: Client, plan_ids: Collection[str]) -> None:

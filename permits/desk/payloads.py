@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from quantum import amounts, texts
 
 BYTES_MAX = 4096
 DEPTH_MAX = 5
+READ_MAX = 256
 VERSION = 1
 
 GOVERNOR, P33 = "governor", "p33"
@@ -144,11 +146,17 @@ def _written(value: object) -> str:
 
 def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
     """Raises Malformed, and nothing else, whatever the bytes are."""
+    permit, missing = _read(raw, gate)
+    if all_fields and missing:
+        raise Malformed(f"field {missing} is missing")
+    return permit
+
+
+@lru_cache(READ_MAX)
+def _read(raw: bytes, gate: str) -> tuple[Permit, str]:
+    """The permit, and the first signed field that it lacks. The same bytes are judged, spent and recorded."""
     members = _object(raw)
-    if all_fields:
-        missing = [name for name in SIGNED_FIELDS if name not in members]
-        if missing:
-            raise Malformed(f"field {missing[0]} is missing")
+    missing = next((name for name in SIGNED_FIELDS if name not in members), "")
     if members.get("gate", gate) != gate:
         raise Malformed("the permit of the other gate")
     verdict = _boolean(members, "granted" if gate == GOVERNOR else "allow")
@@ -173,7 +181,7 @@ def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
     )
     if gate == P33 and verdict:
         _check_safe_quantity(permit)
-    return permit
+    return permit, missing
 
 
 def _check_safe_quantity(permit: Permit) -> None:

@@ -78,6 +78,11 @@ class Books:
     def too_old(self) -> bool:
         return clock.boot_s() - self._looked_s > BOOKS_STALE_S
 
+    @property
+    def moving(self) -> set[str]:
+        """Symbols of which an exit was granted whose end we have not seen yet."""
+        return self._tally.symbols_reserved()
+
     def reserved(self, reservation: Reservation) -> None:
         """A permit of ours was written with this; the script moved the version by one."""
         self._tally.reserve(reservation)

@@ -49,7 +49,9 @@ class Governor:
         """Between plans: what a decision needs is kept warm."""
         self.look_at_state()
         self._books.look(age_s=WARM_AGE_S)
-        self._snapshots.warm(self._books.policy.allowlist)
+        # A position that is about to move is read when it is asked for: a copy of before would be decided by twice.
+        moving = self._books.moving
+        self._snapshots.warm(symbol for symbol in self._books.policy.allowlist if symbol not in moving)
 
     def decide(self, plan: ExitPlan) -> Finding:
         self.look_at_state()

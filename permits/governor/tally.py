@@ -41,6 +41,9 @@ class Tally:
     def reserved(self) -> dict[str, Reservation]:
         return dict(self._reserved)
 
+    def symbols_reserved(self) -> set[str]:
+        return {one.symbol for one in self._reserved.values()}
+
     def charge(self, charge: Charge) -> None:
         """Once per plan, in the order of time. Usage wins over a reservation that was not yet released."""
         if charge.plan_id in self._charged:

@@ -44,9 +44,8 @@ FROM (SELECT 1 AS one) AS always LEFT JOIN positions_balance b ON b.account = %s
 def view(symbol: str) -> Ledger:
     """All that our own record says of a symbol, for the Brain. One statement: it lies on the path of every exit."""
     account = settings.ACCOUNT
-    with connection.cursor() as cursor:
-        cursor.execute(_VIEW, (account, symbol, symbol, account, symbol))
-        amount, moved_ms, exit_ms, locked_by, hold = cursor.fetchone()
+    asked = (account, symbol, symbol, account, symbol)
+    amount, moved_ms, exit_ms, locked_by, hold = rows.first(_VIEW, asked)
     return Ledger(
         amount=None if amount is None else Decimal(amounts.plain(Decimal(amount))),
         moved_ms=moved_ms or 0,
@@ -267,16 +266,12 @@ WHERE account = %s AND symbol = %s AND trade_id = %s AND booked = FALSE RETURNIN
 
 def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str) -> int:
     mine = {"account": settings.ACCOUNT, "symbol": trade.symbol}
-    with connection.cursor() as cursor:
-        # On SQLite the transaction itself is the lock.
-        cursor.execute(
-            _LOCK + connection.ops.for_update_sql() * (connection.vendor != "sqlite"), [*mine.values()]
-        )
-        balance = cursor.fetchone()
-        if balance is None or (kind is LedgerEntry.Kind.ENTRY and _is_contained(trade)):
-            return 0
-        cursor.execute(_BOOK, [*mine.values(), trade.trade_id])
-        booked = cursor.fetchone()
+    # On SQLite the transaction itself is the lock.
+    locking = "" if connection.vendor == "sqlite" else connection.ops.for_update_sql()
+    balance = rows.first(_LOCK + locking, [*mine.values()])
+    if balance is None or (kind is LedgerEntry.Kind.ENTRY and _is_contained(trade)):
+        return 0
+    booked = rows.first(_BOOK, [*mine.values(), trade.trade_id])
     if booked is None:
         return 0
     amount, version, moved_ms, exit_ms = balance

@@ -7,15 +7,33 @@ import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 from binance.client import Client
+from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
 from quantum.exchange.hosts import LOOPBACK_HOSTS
 
 RECV_WINDOW_MS = 3000
+
+
+class _Session(requests.Session):
+    """requests prepares for cookies, logins, files and hooks, which we have none of: half of what a POST costs us."""
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        if request.method != "POST" or request.params or not request.data:
+            return super().prepare_request(request)
+        made = requests.PreparedRequest()
+        made.method, made.url = request.method, request.url
+        made.headers = CaseInsensitiveDict({**self.headers, **(request.headers or {})})
+        body = urlencode(request.data)
+        made.body = body
+        made.headers["Content-Length"] = str(len(body))
+        vars(made)["_cookies"] = RequestsCookieJar()  # a redirect's answer is read with them
+        return made
 
 
 class FuturesClient(Client):  # type: ignore[misc]  # python-binance is untyped
@@ -38,7 +56,8 @@ class FuturesClient(Client):  # type: ignore[misc]  # python-binance is untyped
 
     def _init_session(self) -> requests.Session:
         """The environment (proxies, CA bundle) is read once here, not again at every order."""
-        session: requests.Session = super()._init_session()
+        session = _Session()
+        session.headers.update(self._get_headers())
         url = self.FUTURES_URL
         if urlsplit(url).hostname not in LOOPBACK_HOSTS:
             session.proxies.update(get_environ_proxies(url))

@@ -15,7 +15,8 @@ from django.core.management import call_command
 from permits.management.acting import ActCommand
 from permits.models import Hold, Permit
 from positions.books import history
-from positions.drift import incidents
+from positions.drift import incidents, sweep
+from positions.feed import feed
 from positions.feed.feed import Feed
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from positions.reconcile import reconcile
@@ -36,6 +37,12 @@ def run(*words: str, **options: Any) -> tuple[int, dict[str, Any], str]:
     except SystemExit as end:
         code = int(str(end.code))
     return code, json.loads(out.getvalue() or "{}"), talk.getvalue()
+
+
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drift is an incident at the second look, and the second look follows the first: nothing else is on its way."""
+    for module, name in ((sweep, "GRACE_S"), (sweep, "EVERY_S"), (feed, "GRACE_S")):
+        monkeypatch.setattr(module, name, 0.2)
 
 
 def trade_by_hand(house: House, symbol: str, amount: str) -> None:

@@ -21,7 +21,7 @@ from positions.models import LedgerEntry, SymbolLock
 from positions.pages import marks
 from quantum.models import AuditEvent
 from tests.flow.test_admin import HOSTILE, NOWHERE, someone, text_of
-from tests.flow.test_reconcile import WHY, balance, incident_of, trade_by_hand
+from tests.flow.test_reconcile import WHY, balance, incident_of, look_at_once, trade_by_hand
 from tests.house import House
 
 LOOKS = ("view_incident", "view_balance")
@@ -48,8 +48,9 @@ def act(web: WebClient, name: str, mark: str, **said: Any) -> Any:
 
 
 @pytest.fixture
-def drifting(house: House) -> House:
+def drifting(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """1 in the ledger, 3 at the exchange: an incident and its hold."""
+    look_at_once(monkeypatch)
     house.start("p33")
     trade_by_hand(house, "BTCUSDT", "3.000")
     incident_of()

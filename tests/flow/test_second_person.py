@@ -16,7 +16,7 @@ from quantum import clock
 from quantum.fault import FaultRaised
 from quantum.models import AuditEvent
 from tests.flow.test_admin import someone, text_of
-from tests.flow.test_reconcile import WHY, balance, incident_of, run, trade_by_hand
+from tests.flow.test_reconcile import WHY, balance, incident_of, look_at_once, run, trade_by_hand
 from tests.flow.test_reconcile_page import act, mark_on, overview, page
 from tests.house import House
 
@@ -27,6 +27,7 @@ YES = "saw the same trade in the app"
 def drifting(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """2 coins of drift, far above the limit."""
     monkeypatch.setattr(settings, "RECONCILE_SECOND_PERSON_USD", Decimal(100))
+    look_at_once(monkeypatch)
     house.start("p33")
     trade_by_hand(house, "BTCUSDT", "3.000")
     incident_of()

@@ -221,6 +221,19 @@ def test_an_exit_that_was_let_pass_is_not_measured_by_the_copy_before_it(
     assert governor.answer().notional == Decimal("11250")
 
 
+def test_a_position_that_is_about_to_move_is_not_copied_meanwhile(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exit takes longer than a copy is left alone: the copy of before it cost every next exit a second round."""
+    monkeypatch.setattr(inputs, "MOVED_S", 0.0)
+    governor = start()
+    governor.answer()
+    governor.governor.look()
+    monkeypatch.setattr(governor.keeper, "_decide_anew", lambda _: pytest.fail("decided by the copy"))
+    snapshot(redis, position_amt="0.75", mark_price="60000")
+    assert governor.answer().notional == Decimal("11250")
+
+
 def test_a_server_that_fails_between_plans_does_no_harm(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

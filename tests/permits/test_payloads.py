@@ -227,3 +227,11 @@ def test_a_text_that_no_database_can_store_is_malformed(reason: str) -> None:
     raw = f'{{"granted":false,"reason":"{reason}"}}'.encode()
     with pytest.raises(Malformed):
         read(raw, GOVERNOR, all_fields=False)
+
+
+def test_a_permit_that_was_read_leniently_still_lacks_what_it_lacked() -> None:
+    """The same bytes are read once, by whoever is first."""
+    raw = bent(account=...)
+    assert read(raw, all_fields=False).account is None
+    with pytest.raises(Malformed, match="account is missing"):
+        read(raw)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.test import override_settings
 from pytest_django.plugin import DjangoDbBlocker
 
 from positions.models import Balance
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import ExitPlan
+from tests.emptying import empty_database
 from tests.house import House, wait_for
 from tests.one_house import housed, muted_gates, passes_again
 from tests.own_server import OwnServer
@@ -46,7 +46,7 @@ def db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[No
     """In place of pytest-django's, which empties it after each test, and with it the running house."""
     with django_db_blocker.unblock():
         yield
-        call_command("flush", verbosity=0, interactive=False)
+        empty_database()
 
 
 @pytest.fixture(scope="module")
