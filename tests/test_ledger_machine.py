@@ -136,8 +136,9 @@ class Exchange:
 
     def tell(self, *, turned: bool = False, twice: bool = False) -> None:
         said, self.said, self.late = self.said, [], False
-        for event in reversed(said) if turned else said * 2 if twice else said:
-            self.ear.heed(Received(event, self.now_ms()))
+        with self.watched._at(0.0):
+            for event in reversed(said) if turned else said * 2 if twice else said:
+                self.ear.heed(Received(event, self.now_ms()))
 
     def settle(self) -> None:
         """Also told twice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -41,6 +41,9 @@ FROM (SELECT 1 AS one) AS always LEFT JOIN positions_balance b ON b.account = %s
 """
 
 
+_HELD = "SELECT symbol, version, amount FROM positions_balance WHERE account = %s"
+
+
 def view(symbol: str) -> Ledger:
     """All that our own record says of a symbol, for the Brain. One statement: it lies on the path of every exit."""
     account = settings.ACCOUNT
@@ -63,6 +66,13 @@ def _since(exit_ms: int) -> Decimal | None:
 
 def is_of_a_wrong_clock(exit_ms: int) -> bool:
     return exit_ms - clock.now_ms() > SKEW_MS_MAX
+
+
+def amounts_held() -> dict[str, tuple[int, Decimal]]:
+    """Version and amount of every symbol that was entered: the feed asks several times a second."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, (settings.ACCOUNT,))
+        return {symbol: (version, Decimal(amount)) for symbol, version, amount in cursor.fetchall()}
 
 
 def unknown_symbols(symbols: Iterable[str]) -> set[str]:
@@ -315,20 +325,21 @@ def project(client: Client, symbol: str, *, last: dict[str, str] | None = None) 
     """For readers in Redis. The Brain reads the database, so a hand edit there moves nothing."""
     balance = rows.one(Balance, where={"account": settings.ACCOUNT, "symbol": symbol})
     if balance is not None:
-        client.hset(settings.KEYS.ledger(symbol), mapping={**_copy(balance), **(last or {})})
+        copy = _copy(balance.version, balance.amount)
+        client.hset(settings.KEYS.ledger(symbol), mapping={**copy, **(last or {})})
 
 
-def project_all(client: Client, symbols: Collection[str]) -> None:
-    """One read and one round trip, however many symbols moved since the last beat."""
+def project_all(client: Client, held: Mapping[str, tuple[int, Decimal]]) -> None:
+    """One round trip, however many symbols moved since the last beat."""
     pipeline = client.pipeline(transaction=False)
-    for balance in Balance.objects.filter(account=settings.ACCOUNT, symbol__in=symbols):
-        pipeline.hset(settings.KEYS.ledger(balance.symbol), mapping=_copy(balance))
+    for symbol, (version, amount) in held.items():
+        pipeline.hset(settings.KEYS.ledger(symbol), mapping=_copy(version, amount))
     pipeline.execute()
 
 
-def _copy(balance: Balance) -> dict[str, str]:
+def _copy(version: int, amount: Decimal) -> dict[str, str]:
     return {
-        "last_known_amt": amounts.plain(balance.amount),
+        "last_known_amt": amounts.plain(amount),
         "updated_at": f"{clock.now_s():.3f}",
-        "version": str(balance.version),
+        "version": str(version),
     }

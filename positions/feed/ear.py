@@ -33,6 +33,8 @@ from quantum.log import log
 from quantum.redis import RedisError
 
 TAKE_S = 0.5
+DUE_S = 0.001
+"""Less than this is not waited for."""
 BEHIND_S = 1.0
 
 
@@ -52,11 +54,11 @@ class Ear(threading.Thread):
     def run(self) -> None:
         """An error that is not expected here ends the thread, and with it the role (see brain.run)."""
         while not self._stopping():
-            item = self._stream.take(timeout_s=TAKE_S)
+            item = self._stream.take(timeout_s=min(self._due_in_s(), TAKE_S))
             if item is not None:
                 self.heed(item)
             if item is None or not self._stream.waiting:
-                self._write_own()
+                self._write_gathered()
                 self._idle_boot_s = clock.boot_s()
         connection.close()
 
@@ -73,6 +75,18 @@ class Ear(threading.Thread):
             close_old_connections()
             if not isinstance(item, Gap) and isinstance(item.event, OrderUpdate):
                 self._feed.miss_trades(item.event.symbol)
+
+    def _write_gathered(self) -> None:
+        if self._due_in_s() >= DUE_S:
+            return
+        try:
+            self._feed.show_changed()  # first: whoever learns of a fill finds the snapshot that it changed
+        except RedisError:
+            self._feed.read_soon()  # the copies there are written anew with the next beat
+        self._write_own()
+
+    def _due_in_s(self) -> float:
+        return min(self._feed.own.due_in_s, self._feed.changed_due_in_s)
 
     def _write_own(self) -> None:
         """Lost here is only the shorter way: apply asks the exchange for what it was not told in half a second."""

@@ -20,6 +20,7 @@ from positions.books import ledger
 from positions.books.income import FUNDING, Bookings
 from positions.books.ledger import SeenTrade
 from positions.drift.sweep import GRACE_S, Sweep
+from positions.feed.gathered import Gathered
 from positions.feed.own import OwnFills
 from positions.feed.picture import Picture
 from positions.feed.resting import Resting
@@ -28,7 +29,6 @@ from positions.feed.silence import Silence
 from positions.feed.strangers import Strangers
 from positions.judging.difference import Origin
 from positions.judging.verdict import Observed
-from positions.models import Balance
 from quantum import clock
 from quantum.exchange.events import AccountUpdate
 from quantum.exchange.inbox import Gap
@@ -86,6 +86,8 @@ class Feed(threading.Thread):
         self._silence = Silence()
         self._sweep = Sweep()
         self.own = OwnFills(self._commands)
+        self._changed = Gathered[str]()
+        """Symbols whose snapshots are to be written, by the ear."""
         self._rules: dict[str, SymbolRules] = {}
         self._rules_due_s = 0.0
         self._looked, self._looked_s = False, -LOOK_ROUND_S
@@ -163,7 +165,15 @@ class Feed(threading.Thread):
             self._bookings.want()
         if heard.doubtful or (heard.changed and update.reason != "ORDER"):
             self.read_soon()
-        self._shown.changed(heard.changed)
+        self._changed.add(*heard.changed)
+
+    @property
+    def changed_due_in_s(self) -> float:
+        return self._changed.due_in_s
+
+    def show_changed(self) -> None:
+        if self._changed:
+            self._shown.changed(frozenset(self._changed.take()))
 
     def heard_trade(self, seen: SeenTrade) -> None:
         """Of an entry bot it moves the ledger. Any other is a reason to compare at once."""
@@ -345,6 +355,11 @@ class Feed(threading.Thread):
         return quiet == missing
 
     def _differing(self) -> list[str]:
-        balances = Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "amount")
-        known = {symbol: self._picture.of(symbol) for symbol, _ in balances}
-        return [symbol for symbol, amount in balances if (held := known[symbol]) and held.amount != amount]
+        """Without those that an exit of ours has just moved: apply is about to book it."""
+        return [
+            symbol
+            for symbol, (_, amount) in ledger.amounts_held().items()
+            if (held := self._picture.of(symbol))
+            and held.amount != amount
+            and not self.own.told_lately(symbol)
+        ]

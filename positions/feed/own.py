@@ -10,26 +10,40 @@ from django.conf import settings
 
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
+from positions.feed.gathered import Gathered
+from quantum import clock
 from quantum.plan import plan_of_order
 from quantum.redis import Client
 
 BATCH_MAX = 50
 WAKE_LIFE_S = 10
+LATELY_S = 1.0
+"""Apply has booked a fill by then; what differs for longer has another cause."""
 
 
 class OwnFills:
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._heard: list[SeenTrade] = []
+        self._heard = Gathered[SeenTrade]()
+        self._told_s: dict[str, float] = {}
 
     def hear(self, seen: SeenTrade) -> None:
-        self._heard.append(seen)
+        self._told_s[seen.trade.symbol] = clock.boot_s()
+        self._heard.add(seen)
         if len(self._heard) >= BATCH_MAX:
             self.write()
 
+    def told_lately(self, symbol: str) -> bool:
+        """From any thread."""
+        return clock.boot_s() - self._told_s.get(symbol, -LATELY_S) < LATELY_S
+
+    @property
+    def due_in_s(self) -> float:
+        return self._heard.due_in_s
+
     def write(self) -> None:
         """What came together is one commit. The ids go into Redis as a hint which rows to look at, nothing more."""
-        heard, self._heard = self._heard, []
+        heard = self._heard.take()
         if not heard:
             return
         ledger.store(heard)

@@ -13,7 +13,6 @@ from django.conf import settings
 
 from positions.books import ledger, tampering
 from positions.feed.picture import Known, Picture
-from positions.models import Balance
 from quantum import amounts, clock
 from quantum.exchange.types import SymbolRules
 from quantum.redis import Client
@@ -41,12 +40,15 @@ class Shown:
     def ledgers(self) -> None:
         """Whatever moved since the last time: a correction by command, which may not write these keys itself. When
         some are gone, all of them anew."""
-        versions = dict(Balance.objects.filter(account=settings.ACCOUNT).values_list("symbol", "version"))
+        held = ledger.amounts_held()
+        versions = {symbol: version for symbol, (version, _) in held.items()}
         with self._guard:
             copies = [settings.KEYS.ledger(symbol) for symbol in self._ledgers]
             if copies and self._client.exists(*copies) != len(copies):
                 self._ledgers = {}
-            moved = [symbol for symbol, version in versions.items() if self._ledgers.get(symbol) != version]
+            moved = {
+                each: held[each] for each, version in versions.items() if self._ledgers.get(each) != version
+            }
             if moved:
                 ledger.project_all(self._client, moved)
             self._ledgers = versions
