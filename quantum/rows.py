@@ -11,22 +11,33 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 
-from quantum import amounts
+from quantum import amounts, clock
 
 M = TypeVar("M", bound=Model)
 Convert = Callable[[Any], Any]
 BATCH = 50
 """Rows of one statement: an old SQLite takes 999 values."""
 TEXTS_MAX = 256
+LOOK_EVERY_S = 1.0
 
 
 def _line() -> BaseDatabaseWrapper:
     """This thread's connection itself: asked through django.db.connection each attribute is a look-up of its own."""
     return connections[DEFAULT_DB_ALIAS]
+
+
+def look_after_line() -> None:
+    """Between two pieces of work: a connection that has failed, or has not been used for a while, is tried and if need
+    be made anew. close_old_connections alone has the server asked each time: five ways there and back for an exit.
+    What dies within that while fails once, and is tried again like whatever meets a server that dies."""
+    line, now_s = _line(), clock.boot_s()
+    if line.errors_occurred or now_s - getattr(line, "looked_after_s", 0.0) >= LOOK_EVERY_S:
+        close_old_connections()
+        line.looked_after_s = now_s  # type: ignore[attr-defined]
 
 
 # ---- statements
@@ -56,6 +67,7 @@ def _execute(text: str, values: Sequence[Any]) -> Any:
         cursor = line.cursor()
         cursor.execute(text, values)
         return cursor
+    line.close_if_health_check_failed()
     line.ensure_connection()
     line.validate_no_broken_transaction()
     driver: Any = line.connection
