@@ -27,7 +27,7 @@ def frozen(redis: Client, transactional_db: None) -> None:
 
 
 def lowest(page: Any) -> float:
-    return min(box["height"] for each in page.locator(PRESSED).all() if (box := each.bounding_box()))
+    return min(float(box["height"]) for each in page.locator(PRESSED).all() if (box := each.bounding_box()))
 
 
 def test_somebody_halts_on_a_phone_without_a_script(frozen: None, visit: Any) -> None:
