@@ -33,7 +33,7 @@ ENDS = {
 }
 BATCH = 5_000
 SCANNED_MOST = 5_000
-"""Rows that may be read one by one: a table of so few has no use for an index."""
+"""A table of so few rows has no use for an index."""
 NULL = r"\N"
 RAW = json.dumps({"context": {"limit": "10", "used": "3"}, "signature": "s" * 400, "plan_id": "%s"})
 
@@ -224,6 +224,8 @@ def _scans(sql: str) -> Iterator[str]:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) {sql.replace('%', '%%')}", [])
         [(found,)] = cursor.fetchall()
+        cursor.execute("SELECT relname FROM pg_class WHERE reltuples > %s", [SCANNED_MOST])
+        large = {name for (name,) in cursor.fetchall()}
     nodes = [((found if isinstance(found, list) else json.loads(found))[0]["Plan"], False)]
     while nodes:
         node, few = nodes.pop()
@@ -232,7 +234,7 @@ def _scans(sql: str) -> Iterator[str]:
         whole = node["Node Type"] == "Seq Scan" or (
             node["Node Type"] == "Index Only Scan" and "Index Cond" not in node
         )
-        if whole and not few and node["Plan Rows"] > SCANNED_MOST:
+        if whole and not few and node["Relation Name"] in large:
             yield f"{node['Node Type']} on {node['Relation Name']}: {' '.join(sql.split())[:160]}"
 
 
@@ -260,6 +262,8 @@ def _questions(plans: int) -> dict[str, Callable[[], str]]:
         **found,
         "page_plans_blocked": standing(f"{listed}?state__exact=blocked&symbol=BTCUSDT"),
         "page_plans_search": lambda: f"{listed}?q={one_plan()[:7]}",
+        "page_audit_of_a_plan": lambda: f"{reverse('admin:quantum_auditevent_changelist')}?q={one_plan()}",
+        "page_fills": standing(reverse("admin:positions_fill_changelist")),
         "page_timeline": lambda: reverse("admin:apply_plan_change", args=[one_plan()]),
         "page_permits_of_a_plan": lambda: reverse("admin:permits_permit_change", args=[one_plan()]),
         "page_reconcile_symbol": lambda: reverse(
