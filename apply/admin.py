@@ -96,9 +96,8 @@ class ProposalAdmin(ReadOnlyAdmin):
         "actor",
         "reason_codes",
     ]
-    list_filter = ["way", "symbol", "action", "refusal"]
+    list_filter = ["at", "way", "symbol", "action", "refusal"]
     search_fields = ["=plan_id", "=symbol", "actor"]
-    date_hierarchy = "at"
     change_list_template = "apply/proposals.html"
     empty_says = (
         "Nobody has proposed an exit yet, which is normal until a brain runs. "

@@ -88,6 +88,12 @@ def _pages() -> list[pages.Page]:
     return [plans, orders, glass, part]
 
 
+def _oncall() -> list[pages.Page]:
+    from apply.pages import oncall
+
+    return oncall.declared()
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
@@ -109,4 +115,5 @@ class ApplyConfig(AppConfig):
         gauges.register("exits", _gauges)
         routes.register(_api)
         pages.register(_pages)
+        pages.register(_oncall)
         post_migrate.connect(triggers.install, sender=self)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import busy, floor, many, million, product, scripts, waits, ways, wide
+from bench import busy, floor, many, million, pages, product, scripts, waits, ways, wide
 from bench.parts import ROOT, Row, apart, machine, place, say, spread
 
 P50_TIMES_FLOOR = 1.8
@@ -25,7 +25,7 @@ ONE_WAY_MS = 50.0
 OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle",
-        "ten_symbols", "proposals", "throughput", "wide", "million")  # fmt: skip
+        "ten_symbols", "proposals", "throughput", "wide", "million", "pages")  # fmt: skip
 RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
@@ -39,6 +39,12 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=20, help="how long idle is watched")
     parser.add_argument("--only", default="", choices=ONLY, help="this part alone")
     parser.add_argument("--calls-s", type=float, default=15, help="how long calls are counted, twice")
+    parser.add_argument(
+        "--plans",
+        type=int,
+        default=pages.FIFTIETH,
+        help=f"the pages are looked at over; in full {pages.PLANS}",
+    )
     asked = parser.parse_args()
     say(f"bench: {json.dumps(machine())}")
     rows = []
@@ -86,6 +92,8 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
         yield from apart(wide.rows, more_env=wide.ENVIRONMENT, n=100, calls_s=asked.calls_s)
     if asked.only in ("", "million"):
         yield from million.every_database(n=500)
+    if asked.only in ("", "pages"):
+        yield from pages.rows_of(plans=asked.plans, n=40)
     if asked.only in ("", "idle"):
         with place() as folder, product.idling(folder) as idle:
             yield _idle(idle, asked.idle_s)

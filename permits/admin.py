@@ -173,9 +173,8 @@ class PolicyVersionAdmin(ReadOnlyAdmin):
 @admin.register(Usage)
 class UsageAdmin(ReadOnlyAdmin):
     list_display = ["at", "symbol", "came_to", "quantity", "notional", "plan_id"]
-    list_filter = ["kind", "symbol"]
+    list_filter = ["at", "kind", "symbol"]
     search_fields = ["=plan_id", "=symbol"]
-    date_hierarchy = "at"
     empty_says = "Nothing was charged to a limit yet. Each exit whose permits were spent makes one row here."
 
     @admin.display(description="came to", ordering="kind")

@@ -16,18 +16,16 @@ from quantum.facts import ReadOnlyAdmin
 @admin.register(Fill)
 class FillAdmin(ReadOnlyAdmin):
     list_display = ["at", "symbol", "side", "quantity", "price", "realized_pnl", "client_order_id", "booked"]
-    list_filter = ["symbol", "side", "booked"]
+    list_filter = ["at", "symbol", "side", "booked"]
     search_fields = ["=trade_id", "=order_id", "client_order_id"]
-    date_hierarchy = "at"
     empty_says = "The exchange has reported no fill yet. The first exit that is filled makes the first row."
 
 
 @admin.register(Funding)
 class FundingAdmin(ReadOnlyAdmin):
     list_display = ["at", "symbol", "amount", "asset", "account", "transaction_id"]
-    list_filter = ["symbol", "asset"]
+    list_filter = ["at", "symbol", "asset"]
     search_fields = ["=symbol", "=transaction_id"]
-    date_hierarchy = "at"
     empty_says = "No funding was booked yet. The exchange books it every few hours while a position is held."
 
 

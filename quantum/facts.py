@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from django.utils.text import capfirst
 
 from quantum import amounts, clock
 from quantum.fields import AmountField
+from quantum.lists import CountedSoFar, NewestValuesFilter
 
 if TYPE_CHECKING:
     _Admin = admin.ModelAdmin[models.Model]
@@ -29,6 +31,7 @@ else:
 
 NOTHING = SafeString('<span class="quiet">—</span>')
 Column = Callable[[Any], str]
+_PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class ReadOnlyAdmin(_Admin):
@@ -40,6 +43,7 @@ class ReadOnlyAdmin(_Admin):
 
     actions = None
     list_per_page = 50
+    paginator = CountedSoFar
     show_full_result_count = False  # a second count over the whole table, for one word on the page
     change_list_template = "quantum/fact_list.html"
     page_template = "quantum/fact.html"
@@ -63,6 +67,28 @@ class ReadOnlyAdmin(_Admin):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         first, *others = super().get_list_display(request)
         return [self._column(first, leads=True), *(self._column(name, leads=False) for name in others)]
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        """A text has the values of the newest rows to choose from: all of them would be a look at every row."""
+        texts = {
+            field.name
+            for field in self.opts.concrete_fields
+            if isinstance(field, models.CharField) and not field.choices
+        }
+        return [
+            (name, NewestValuesFilter) if name in texts else name for name in super().get_list_filter(request)
+        ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        """A whole plan id has its index; asked together with the other columns it would have none."""
+        plan_id = search_term.strip().lower()
+        if _PLAN_ID.fullmatch(plan_id) and any(
+            field.name == "plan_id" for field in self.opts.concrete_fields
+        ):
+            return queryset.filter(plan_id=plan_id), False
+        return super().get_search_results(request, queryset, search_term)
 
     def _column(self, name: Any, *, leads: bool) -> Any:
         field = next((field for field in self.opts.concrete_fields if field.name == name), None)

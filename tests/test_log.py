@@ -78,14 +78,14 @@ def test_a_field_named_like_a_secret_is_masked(capsys: pytest.CaptureFixture[str
     assert f"{name}={MASK}" in line_of(capsys)
 
 
-def test_an_event_is_one_line_whatever_its_fields_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_f15_an_event_is_one_line_whatever_its_fields_say(capsys: pytest.CaptureFixture[str]) -> None:
     log.warning("first\nsecond", symbol="BTC\n[PERMIT_WAIT] OK plan=1", source="\x1b[2K")
     line = line_of(capsys)
     assert line.isprintable()
     assert "BTC\\x0a[PERMIT_WAIT]" in line
 
 
-def test_a_traceback_is_one_line_without_its_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_f14_a_traceback_is_one_line_without_its_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         raise RuntimeError(f"refused: https://user:{SECRET}@host/?signature={SECRET}")
     except RuntimeError as error:

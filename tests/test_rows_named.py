@@ -1,6 +1,7 @@
 """Every row of the list of faults has a test that carries its number, or stands here with the reason why not yet.
 
-The list: A1-A18 deaths of processes, C1-C10 the database, D1-D28 the exchange, E13-E27 plans and streams.
+The list: A1-A18 deaths of processes, C1-C10 the database, D1-D28 the exchange, E13-E27 plans and streams, F1-F19
+settings and bad people.
 (B, the server, is in tests/permits/faults/, each row in the head of its test; E1-E12 in test_wrong_permits.py.)
 """
 
@@ -15,13 +16,14 @@ import pytest
 TESTS = Path(__file__).parent
 ROWS = [
     f"{letter}{number}"
-    for letter, first, last in (("A", 1, 18), ("C", 1, 10), ("D", 1, 28), ("E", 13, 27))
+    for letter, first, last in (("A", 1, 18), ("C", 1, 10), ("D", 1, 28), ("E", 13, 27), ("F", 1, 19))
     for number in range(first, last + 1)
 ]
 LATER = {
     "C8": "a row of the audit that was changed, deleted or cut off: the audit is sealed in a later version",
     "C9": "rights of the audit's own database user: the audit is sealed in a later version",
     "C10": "order by sequence and not by the database's clock: the audit is sealed in a later version",
+    "F17": "cells of an export that a spreadsheet would run: exports come in a later version",
 }
 
 

@@ -20,10 +20,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-def check(place: Path, *, program: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def check(place: Path, *words: str, program: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """A fresh process that knows nothing of the tests' own environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    command = [sys.executable, "-c", program] if program else [sys.executable, "manage.py", "check"]
+    command = [sys.executable, "-c", program] if program else [sys.executable, "manage.py", "check", *words]
     done = subprocess.run(
         command,
         cwd=settings.BASE_DIR,
@@ -102,12 +102,12 @@ def test_an_unknown_name_of_ours_is_refused_and_a_name_of_others_is_not(place: P
     assert all("unknown setting" in text and "README" in text for text in found.values())
 
 
-def test_settings_contradict_each_other_with_both_names(place: Path) -> None:
+def test_f4_settings_contradict_each_other_with_both_names(place: Path) -> None:
     found = refusals(check(place, APPLY_PERMIT_WAIT_MS="60", APPLY_PERMIT_STEP_MS="60"))
     assert "APPLY_PERMIT_WAIT_MS" in found["APPLY_PERMIT_STEP_MS"]
 
 
-def test_limits_that_make_each_other_useless_or_disarm_exits_are_refused(place: Path) -> None:
+def test_f4_limits_that_make_each_other_useless_or_disarm_exits_are_refused(place: Path) -> None:
     found = refusals(check(place, GOV_MAX_EXEC_PER_5MIN="61", GOV_MAX_REDUCE_QTY_PER_DAY="0"))
     assert "GOV_MAX_EXEC_PER_5MIN" in found["GOV_MAX_EXEC_PER_HOUR"]
     assert "a number from 0.000001" in found["GOV_MAX_REDUCE_QTY_PER_DAY"]
@@ -162,14 +162,16 @@ def test_live_needs_its_confirmation_a_secret_key_signatures_and_no_fault(place:
 
 
 @pytest.mark.parametrize("confirmed", ["", "main2"])
-def test_live_starts_only_for_the_account_that_was_confirmed(place: Path, confirmed: str) -> None:
+def test_f2_live_starts_only_for_the_account_that_was_confirmed(place: Path, confirmed: str) -> None:
     given = {"APPLY_MODE": "live", "SECRET_KEY": KEY, "ACCOUNT": "main"}
     assert set(refusals(check(place, LIVE_CONFIRM=confirmed, **given))) == {"LIVE_CONFIRM"}
 
 
-def test_live_starts_when_everything_it_needs_is_there(place: Path) -> None:
-    done = check(place, APPLY_MODE="live", SECRET_KEY=KEY, ACCOUNT="main", LIVE_CONFIRM="main")
+def test_f3_live_starts_when_everything_it_needs_is_there_and_djangos_own_list_is_clean(place: Path) -> None:
+    given = {"SECRET_KEY": KEY, "ACCOUNT": "main", "LIVE_CONFIRM": "main"}
+    done = check(place, "--deploy", "--fail-level", "WARNING", APPLY_MODE="live", **given)
     assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout
 
 
 def test_a_fault_point_is_allowed_outside_live(place: Path) -> None:

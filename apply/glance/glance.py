@@ -39,6 +39,8 @@ class Trouble:
     """The permission to see it."""
     page: tuple[str, ...] = ()
     """Name of the page where one acts, and what it is about."""
+    act: tuple[str, ...] = ()
+    """Of the acts on call the one that ends it, and the row's number."""
     command: str = ""
 
 
@@ -115,6 +117,7 @@ def _stops(found: Glance) -> Iterator[Trouble]:
             stops=True,
             needs="permits.view_tradingstate",
             page=("permits_tradingstate_changelist",),
+            act=("resume",),
             command="trading_state resume --reason '...'",
         )
     if now is None:
@@ -161,6 +164,7 @@ def _cautions(found: Glance) -> Iterator[Trouble]:
             why=f"{hold.by}: {hold.reason}",
             needs="permits.view_hold",
             page=("positions_reconcile_symbol", hold.symbol),
+            act=("lift", str(hold.pk)),
             command=f"reconcile {hold.symbol}",
         )
     for incident in found.incidents:
@@ -168,9 +172,11 @@ def _cautions(found: Glance) -> Iterator[Trouble]:
             text=f"{incident.symbol}: exchange and ledger differ",
             why=f"exchange {amounts.plain(incident.exchange_amt)}, ledger "
             f"{'never entered' if incident.ledger_amt is None else amounts.plain(incident.ledger_amt)}, "
-            f"probably {incident.get_cause_display()}",
+            f"probably {incident.get_cause_display()}"
+            f"{f'; taken by {incident.acked_by}' if incident.acked_at else ''}",
             needs="positions.view_incident",
             page=("positions_reconcile_symbol", incident.symbol),
+            act=() if incident.acked_at else ("ack", str(incident.pk)),
             command=f"reconcile {incident.symbol}",
         )
     for plan in found.unknown:

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from apply.glance import glance, hour
 from apply.glance.glance import Glance, Trouble
@@ -84,12 +84,20 @@ def shown(found: Glance, *, may: dict[str, bool]) -> dict[str, Any]:
     }
 
 
-def _trouble(each: Trouble) -> dict[str, Any]:
+def where(each: Trouble) -> str:
+    """The address where one acts. Somebody froze a symbol that is none (A/B): it has no page, and home must open."""
     name, *about = each.page or ("",)
+    try:
+        return reverse(f"admin:{name}", args=about) if name else ""
+    except NoReverseMatch:
+        return ""
+
+
+def _trouble(each: Trouble) -> dict[str, Any]:
     return {
         "row": each,
         "chip": facts.chip("stops exits" if each.stops else "look", tone="bad" if each.stops else "warn"),
-        "address": reverse(f"admin:{name}", args=about) if name else "",
+        "address": where(each),
     }
 
 

@@ -50,7 +50,7 @@ def confirm(*, by: str, reason: str, account: str) -> TradingState | Refused:
         return Refused("trading is not halted")
     if account != settings.ACCOUNT:
         return Refused(f"type the account to confirm: {settings.ACCOUNT}")
-    asked = next((each for each in _requests(row) if _may_confirm(each, by)), None)
+    asked = next((each for each in requests(row) if _may_confirm(each, by)), None)
     if asked is None:
         return Refused(_what_is_missing())
     told_again = AuditEvent.objects.filter(at__gte=asked.at, kind="halt_repeated", data__version=row.version)
@@ -67,7 +67,8 @@ def confirm(*, by: str, reason: str, account: str) -> TradingState | Refused:
         return Refused("the trading state was changed meanwhile: look at it, then ask again")
 
 
-def _requests(row: TradingState) -> Iterator[AuditEvent]:
+def requests(row: TradingState) -> Iterator[AuditEvent]:
+    """To leave that version, the newest first, while they may be confirmed."""
     since = clock.now() - dt.timedelta(seconds=REQUEST_LIFE_S)
     found = AuditEvent.objects.filter(at__gte=since, kind=REQUESTED).order_by("-id")
     return (each for each in found if each.data.get("version") == row.version)

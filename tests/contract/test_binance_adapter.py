@@ -271,7 +271,7 @@ LEAKS = [
 
 
 @pytest.mark.parametrize("answer", [*LEAKS, None], ids=range(len(LEAKS) + 1))
-def test_no_failure_shows_a_key_or_a_signature(answer: bytes | None) -> None:
+def test_f14_no_failure_shows_a_key_or_a_signature(answer: bytes | None) -> None:
     with scripted_line(answer or CUT) as line:
         if answer is None:
             line.base_url = "http://127.0.0.1:1/fapi"
@@ -373,7 +373,7 @@ def test_paper_mode_takes_a_loopback_address_only() -> None:
             base_url_for(mode="paper", paper_url=wrong)
 
 
-def test_real_modes_take_their_own_host_whatever_address_paper_has() -> None:
+def test_f2_real_modes_take_their_own_host_whatever_address_paper_has() -> None:
     for mode, host in (("testnet", "testnet.binancefuture.com"), ("live", "fapi.binance.com")):
         assert base_url_for(mode=mode, paper_url="http://127.0.0.1:1/fapi") == f"https://{host}/fapi"
     with pytest.raises(ValueError, match="demo"):

@@ -142,7 +142,7 @@ def test_a_request_is_taken_back_ends_by_itself_and_falls_with_a_hold_or_a_state
     assert made() == [] and "break_glass_expired" in kinds() and "break_glass_refused" in kinds()
 
 
-def test_the_limit_and_the_number_of_approvers_ask_for_a_second_person(
+def test_f13_the_limit_and_the_number_of_approvers_ask_for_a_second_person(
     halted: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Wanted("BTCUSDT", Action.PARTIAL_25, GATES["governor"])

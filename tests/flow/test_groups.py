@@ -28,7 +28,7 @@ from tests.flow.test_admin import lived_in
 
 PASSWORD = "a long enough phrase"
 NAMED = {  # what stands in for the parts of an address
-    "plan_id": "0000000000000001", "symbol": "BTCUSDT", "number": 1, "object_id": "1", "id": "1",
+    "plan_id": "0000000000000001", "symbol": "BTCUSDT", "number": 1, "object_id": "1", "id": "1", "scope": "everything",
     "app_label": "apply", "content_type_id": 1, "url": "x", "path": "x",
 }  # fmt: skip
 ACT_NEEDS = {  # acts that are older than pages.Page
