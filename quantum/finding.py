@@ -38,7 +38,8 @@ class FindForm(forms.Form):
     after = forms.IntegerField(min_value=0, max_value=2**62, required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         for field in self.fields.values():
             field.widget.attrs["autocomplete"] = "off"
         self.fields["q"].widget.attrs["placeholder"] = "any part of it"

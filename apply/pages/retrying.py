@@ -35,7 +35,8 @@ class RetryForm(forms.Form):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         if settings.APPLY_MODE == "live":
             self.fields["confirm"] = forms.CharField(
                 max_length=32, help_text="Live: type the account's name."
