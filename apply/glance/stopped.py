@@ -67,7 +67,7 @@ def of(found: Timeline) -> Stopped | None:
         reason=reason,
         gate=gate,
         advice=advice.of(reason, gate=gate),
-        compared=story.numbers(denied.raw) if denied else list(_numbers(found)),
+        compared=_sides(denied.raw) if denied else list(_numbers(found)),
         ways=list(_ways(found, reason)),
     )
 
@@ -80,6 +80,17 @@ def _denial(found: Timeline) -> Permit | None:
         return None
     gate = token.removesuffix("_denied")
     return next((each for each in found.permits if each.gate == gate and not each.verdict), None)
+
+
+BESIDE = {"observed at", "safe close qty"}
+"""Of a denial they decide nothing; they stand with the permit."""
+
+
+def _sides(raw: str) -> list[tuple[str, str]]:
+    found = dict(story.numbers(raw))
+    if "exchange amt" in found:
+        found.pop("exchange position amt", None)  # the same, from the permit's own member
+    return [(name, value) for name, value in found.items() if name not in BESIDE]
 
 
 def _of_state(plan: Plan) -> str:
@@ -95,7 +106,7 @@ def _numbers(found: Timeline) -> Iterator[tuple[str, str]]:
         yield "waited", f"{plan.wait_ms} ms of {settings.APPLY_PERMIT_WAIT_MS} ms"
     for name, ttl in (("Governor's permit", plan.gov_ttl), ("P3.3's permit", plan.p33_ttl)):
         if ttl is not None and order is None:
-            yield name, {NOT_THERE: "not there", NO_END: "without an end"}.get(ttl, f"{ttl} ms left")
+            yield name, {NOT_THERE: "not there", NO_END: "without an end"}.get(ttl, f"{ttl} s left")
     if plan.ended_at is not None and plan.ended_at > plan.expires_at:
         late_ms = (plan.ended_at - plan.expires_at).total_seconds() * 1000
         yield "past its life by", f"{late_ms:.0f} ms"

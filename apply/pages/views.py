@@ -21,11 +21,13 @@ from apply.pages import retrying
 from apply.plans import blocked, timeline
 from apply.plans.talk import Said
 from apply.plans.timeline import Mark, Timeline
+from permits.desk import records
 from permits.models import Permit
 from permits.pages import story
+from permits.pages.pages import fate_chip
 from permits.pages.story import GATE_NAMES, Signature
 from positions.models import Fill, LedgerEntry
-from quantum import advice, amounts, facts
+from quantum import advice, amounts, clock, facts
 from quantum.models import AuditEvent
 
 State = Plan.State
@@ -225,7 +227,10 @@ def _figures(found: Timeline) -> Iterator[tuple[str, object, str]]:
 
 def _permits(permits: list[Permit]) -> list[dict[str, Any]]:
     signed = zip(permits, story.signatures(permits), strict=True)
-    return [_permit(*each) for each in sorted(signed, key=lambda each: each[0].gate)]
+    now = clock.now()
+    fates = {permit.pk: records.fate_at(permit, now=now, history=permits) for permit in permits}
+    ordered = sorted(signed, key=lambda each: each[0].gate)
+    return [{**_permit(*each), "fate": fate_chip(fates[each[0].pk])} for each in ordered]
 
 
 def _permit(permit: Permit, signature: Signature) -> dict[str, Any]:

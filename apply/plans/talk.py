@@ -56,8 +56,8 @@ def _said(order: Order, inquiry: Inquiry | None) -> Iterator[Said]:
         yield Said(
             "DELETE /fapi/v1/order",
             named,
-            inquiry.cancel_asked_at,
             inquiry.cancel_sent_at,
+            None,  # when its answer came is not kept; what it was, is
             answer,
             times=max(1, inquiry.cancels),
         )

@@ -16,7 +16,7 @@ from permits.desk import records
 from permits.desk.peek import ttls
 from permits.models import Approval, Permit
 from permits.pages import pages, policy_pages
-from permits.pages.story import GATE_NAMES, GATES
+from permits.pages.story import GATES
 from quantum import clock, facts, keyset, live
 from quantum.finding import FindForm
 from quantum.keyset import Book, Leaf, Window
@@ -27,11 +27,12 @@ from quantum.redis import RedisError, command_client
 LIVE_MOST = 40
 """Permits that may be spent now and are shown; a house that exits more than that at once looks at the history."""
 WAITING_MOST = 20
+SHORT = {"governor": "Governor", "p33": "P3.3"}
 REASONS = sorted({str(each) for kind in (BrainReason, GovernorReason) for each in kind})
 
 
 class PermitsForm(FindForm):
-    gate = forms.ChoiceField(choices=[("", "both"), *GATE_NAMES.items()], required=False)
+    gate = forms.ChoiceField(choices=[("", "both"), *SHORT.items()], required=False)
     answer = forms.ChoiceField(
         choices=[("", "any"), ("granted", "granted"), ("denied", "denied")], required=False
     )
@@ -80,7 +81,7 @@ def _row(permit: Permit, said: dict[str, object], *, now: dt.datetime) -> dict[s
         "at": facts.moment(permit.issued_at),
         "age": facts.age(permit.issued_at),
         "plan": facts.plan_link(permit.plan_id),
-        "gate": GATE_NAMES.get(permit.gate, permit.gate),
+        "gate": SHORT.get(permit.gate, permit.gate),
         "answer": pages.answer(permit.verdict),
         "quantity": facts.plain(permit.quantity) if permit.quantity is not None else facts.NOTHING,
         "fate": pages.fate_chip(records.fate_at(permit, now=now)),

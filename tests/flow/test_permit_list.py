@@ -45,7 +45,7 @@ def permits(n: int, *, minutes_ago: float = 5, first: int = 0, **more: Any) -> N
 
 
 def listed(web: WebClient, **asked: str) -> int:
-    return text_of(web.get(LIST, asked)).partition("Every permit there was")[2].count("<tr><td>")
+    return text_of(web.get(LIST, asked)).partition("Every permit there was")[2].count('<tr><td class="last">')
 
 
 # ---- what may be spent now

@@ -45,7 +45,7 @@ def waited(number: int = 1, **more: Any) -> Plan:
     now = clock.now()
     said = {
         "wait_ms": 1201,
-        "gov_ttl": 51_000,
+        "gov_ttl": 51,
         "p33_ttl": -2,
         "ended_at": now,
         "created_at": now,
@@ -111,7 +111,7 @@ def test_drift_is_told_with_both_numbers_and_leads_to_the_symbol(web: WebClient)
         tolerance="0.001",
     )
     shown = text_of(web.get(page(plan.plan_id)))
-    assert 'Why it closed nothing: <span class="id">reconcile_required_qty_mismatch</span>' in shown
+    assert "Why it closed nothing: <strong>reconcile_required_qty_mismatch</strong>" in shown
     for name, number in (("exchange amt", "0.500"), ("ledger amt", "0.250"), ("tolerance", "0.001")):
         assert f'<dt>{name}</dt><dd><b class="num">{number}</b></dd>' in shown
     assert "They differ by more than the tolerance." in shown
@@ -187,7 +187,7 @@ def test_plan_show_tells_the_same_and_names_the_commands(web: WebClient) -> None
         each["blocked"].pop("seconds")
     assert raw == told
     assert raw["stopped"]["compared"] == {
-        "waited": "1201 ms of 1200 ms", "Governor's permit": "51000 ms left", "P3.3's permit": "not there",
+        "waited": "1201 ms of 1200 ms", "Governor's permit": "51 s left", "P3.3's permit": "not there",
     }  # fmt: skip
     call_command("plan_show", plan.plan_id, stdout=out, stderr=talked)
     assert f"manage.py plan_retry {plan.plan_id}" in talked.getvalue()
