@@ -11,22 +11,33 @@ from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 
-from quantum import amounts
+from quantum import amounts, clock
 
 M = TypeVar("M", bound=Model)
 Convert = Callable[[Any], Any]
 BATCH = 50
 """Rows of one statement: an old SQLite takes 999 values."""
 TEXTS_MAX = 256
+LOOK_EVERY_S = 1.0
 
 
 def _line() -> BaseDatabaseWrapper:
     """This thread's connection itself: asked through django.db.connection each attribute is a look-up of its own."""
     return connections[DEFAULT_DB_ALIAS]
+
+
+def look_after_line() -> None:
+    """Between two pieces of work: a connection that has failed, or has not been used for a while, is tried and if need
+    be made anew. close_old_connections alone has the server asked each time: five ways there and back for an exit.
+    What dies within that while fails once, and is tried again like whatever meets a server that dies."""
+    line, now_s = _line(), clock.boot_s()
+    if line.errors_occurred or now_s - getattr(line, "looked_after_s", 0.0) >= LOOK_EVERY_S:
+        close_old_connections()
+        line.looked_after_s = now_s  # type: ignore[attr-defined]
 
 
 # ---- statements
@@ -56,6 +67,7 @@ def _execute(text: str, values: Sequence[Any]) -> Any:
         cursor = line.cursor()
         cursor.execute(text, values)
         return cursor
+    line.close_if_health_check_failed()
     line.ensure_connection()
     line.validate_no_broken_transaction()
     driver: Any = line.connection
@@ -66,6 +78,34 @@ def _execute(text: str, values: Sequence[Any]) -> Any:
 @lru_cache(TEXTS_MAX)
 def _with_its_marks(text: str) -> str:
     return text.replace("%s", "?")
+
+
+class Pile:
+    """Statements of one transaction whose counts nobody asks for: PostgreSQL takes them in one go, which saves a way
+    there and back for each. Whoever reads what they write sends them first."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._values: list[Any] = []
+
+    def put(self, text: str, values: Sequence[Any]) -> None:
+        if _line().vendor == "sqlite":  # one at a time, and no way to go
+            run(text, values)
+            return
+        self._texts.append(text)
+        self._values += values
+
+    def send(self) -> None:
+        if self._texts:
+            run(";".join(self._texts), self._values)
+            self._texts, self._values = [], []
+
+
+def _done(text: str, values: Sequence[Any], pile: Pile | None) -> int:
+    if pile is None:
+        return run(text, values)
+    pile.put(text, values)
+    return 0
 
 
 # ---- values
@@ -156,22 +196,25 @@ def _insertion(model: type[Model]) -> tuple[Callable[[Model], tuple[Any, ...]], 
     )
 
 
-def insert(*instances: Model, skip_conflicts: bool = False, on_conflict: str = "") -> int:
+def insert(
+    *instances: Model, skip_conflicts: bool = False, on_conflict: str = "", pile: Pile | None = None
+) -> int:
     """Rows of one model, inside the caller's transaction; returns how many were written. Keys are not set.
 
     on_conflict: SQL of ours, the same on both databases, for a row that is there already.
+    pile: written when that is sent, and not counted.
     """
     on_conflict = "ON CONFLICT DO NOTHING" if skip_conflicts else on_conflict
     batches = (instances[first : first + BATCH] for first in range(0, len(instances), BATCH))
-    return sum(_insert(batch, on_conflict) for batch in batches)
+    return sum(_insert(batch, on_conflict, pile) for batch in batches)
 
 
-def _insert(instances: tuple[Model, ...], on_conflict: str) -> int:
+def _insert(instances: tuple[Model, ...], on_conflict: str, pile: Pile | None) -> int:
     taken, converters, head, one = _insertion(type(instances[0]))
     values: list[Any] = []
     for instance in instances:
         values += _converted(taken(instance), converters)
-    return run(f"{head}{', '.join([one] * len(instances))} {on_conflict}", values)
+    return _done(f"{head}{', '.join([one] * len(instances))} {on_conflict}", values, pile)
 
 
 @cache
@@ -211,10 +254,10 @@ def _removal(model: type[Model], named: tuple[str, ...]) -> tuple[str, list[Conv
     return text, _converters(model, named)
 
 
-def remove(model: type[Model], *, where: Mapping[str, Any]) -> int:
+def remove(model: type[Model], *, where: Mapping[str, Any], pile: Pile | None = None) -> int:
     """Delete the rows whose fields equal `where`; nothing may hang on them."""
     text, converters = _removal(model, tuple(where))
-    return run(text, _converted(where.values(), converters))
+    return _done(text, _converted(where.values(), converters), pile)
 
 
 @cache
@@ -226,7 +269,9 @@ def _change(
     return text, _converters(model, (*changed, *named))
 
 
-def change(model: type[Model], values: Mapping[str, Any], *, where: Mapping[str, Any]) -> int:
+def change(
+    model: type[Model], values: Mapping[str, Any], *, where: Mapping[str, Any], pile: Pile | None = None
+) -> int:
     """Set fields of the rows whose other fields equal `where`; returns how many there were."""
     text, converters = _change(model, tuple(values), tuple(where))
-    return run(text, _converted((*values.values(), *where.values()), converters))
+    return _done(text, _converted((*values.values(), *where.values()), converters), pile)

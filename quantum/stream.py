@@ -17,7 +17,7 @@ from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from quantum import clock, metrics
+from quantum import clock, metrics, rows
 from quantum.log import log, safe
 from quantum.redis import Client, RedisError, Script, blocking_client, command_client
 
@@ -184,7 +184,7 @@ class Consumer:
     def _hand_over(self, entry: Entry) -> None:
         if not self._terms.keep():  # between any two: a batch may outlast the lease; the rest stays pending
             return
-        close_old_connections()
+        rows.look_after_line()
         try:
             self._taken_over.add(entry.entry_id)  # before: it may be ended elsewhere when handle returns
             if self._handle(entry):

@@ -54,8 +54,9 @@ class Together:
         self._turn = threading.Lock()
 
     def run(self, work: Callable[[], T]) -> T:
-        """What work returns, once its rows are committed, or what it raised. Work is one atomic block, so that its
-        failure takes nothing of the others back. Inside a transaction of the caller's it is simply done."""
+        """What work returns, once its rows are committed, or what it raised. Work is one statement or one atomic
+        block, so that its failure takes nothing of the others back. Inside a transaction of the caller's it is
+        simply done."""
         line = connections[DEFAULT_DB_ALIAS]
         if line.in_atomic_block or line.vendor != "sqlite":
             return work()

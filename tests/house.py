@@ -172,6 +172,7 @@ class House:
         wait_for(
             lambda: mine in (self.redis.get(settings.KEYS.lease(role)) or b""),
             what=f"{role} to take its lease",
+            within_s=START_S,
         )
         if role == "apply":
             wait_for(self._armed_just_now, what="the trading state to be armed")

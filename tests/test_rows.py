@@ -197,3 +197,26 @@ def test_an_error_of_the_driver_is_one_of_djangos() -> None:
         rows.insert(lock())
         with pytest.raises(IntegrityError), transaction.atomic():
             rows.insert(lock())
+
+
+def test_what_lies_on_a_pile_is_written_in_its_order_when_it_is_sent() -> None:
+    pile, made, text = rows.Pile(), plan(), {"gate_reason": "100 %s; DELETE"}
+    with transaction.atomic():
+        assert rows.insert(made, pile=pile) == 0
+        rows.insert(event(), pile=pile)
+        rows.change(Plan, text, where={"plan_id": made.plan_id}, pile=pile)
+        rows.insert(lock(), skip_conflicts=True, pile=pile)
+        rows.remove(SymbolLock, where={"symbol": lock().symbol}, pile=pile)
+        pile.send()
+        pile.send()  # nothing is sent twice
+    assert Plan.objects.get().gate_reason == text["gate_reason"]
+    assert (AuditEvent.objects.count(), SymbolLock.objects.count()) == (1, 0)
+
+
+def test_postgresql_is_asked_once_for_a_pile(django_assert_num_queries: Any) -> None:
+    pile = rows.Pile()
+    with django_assert_num_queries(3 if connection.vendor == "sqlite" else 1):
+        for _ in range(3):
+            rows.insert(event(), pile=pile)
+        pile.send()
+    assert AuditEvent.objects.count() == 3

@@ -71,6 +71,16 @@ def test_settling_moves_plan_ledger_and_lock_together(balance: Balance) -> None:
     assert not SymbolLock.objects.exists()
 
 
+def test_each_trade_of_an_order_finds_the_balance_that_the_one_before_it_left(balance: Balance) -> None:
+    order = intended()
+    parts = [trade(1, quantity="0.1"), trade(2, quantity="0.15")]
+    assert settle.settle(order, Proof(proof_of(order).state, parts), actor="apply")
+    balance.refresh_from_db()
+    assert balance.amount == Decimal("0.75")
+    booked = LedgerEntry.objects.order_by("id").values_list("delta", "balance")
+    assert list(booked) == [(Decimal("-0.1"), Decimal("0.9")), (Decimal("-0.15"), Decimal("0.75"))]
+
+
 def test_an_outcome_is_settled_by_whoever_comes_first_only(balance: Balance) -> None:
     order = intended()
     assert settle.settle(order, proof_of(order), actor="apply")

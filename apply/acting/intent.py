@@ -84,8 +84,10 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     if changed:
         raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
-    rows.insert(order)
-    rows.insert(_event(order, pair, standing=standing))
+    pile = rows.Pile()
+    rows.insert(order, pile=pile)
+    rows.insert(_event(order, pair, standing=standing), pile=pile)
+    pile.send()
     # Last: a slow database must not turn a stale consume into an order.
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
         raise _NotIntended(ApplyReason.SPENT_UNSENT.value)

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from django.db import close_old_connections
-
+from quantum import rows
 from quantum.log import log
 
 WAITERS_MAX = 256
@@ -82,7 +81,7 @@ class Lanes:
 
 def _fresh(job: After) -> None:
     """A connection that died with its server is found out here, not by the intent of a spent pair."""
-    close_old_connections()
+    rows.look_after_line()
     job()
 
 

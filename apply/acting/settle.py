@@ -79,18 +79,21 @@ def settle(order: Order, proof: Proof, *, actor: str) -> bool:
 def _settle(order: Order, proof: Proof, actor: str) -> bool:
     state, executed = proof.state, proof.state.executed_quantity
     seen = [SeenTrade(trade, order.client_order_id) for trade in proof.trades]
+    pile = rows.Pile()
     with transaction.atomic():
         end = _end_of(order, executed)
         error = "" if executed else _why_nothing(order, state)
-        if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error):
+        if not transitions.move(
+            order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error, pile=pile
+        ):
             return False
         if not proof.stored:
             ledger.store(seen)
         fault_point("exit_stored")
-        ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id)
-        _record_permits(order)
-        _charge(order, proof)
-        _release(order)
+        ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=actor, plan_id=order.plan_id, pile=pile)
+        _record_permits(order, pile)
+        _charge(order, proof, pile)
+        _release(order, pile)
         proved = {
             "order_id": state.order_id,
             "status": state.status.value,
@@ -101,7 +104,8 @@ def _settle(order: Order, proof: Proof, actor: str) -> bool:
             "settled_at": clock.now(),
             **_moments(order),
         }
-        rows.change(Order, proved, where={"plan_id": order.plan_id})
+        rows.change(Order, proved, where={"plan_id": order.plan_id}, pile=pile)
+        pile.send()
     return True
 
 
@@ -254,19 +258,21 @@ def _charge_word(order: Order, seen: list[SeenTrade], *, filled: bool) -> None:
     usage.executed(plan_id=order.plan_id, symbol=order.symbol, quantity=order.quantity, notional=notional)
 
 
-def _charge(order: Order, proof: Proof) -> None:
+def _charge(order: Order, proof: Proof, pile: rows.Pile) -> None:
     """The Governor's limits are charged with what was traded, never with what was permitted."""
     quantity = sum((trade.quantity for trade in proof.trades), Decimal(0))
     if not quantity:
-        usage.failed(plan_id=order.plan_id, symbol=order.symbol)
+        usage.failed(plan_id=order.plan_id, symbol=order.symbol, pile=pile)
         return
     notional = sum((trade.quantity * trade.price for trade in proof.trades), Decimal(0))
-    usage.executed(plan_id=order.plan_id, symbol=order.symbol, quantity=quantity, notional=notional)
+    usage.executed(
+        plan_id=order.plan_id, symbol=order.symbol, quantity=quantity, notional=notional, pile=pile
+    )
 
 
-def _release(order: Order) -> None:
+def _release(order: Order, pile: rows.Pile | None = None) -> None:
     mine = {"account": settings.ACCOUNT, "symbol": order.symbol, "plan_id": order.plan_id}
-    rows.remove(SymbolLock, where=mine)
+    rows.remove(SymbolLock, where=mine, pile=pile)
 
 
 def record_unsent(client: Client, plan_id: str) -> None:
@@ -281,13 +287,14 @@ def record_unsent(client: Client, plan_id: str) -> None:
         return  # a receipt that somebody bent; what was spent is not known
 
 
-def _record_permits(order: Order) -> None:
+def _record_permits(order: Order, pile: rows.Pile | None = None) -> None:
     """Both permits stand in the order in full; here their own rows learn that they are spent."""
-    _record_pair(order.plan_id, order.governor_permit.encode(), order.p33_permit.encode())
+    _record_pair(order.plan_id, order.governor_permit.encode(), order.p33_permit.encode(), pile)
 
 
-def _record_pair(plan_id: str, governor: bytes, p33: bytes) -> None:
+def _record_pair(plan_id: str, governor: bytes, p33: bytes, pile: rows.Pile | None = None) -> None:
     pair = ((payloads.GOVERNOR, governor), (payloads.P33, p33))
     records.record_spent(
-        [records.row_of(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.SPENT) for gate, raw in pair]
+        [records.row_of(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.SPENT) for gate, raw in pair],
+        pile=pile,
     )

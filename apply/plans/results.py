@@ -56,7 +56,8 @@ def _finish(client: Client, plan: Plan, *, token: str) -> str:
     executed = fields["executed"] == "True"
     stream_id = _tell(client, plan, fields, token=token)
     fault_point("result_published")
-    if together.run(lambda: _mark(plan_id, stream_id)):
+    told = {"result_id": stream_id.decode()}
+    if together.run(lambda: rows.change(Plan, told, where={"plan_id": plan_id, "result_id": ""})):
         _count(plan, order, executed=executed)
         if order is not None and executed:
             _project(client, order)
@@ -64,14 +65,6 @@ def _finish(client: Client, plan: Plan, *, token: str) -> str:
             f"{plan.symbol}: Result published (executed={executed}, error={fields['error']})", plan=plan_id
         )
     return stream_id.decode()
-
-
-def _mark(plan_id: str, stream_id: bytes) -> int:
-    """How many of us may count it: one."""
-    with transaction.atomic():
-        return rows.change(
-            Plan, {"result_id": stream_id.decode()}, where={"plan_id": plan_id, "result_id": ""}
-        )
 
 
 def finish_all(client: Client, plan_ids: Collection[str]) -> None:

@@ -42,14 +42,16 @@ def move(
     actor: str,
     error: str = "",
     changes: dict[str, object] | None = None,
+    pile: rows.Pile | None = None,
 ) -> bool:
-    """True when this call made the step. Inside a transaction of the caller's, or in one of its own."""
+    """True when this call made the step. Inside a transaction of the caller's, or in one of its own; then without a
+    pile, which is the caller's to send."""
     _refuse_illegal(come_from, to)
     with transaction.atomic(savepoint=False):
         for state in come_from:  # one after the other, so that the event can say where it came from
             stands = {"plan_id": plan_id, "state": state}
             if rows.change(Plan, {**_fields(to, error), **(changes or {})}, where=stands):
-                rows.insert(_event(plan_id, state, to, actor, error))
+                rows.insert(_event(plan_id, state, to, actor, error), pile=pile)
                 return True
     return False
 

@@ -24,6 +24,7 @@ from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import Decision, ExitPlan, MalformedPlan, parse
 from quantum.reasons import GovernorReason
+from quantum.rows import look_after_line
 from quantum.stream import Entry
 
 RECORD_DELAY_S = 0.025
@@ -175,7 +176,7 @@ class Recorder(threading.Thread):
         connection.close()
 
     def _write(self, batch: list[Written]) -> None:
-        close_old_connections()
+        look_after_line()
         # One permit may stand for many entries: claimed again while it waited, or its plan was added again. Its row is
         # written once, and each of them is acknowledged.
         once = list({written.raw: written for written in batch}.values())

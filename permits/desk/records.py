@@ -72,12 +72,12 @@ _AS_SPENT = """ON CONFLICT (plan_id, gate, issued_at) DO UPDATE SET fate = exclu
 fate_by = excluded.fate_by, fate_reason = excluded.fate_reason"""
 
 
-def record_spent(rows: list[Permit]) -> None:
+def record_spent(rows: list[Permit], *, pile: fast.Pile | None = None) -> None:
     """Inside the caller's transaction. Whether the gate's own row came first or not, it ends as spent; so
     does one that the sweep, or a revocation that came too late, has marked in between."""
     for row in rows:
         row.fate_at, row.fate_by, row.fate_reason = clock.now(), "apply", ""
-    fast.insert(*rows, on_conflict=_AS_SPENT)
+    fast.insert(*rows, on_conflict=_AS_SPENT, pile=pile)
 
 
 # ---- what a person does with a permit: asked for first, so that no death hides who did it and why

@@ -14,19 +14,28 @@ from quantum import clock, rows
 LATE_COMMIT_S = 5.0
 
 
-def executed(*, plan_id: str, symbol: str, quantity: Decimal, notional: Decimal) -> None:
+def executed(
+    *, plan_id: str, symbol: str, quantity: Decimal, notional: Decimal, pile: rows.Pile | None = None
+) -> None:
     """Inside the settling transaction. Once per plan, whoever settles it."""
-    _write(Usage.Kind.EXECUTED, plan_id, symbol, quantity, notional)
+    _write(Usage.Kind.EXECUTED, plan_id, symbol, quantity, notional, pile)
 
 
-def failed(*, plan_id: str, symbol: str) -> None:
+def failed(*, plan_id: str, symbol: str, pile: rows.Pile | None = None) -> None:
     """The order came to nothing: it charges no limit, and counts towards the circuit."""
-    _write(Usage.Kind.FAILED, plan_id, symbol, Decimal(0), Decimal(0))
+    _write(Usage.Kind.FAILED, plan_id, symbol, Decimal(0), Decimal(0), pile)
 
 
-def _write(kind: Usage.Kind, plan_id: str, symbol: str, quantity: Decimal, notional: Decimal) -> None:
+def _write(
+    kind: Usage.Kind,
+    plan_id: str,
+    symbol: str,
+    quantity: Decimal,
+    notional: Decimal,
+    pile: rows.Pile | None,
+) -> None:
     row = Usage(plan_id=plan_id, symbol=symbol, kind=kind, quantity=quantity, notional=notional)
-    rows.insert(row, skip_conflicts=True)
+    rows.insert(row, skip_conflicts=True, pile=pile)
 
 
 def _by_boot(at_ms: int, *, asked_ms: int) -> int:

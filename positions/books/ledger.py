@@ -261,12 +261,25 @@ def _fill(seen: SeenTrade) -> Fill:
     )
 
 
-def book(trades: list[SeenTrade], *, kind: LedgerEntry.Kind, actor: str, plan_id: str = "") -> int:
+def book(
+    trades: list[SeenTrade],
+    *,
+    kind: LedgerEntry.Kind,
+    actor: str,
+    plan_id: str = "",
+    pile: rows.Pile | None = None,
+) -> int:
     """Inside the caller's transaction: move the ledger by each stored fill that has not moved it yet.
 
     The compare-and-set on `booked` makes a second booking impossible, whoever comes second.
     """
-    return sum(_book_one(seen.trade, kind=kind, actor=actor, plan_id=plan_id) for seen in trades)
+    booked = 0
+    for seen in trades:
+        mine = pile or rows.Pile()
+        booked += _book_one(seen.trade, kind=kind, actor=actor, plan_id=plan_id, pile=mine)
+        if pile is None or len(trades) > 1:
+            mine.send()  # the next one reads the balance that this one has moved
+    return booked
 
 
 _LOCK = "SELECT amount, version, moved_ms, exit_ms FROM positions_balance WHERE account = %s AND symbol = %s"
@@ -274,7 +287,7 @@ _BOOK = """UPDATE positions_fill SET booked = TRUE
 WHERE account = %s AND symbol = %s AND trade_id = %s AND booked = FALSE RETURNING id"""
 
 
-def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str) -> int:
+def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str, pile: rows.Pile) -> int:
     mine = {"account": settings.ACCOUNT, "symbol": trade.symbol}
     # On SQLite the transaction itself is the lock.
     locking = "" if connection.vendor == "sqlite" else connection.ops.for_update_sql()
@@ -292,7 +305,7 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
         "moved_ms": max(moved_ms, trade.time_ms),
         "exit_ms": clock.now_ms() if kind is LedgerEntry.Kind.EXIT else exit_ms,
     }
-    rows.change(Balance, moved, where=mine)
+    rows.change(Balance, moved, where=mine, pile=pile)
     fault_point("balance_moved")
     entry = LedgerEntry(
         account=settings.ACCOUNT,
@@ -305,8 +318,8 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
         actor=actor,
         at=clock.from_ms(trade.time_ms),
     )
-    rows.insert(entry)
-    audit.record(
+    rows.insert(entry, pile=pile)
+    moved_by = audit.event(
         kind="ledger_moved",
         actor=actor,
         plan_id=plan_id,
@@ -317,6 +330,7 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str)
             "by": kind.value,
         },
     )
+    rows.insert(moved_by, pile=pile)
     fault_point("trade_booked")
     return 1
 

@@ -35,7 +35,10 @@ def test_what_the_scorer_finds_passes_both_gates_once_for_every_position(
 ) -> None:
     monkeypatch.setattr(brain, "EVERY_S", 0.2)
     settings.EXIT_BRAIN, settings.EXIT_INTERVAL = "tests.exits.by_hand.Eager", "1m"
-    house.start()
+    house.start("governor", "p33", "apply")
+    house.begin(
+        "warden"
+    )  # what is not adopted yet would be denied once, and proposed again only when it changes
 
     def ended() -> bool:
         rows = Plan.objects.exclude(state__in=PENDING_STATES)
@@ -43,7 +46,7 @@ def test_what_the_scorer_finds_passes_both_gates_once_for_every_position(
 
     wait_for(ended, what="an exit of every position", within_s=30)
     rows = Plan.objects.all()
-    assert {(row.state, row.source, row.reason_codes) for row in rows} == {
-        ("filled", "exit-brain:eager", "eager,R_net=1.5,k_regime_flip=0.7")
+    assert {(row.state, row.gate_reason, row.source, row.reason_codes) for row in rows} == {
+        ("filled", "", "exit-brain:eager", "eager,R_net=1.5,k_regime_flip=0.7")
     }
     assert len(rows) == len(House.POSITIONS)  # the positions are smaller now, and still the same ones
