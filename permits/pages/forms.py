@@ -58,9 +58,8 @@ class VoteForm(ActForm):
     answer = forms.ChoiceField(choices=[("yes", "yes"), ("no", "no")], widget=forms.HiddenInput)
     field_order = ("seen", "reason", "confirm")
 
-    def __init__(self, *args: Any, symbol: str, typed: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, typed: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.symbol = symbol
         if typed:
             self.fields["confirm"] = forms.CharField(
                 max_length=40,
@@ -68,12 +67,6 @@ class VoteForm(ActForm):
                 help_text="For a yes: type the symbol, because one yes is enough.",
                 widget=forms.TextInput(attrs={"id": "id_vote_confirm", "autocomplete": "off"}),
             )
-
-    def clean(self) -> dict[str, Any] | None:
-        said = super().clean()
-        if said and said.get("answer") == "yes" and said.get("confirm", self.symbol).strip() != self.symbol:
-            self.add_error("confirm", "For a yes, type the symbol.")
-        return said
 
 
 class GrantForm(ActForm):

@@ -68,7 +68,7 @@ def approval(row: Approval) -> dict[str, Any]:
         "waits": waits,
         "left": left(row),
         "confirm": settings.APPROVERS_REQUIRED == 1,
-        "vote": _vote_form(row, initial={"seen": _seen(row), "answer": "no"}) if waits else None,
+        "vote": _vote_form(initial={"seen": _seen(row), "answer": "no"}) if waits else None,
     }
 
 
@@ -77,15 +77,15 @@ def _seen(row: Approval) -> str:
     return f"{row.state}-{row.votes.count()}"[:16]
 
 
-def _vote_form(row: Approval, *said: Any, **more: Any) -> VoteForm:
-    return VoteForm(*said, symbol=row.symbol, typed=settings.APPROVERS_REQUIRED == 1, **more)
+def _vote_form(*said: Any, **more: Any) -> VoteForm:
+    return VoteForm(*said, typed=settings.APPROVERS_REQUIRED == 1, **more)
 
 
 def vote(request: HttpRequest, number: int, *, context: dict[str, Any]) -> HttpResponse:  # noqa: ARG001  a page's
     row = Approval.objects.filter(pk=number).first()
     if row is None:
         raise Http404("nobody asked that")
-    form = _vote_form(row, request.POST)
+    form = _vote_form(request.POST)
     if not form.is_valid():
         problems = " ".join(f"{name}: {' '.join(map(str, said))}" for name, said in form.errors.items())
         answer = Answer(False, f"Nothing was changed. {problems}")

@@ -192,7 +192,9 @@ def test_a_hash_that_never_rests_makes_a_plan_now_and_then_and_its_last_word_cou
     wait_for(Plan.objects.filter(kill_score=f"0.5{storm:04}1").exists, what="the last word's plan")
     looks_max = (clock.monotonic_s() - began) / intake.PAUSE_S + 2
     at_once = Plan.objects.order_by("id").values_list("kill_score", flat=True)[0]
-    assert at_once < "0.500201"  # its first word, or one a fifth of a second later on a busy machine; no pause later
+    assert (
+        at_once < "0.500201"
+    )  # its first word, or one a fifth of a second later on a busy machine; no pause later
     assert 2 <= Plan.objects.count() <= looks_max < storm
 
 
