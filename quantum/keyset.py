@@ -19,6 +19,7 @@ LOOKED_THROUGH = 50_000
 PART_MIN = 4
 """Characters of an id: with fewer of them too many ids are meant."""
 PARTS_MOST = 200
+ID_LENGTH = 16
 
 M = TypeVar("M", bound=models.Model)
 
@@ -102,8 +103,9 @@ class Book(Generic[M]):
 
 
 def with_part(model: type[models.Model], part: str) -> list[str]:
-    """Plan ids with this part: the whole index of ids is read, and none of the rows."""
-    hits = model._default_manager.filter(plan_id__contains=part).order_by()
+    """Plan ids with this part. A whole id is one step in the index of ids; for less all ids are read once."""
+    named = {"plan_id": part} if len(part) == ID_LENGTH else {"plan_id__contains": part}
+    hits = model._default_manager.filter(**named).order_by()
     return list(hits.values_list("plan_id", flat=True)[:PARTS_MOST])
 
 
