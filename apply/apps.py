@@ -68,7 +68,7 @@ def _api() -> list[URLPattern]:
 
 
 def _pages() -> list[pages.Page]:
-    from apply.pages import home
+    from apply.pages import home, raw, retrying
 
     plans = pages.Page(
         name="apply_plan_changelist",
@@ -85,7 +85,19 @@ def _pages() -> list[pages.Page]:
         name="apply_break_glass", words="Break glass", place=80, key="b", needs=("apply.break_glass",)
     )
     part = pages.Page(name="home_part", path="home/part/", view=home.fragment)
-    return [plans, orders, glass, part]
+    of_plan = [
+        pages.Page(
+            name="apply_plan_raw", path="plans/<str:plan_id>/raw/", view=raw.page, needs=("apply.view_plan",)
+        ),
+        pages.Page(
+            name="apply_plan_retry",
+            path="plans/<str:plan_id>/retry/",
+            view=retrying.act,
+            needs=("apply.propose", "apply.view_plan"),
+            act=True,
+        ),
+    ]
+    return [plans, orders, glass, part, *of_plan]
 
 
 def _oncall() -> list[pages.Page]:

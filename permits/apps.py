@@ -27,6 +27,9 @@ def _policy_check() -> Iterable[doctor.Finding]:
 
 
 def _pages() -> list[pages.Page]:
+    from permits.pages import pages as permit_pages
+    from permits.pages import permit_list, policy_pages
+
     return [
         pages.Page(
             name="permits_permit_changelist",
@@ -34,6 +37,25 @@ def _pages() -> list[pages.Page]:
             place=20,
             key="e",
             needs=("permits.view_permit",),
+        ),
+        pages.Page(
+            name="permits_live_part",
+            path="permits/live/part/",
+            view=permit_list.fragment,
+            needs=("permits.view_permit",),
+        ),
+        pages.Page(
+            name="permits_permit_part",
+            path="permits/of/<str:plan_id>/part/",
+            view=permit_pages.fragment,
+            needs=("permits.view_permit",),
+        ),
+        pages.Page(
+            name="permits_approval_vote",
+            path="permits/approvals/<int:number>/vote/",
+            view=policy_pages.vote,
+            needs=("permits.approve", "permits.view_approval"),
+            act=True,
         ),
         pages.Page(
             name="permits_policyversion_changelist",

@@ -72,10 +72,15 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
         if form.is_valid():
             return _proposed(request, form.cleaned_data)
     elif request.method in ("GET", "HEAD"):
-        form = ProposeForm(initial={"once": secrets.token_hex(16)}, label_suffix="")
+        form = ProposeForm(initial={**_wished(request), "once": secrets.token_hex(16)}, label_suffix="")
     else:
         return HttpResponseNotAllowed(["GET", "POST"])
     return TemplateResponse(request, "apply/propose.html", {**context, "form": form})
+
+
+def _wished(request: HttpRequest) -> dict[str, str]:
+    """What the page that led here filled in; the form is checked as a whole when it is sent."""
+    return {name: request.GET[name] for name in ("symbol", "action", "kill_score") if name in request.GET}
 
 
 def _proposed(request: HttpRequest, said: dict[str, Any]) -> HttpResponse:

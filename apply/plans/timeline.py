@@ -10,7 +10,9 @@ from typing import Any
 
 from django.db.models import Model
 
-from apply.models import Order, Plan
+from apply.models import Inquiry, Order, Plan
+from apply.plans import talk
+from apply.plans.talk import Said
 from permits.models import Permit
 from positions.models import Fill, LedgerEntry
 from quantum import amounts
@@ -36,6 +38,13 @@ class Timeline:
     fills: list[Fill]
     entries: list[LedgerEntry]
     events: list[AuditEvent]
+    inquiry: Inquiry | None = None
+    next_attempt: str = ""
+
+    @property
+    def said(self) -> list[Said]:
+        """Between us and the exchange."""
+        return talk.of(self.order, self.inquiry)
 
     @property
     def started_at(self) -> dt.datetime:
@@ -49,6 +58,7 @@ class Timeline:
             *self._plan_marks(),
             *self._permit_marks(),
             *self._order_marks(),
+            *self._inquiry_marks(),
             *self._end_marks(),
         ]
         return sorted(marks, key=lambda mark: mark.at)
@@ -112,6 +122,16 @@ class Timeline:
         ]
         return [Mark(at, what, detail) for at, what, detail in steps if at is not None]
 
+    def _inquiry_marks(self) -> list[Mark]:
+        asked = self.inquiry
+        if asked is None:
+            return []
+        found = {"times": asked.asked, "finding": asked.get_finding_display(), "text": asked.text}
+        marks = [Mark(asked.asked_at, "exchange asked for the order", found)]
+        if asked.cancel_sent_at is not None:
+            marks.append(Mark(asked.cancel_sent_at, "cancel sent", {"text": asked.cancel_text}))
+        return marks
+
     def _end_marks(self) -> list[Mark]:
         marks = [
             Mark(
@@ -138,17 +158,16 @@ def of(plan_id: str) -> Timeline | None:
     plan = Plan.objects.filter(plan_id=plan_id).first()
     if plan is None:
         return None
+    entries = list(LedgerEntry.objects.filter(plan_id=plan_id).select_related("fill").order_by("id"))
     return Timeline(
         plan=plan,
         order=Order.objects.filter(plan_id=plan_id).first(),
         permits=list(Permit.objects.filter(plan_id=plan_id).order_by("issued_at")),
-        fills=[
-            entry.fill
-            for entry in LedgerEntry.objects.filter(plan_id=plan_id).select_related("fill").order_by("id")
-            if entry.fill is not None
-        ],
-        entries=list(LedgerEntry.objects.filter(plan_id=plan_id).order_by("id")),
+        fills=[entry.fill for entry in entries if entry.fill is not None],
+        entries=entries,
         events=list(AuditEvent.objects.filter(plan_id=plan_id).order_by("id")),
+        inquiry=Inquiry.objects.filter(plan_id=plan_id).first(),
+        next_attempt=Plan.objects.filter(parent=plan_id).values_list("plan_id", flat=True).first() or "",
     )
 
 
@@ -172,6 +191,8 @@ def as_data(timeline: Timeline) -> dict[str, Any]:
         ],
         "permits": [{**_row(permit), "raw": json.loads(permit.raw)} for permit in timeline.permits],
         "order": _row(timeline.order) if timeline.order else None,
+        "exchange": [talk.as_data(said) for said in timeline.said],
+        "next_attempt": timeline.next_attempt,
         "fills": [_row(fill) for fill in timeline.fills],
         "ledger": [_row(entry) for entry in timeline.entries],
         "audit": [_row(event) for event in timeline.events],

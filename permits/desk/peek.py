@@ -100,7 +100,7 @@ def peek(client: Client, plan_id: str) -> Peek:
     together.time()
     # A key of a wrong type is a finding of its own, not a failure of the whole look.
     gov, gov_ttl, p33, p33_ttl, digest, receipt, ended, (s, us) = together.execute(raise_on_error=False)
-    verifier = _verifier()
+    verifier = verifier_here()
     return Peek(
         plan_id=plan_id,
         now_ms=int(s) * 1000 + int(us) // 1000,
@@ -112,7 +112,8 @@ def peek(client: Client, plan_id: str) -> Peek:
     )
 
 
-def _verifier() -> Verifier | None:
+def verifier_here() -> Verifier | None:
+    """None: the public keys cannot be read here."""
     try:
         return Verifier(directory=settings.PERMIT_KEYS_DIR)
     except KeyUnusable:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from django.db import Error as DatabaseError
 
 from permits import operators
-from permits.desk import desk
+from permits.desk import approvals, desk
 from permits.desk.desk import Revoked
+from permits.models import Approval
 from permits.operators import NotSigned, Wish
-from permits.pages.forms import GrantForm, RevokeForm
+from permits.pages.forms import GrantForm, RevokeForm, VoteForm
 from quantum.clock import from_ms
 from quantum.redis import RedisError, command_client
 from quantum.signing import KeyUnusable
@@ -75,3 +76,31 @@ def grant(*, plan_id: str, by: str, form: GrantForm) -> Answer:
     if isinstance(done, NotSigned):
         return Answer(False, f"Nothing was signed: {done.text}.")
     return Answer(True, f"Signed as operator: {wish.gate} {'granted' if wish.verdict else 'denied'}.")
+
+
+VOTED = {
+    Approval.State.APPROVED: "Approved: a new plan goes to both gates.",
+    Approval.State.REFUSED: "Refused: nothing is closed by it.",
+}
+
+
+def vote(*, approval_id: int, by: str, form: VoteForm) -> Answer:
+    said = form.cleaned_data
+    try:
+        voted = approvals.vote(
+            approval_id=approval_id,
+            by=by,
+            yes=said["answer"] == "yes",
+            reason=said["reason"],
+            confirm=said.get("confirm", ""),
+        )
+    except approvals.VoteRefused as refused:
+        return Answer(False, f"Not counted: {refused}.")
+    except RedisError:
+        return Answer(
+            True, "Counted. Redis gave no answer; the new plan goes out when it is back, if it is fresh then."
+        )
+    except DatabaseError:
+        return Answer(False, NO_DATABASE)
+    counted = f"Counted: {voted.yes_votes} of {voted.needed} said yes."
+    return Answer(True, VOTED.get(Approval.State(voted.approval.state), counted))

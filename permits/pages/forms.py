@@ -51,6 +51,24 @@ class RevokeForm(ActForm):
         return GATES if gate == "both" else (gate,)
 
 
+class VoteForm(ActForm):
+    """`answer` is which button was pressed. Where one yes is enough, the symbol is typed for it."""
+
+    name = "vote"
+    answer = forms.ChoiceField(choices=[("yes", "yes"), ("no", "no")], widget=forms.HiddenInput)
+    field_order = ("seen", "reason", "confirm")
+
+    def __init__(self, *args: Any, typed: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if typed:
+            self.fields["confirm"] = forms.CharField(
+                max_length=40,
+                required=False,
+                help_text="For a yes: type the symbol, because one yes is enough.",
+                widget=forms.TextInput(attrs={"id": "id_vote_confirm", "autocomplete": "off"}),
+            )
+
+
 class GrantForm(ActForm):
     name = "grant"
     gate = forms.ChoiceField(label="Gate")

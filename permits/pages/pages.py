@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -14,10 +18,12 @@ from permits.models import Permit
 from permits.pages import story
 from permits.pages.forms import GrantForm, RevokeForm
 from permits.pages.story import GATE_NAMES, Story, Told
-from quantum import advice, clock, facts
+from quantum import advice, clock, facts, live
+from quantum.live import Part
 from quantum.models import AuditEvent
 from quantum.redis import command_client
 
+PLAN_ID = re.compile(r"[0-9a-f]{16}")
 FATE_TONES = {"live": "good", "spent": "calm", "expired": "calm", "superseded": "warn", "revoked": "bad"}
 
 
@@ -31,6 +37,8 @@ class Card:
     ttl_ms: int | None
     """None: nothing stands there, or nobody can say."""
     ttl_text: str
+    ends: SafeString | None
+    """By the server's clock; None: nothing stands there, or it has no end."""
     reason: str
     numbers: list[tuple[str, str]]
     issuer: str
@@ -53,15 +61,33 @@ def plan(plan_id: str) -> dict[str, Any]:
         "plan_id": plan_id,
         "plan_link": facts.plan_link(plan_id),
         "symbol": symbol,
-        "told": told,
-        "looked_at": facts.moment(told.now),
-        "spent_at": _spent_at(told.peek),
-        "cards": [_card(told, gate) for gate in story.GATES],
-        "history": [_line(line) for line in reversed(told.history)],
+        "part": Part(render_to_string("permits/standing.html", _standing(told)), age_ms=0),
         "events": [_event(event) for event in told.events],
         "revoke": RevokeForm(standing=standing, initial={"seen": seen}) if standing and not ended else None,
         "grant": _grant_form(told, standing, seen),
         "wait_ms": settings.APPLY_PERMIT_WAIT_MS,
+    }
+
+
+def fragment(request: HttpRequest, plan_id: str, *, context: dict[str, Any]) -> HttpResponse:  # noqa: ARG001  a page's
+    """What stands now, looked at once a second however many look."""
+    if not PLAN_ID.fullmatch(plan_id):
+        raise Http404("no plan has such an id")
+    part = live.shared(
+        f"permits:{plan_id}",
+        lambda: render_to_string("permits/standing.html", _standing(story.tell(command_client(), plan_id))),
+    )
+    return live.answer(part)
+
+
+def _standing(told: Story) -> dict[str, Any]:
+    return {
+        "told": told,
+        "seen": told.peek.seen if told.peek else "",
+        "looked_at": facts.moment(told.now),
+        "spent_at": _spent_at(told.peek),
+        "cards": [_card(told, gate) for gate in story.GATES],
+        "history": [_line(line) for line in reversed(told.history)],
     }
 
 
@@ -87,16 +113,17 @@ def _card(told: Story, gate: str) -> Card:
     if last is None:
         nothing = facts.chip("no permit", tone="warn")
         return Card(
-            gate=gate, name=GATE_NAMES[gate], answer=nothing, ttl_ms=None, ttl_text="", reason="", numbers=[],
-            issuer="", signature=None, fate=None, raw="",
+            gate=gate, name=GATE_NAMES[gate], answer=nothing, ttl_ms=None, ttl_text="", ends=None, reason="",
+            numbers=[], issuer="", signature=None, fate=None, raw="",
             says=says or "This gate has signed nothing for this plan, or its time is over and no row was kept.",
         )  # fmt: skip
     return Card(
         gate=gate,
         name=GATE_NAMES[gate],
-        answer=_answer(last.row.verdict),
+        answer=answer(last.row.verdict),
         ttl_ms=None,
         ttl_text="",
+        ends=None,
         reason=last.row.reason,
         numbers=story.numbers(last.row.raw),
         issuer=last.row.issuer,
@@ -117,6 +144,7 @@ def _standing_card(told: Story, standing: Standing) -> Card:
         answer=_standing_answer(standing),
         ttl_ms=standing.ttl_ms if standing.ttl_ms >= 0 else None,
         ttl_text=f"{standing.ttl_ms / 1000:.1f} s" if standing.ttl_ms >= 0 else "no end",
+        ends=_ends(told, standing),
         reason=permit.reason if permit else standing.problem,
         numbers=story.numbers(raw),
         issuer=(permit.issuer or "by hand") if permit else "",
@@ -128,12 +156,18 @@ def _standing_card(told: Story, standing: Standing) -> Card:
     )
 
 
+def _ends(told: Story, standing: Standing) -> SafeString | None:
+    return (
+        facts.moment(told.now + dt.timedelta(milliseconds=standing.ttl_ms)) if standing.ttl_ms >= 0 else None
+    )
+
+
 def _advice_on(standing: Standing) -> advice.Advice | None:
     permit = standing.permit
     return advice.of(permit.reason, gate=standing.gate) if permit and not permit.verdict else None
 
 
-def _answer(verdict: bool) -> SafeString:
+def answer(verdict: bool) -> SafeString:
     return facts.chip("granted", tone="good") if verdict else facts.chip("denied", tone="bad")
 
 
@@ -142,7 +176,7 @@ def _standing_answer(standing: Standing) -> SafeString:
     if standing.permit is None:
         return facts.chip("no valid permit", tone="bad")
     if standing.believed:
-        return _answer(standing.permit.verdict)
+        return answer(standing.permit.verdict)
     return facts.chip(f"says {'granted' if standing.permit.verdict else 'denied'}", tone="bad")
 
 
@@ -174,7 +208,7 @@ def _line(line: Told) -> dict[str, Any]:
     return {
         "row": row,
         "issued": facts.moment(row.issued_at),
-        "answer": _answer(row.verdict),
+        "answer": answer(row.verdict),
         "quantity": facts.plain(row.quantity) if row.quantity is not None else facts.NOTHING,
         "fate": _fate(line),
         "fate_at": facts.moment(row.fate_at) if row.fate_at else facts.NOTHING,

@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from permits.models import Approval, PolicyVersion
+from permits.pages import acts
+from permits.pages.acts import Answer
+from permits.pages.forms import VoteForm
 from permits.policy import rules
 from quantum import clock, facts
 
@@ -60,5 +66,32 @@ def approval(row: Approval) -> dict[str, Any]:
         "votes": [{"row": vote, "at": facts.moment(vote.at)} for vote in row.votes.all()],
         "needed": settings.APPROVERS_REQUIRED,
         "waits": waits,
+        "left": left(row),
         "confirm": settings.APPROVERS_REQUIRED == 1,
+        "vote": _vote_form(initial={"seen": _seen(row), "answer": "no"}) if waits else None,
     }
+
+
+def _seen(row: Approval) -> str:
+    """A mark of what was shown: the question itself never changes, who has answered it does."""
+    return f"{row.state}-{row.votes.count()}"[:16]
+
+
+def _vote_form(*said: Any, **more: Any) -> VoteForm:
+    return VoteForm(*said, typed=settings.APPROVERS_REQUIRED == 1, **more)
+
+
+def vote(request: HttpRequest, number: int, *, context: dict[str, Any]) -> HttpResponse:  # noqa: ARG001  a page's
+    row = Approval.objects.filter(pk=number).first()
+    if row is None:
+        raise Http404("nobody asked that")
+    form = _vote_form(request.POST)
+    if not form.is_valid():
+        problems = " ".join(f"{name}: {' '.join(map(str, said))}" for name, said in form.errors.items())
+        answer = Answer(False, f"Nothing was changed. {problems}")
+    elif form.cleaned_data["seen"] != _seen(row):
+        answer = Answer(False, "Nothing was changed: somebody has answered since. Look again, then decide.")
+    else:
+        answer = acts.vote(approval_id=number, by=request.user.get_username(), form=form)
+    messages.add_message(request, messages.SUCCESS if answer.done else messages.ERROR, answer.text)
+    return HttpResponseRedirect(reverse("admin:permits_approval_change", args=[number]))

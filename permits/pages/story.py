@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from permits.desk import payloads, records
-from permits.desk.peek import Peek, Standing, peek
+from permits.desk.peek import Peek, Standing, peek, signed_by, verifier_here
 from permits.models import Permit
 from quantum import amounts, clock
 from quantum.models import AuditEvent
@@ -155,3 +155,24 @@ def numbers(raw: str) -> list[tuple[str, str]]:
     compared = {name: members[name] for name in COMPARED if name in members}
     compared |= context if isinstance(context, dict) else {}
     return [(name.replace("_", " "), str(value)) for name, value in compared.items()]
+
+
+# ---- signatures of what was recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    checked: bool
+    """False: the public keys cannot be read here."""
+    signer: str
+    """Whose key signed it: the gate's or the operator's; empty when no key that is trusted now did."""
+    fingerprint: str = ""
+
+
+def signatures(permits: list[Permit]) -> list[Signature]:
+    """Of each, by the keys that are trusted here now; a key that was replaced long ago is none of them."""
+    verifier = verifier_here()
+    if verifier is None:
+        return [Signature(checked=False, signer="") for _ in permits]
+    found = (signed_by(permit.raw.encode(), permit.gate, verifier) for permit in permits)
+    return [Signature(checked=True, signer=signer, fingerprint=mark) for signer, mark in found]

@@ -9,6 +9,7 @@ from django.db import Error as DatabaseError
 
 from apply.models import Plan
 from apply.operators import retry
+from apply.plans import finding
 from permits.management.tables import table
 from quantum.commands import Command as Base
 from quantum.commands import Exit
@@ -24,7 +25,7 @@ class Command(Base):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--symbol", default="", help="of this symbol only")
         parser.add_argument("--state", choices=[state.value for state in Plan.State])
-        parser.add_argument("--error", default="", help="whose error or gate's reason is exactly this")
+        parser.add_argument("--error", default="", help="whose error or gate's reason is this")
         parser.add_argument("--source", default="", help="from this source only")
         parser.add_argument("--retryable", action="store_true", help="those that plan_retry would take")
         parser.add_argument("--limit", type=int, default=LIMIT, help=f"how many, {LIMIT_MAX} at most")
@@ -59,15 +60,8 @@ def _row(plan: Plan) -> list[str]:
 
 
 def _found(options: dict[str, Any]) -> list[Plan]:
-    plans = Plan.objects.all()
-    if options["symbol"]:
-        plans = plans.filter(symbol=options["symbol"].strip().upper())
-    if options["state"]:
-        plans = plans.filter(state=options["state"])
-    if options["source"]:
-        plans = plans.filter(source=options["source"])
-    if options["error"]:
-        plans = plans.filter(error=options["error"]) | plans.filter(gate_reason=options["error"])
+    asked = {name: options[name] or "" for name in ("symbol", "state", "source")}
+    plans = finding.of(**asked, reason=options["error"])
     if options["retryable"]:
         tried = Plan.objects.exclude(parent="").values("parent")
         plans = plans.exclude(plan_id__in=tried).filter(

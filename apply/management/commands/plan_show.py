@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from apply.glance import stopped
 from apply.models import Plan
 from apply.plans import blocked, timeline
 from permits.pages import story
@@ -34,7 +35,7 @@ class Command(Base):
                 f"There is no plan {safe(options['plan_id'])}. Ids stand in the log, in permit_list and on the pages.",
             )
         if options["json"]:
-            self.data(timeline.as_data(found) | {"blocked": blocked.as_data(found.plan)})
+            self.data(stopped.whole(found))
             return
         self._print(found)
 
@@ -66,14 +67,24 @@ class Command(Base):
             )
 
     def _say_why(self, found: timeline.Timeline) -> None:
-        """Both numbers of each denial, what the reason means, and what to do next."""
+        """The numbers of each denial, what the reason means, and what to do next."""
+        why = stopped.of(found)
+        if why is None:
+            return
         denied = [permit for permit in found.permits if not permit.verdict]
         for permit in denied:
-            told = "  ".join(f"{name}={value}" for name, value in story.numbers(permit.raw))
-            self.say(safe(f"{permit.gate} denied {permit.reason}: {told}"))
+            self._say_numbers(f"{permit.gate} denied {permit.reason}", story.numbers(permit.raw))
             self._advise(permit.reason, gate=permit.gate)
-        if not denied and found.plan.error:
-            self._advise(found.plan.error.rpartition(":")[2])
+        if not denied:
+            self._say_numbers(why.reason, why.compared)
+            self._advise(why.reason)
+        for way in why.ways:
+            if way.command:
+                self.say(safe(f"  manage.py {way.command}"))
+
+    def _say_numbers(self, what: str, numbers: list[tuple[str, str]]) -> None:
+        told = "  ".join(f"{name}={value}" for name, value in numbers)
+        self.say(safe(f"{what}: {told}" if told else what))
 
     def _advise(self, reason: str, *, gate: str = "") -> None:
         written = advice.of(reason, gate=gate)

@@ -1,26 +1,37 @@
-/* Counts down what is left of each permit from what the server said when the page was made, and says how
-   old that look is. A count that reached zero is no proof: the server's word is one look away. */
+/* Counts down what is left of each permit from what the server said when that part was made. A count that reached zero
+   is no proof: the server's word is one look away. Where what stands is no longer what the forms below were made for,
+   it says so. */
 (function () {
     "use strict";
-    const OLD_S = 5;
-    const started = performance.now();
-    const permits = Array.from(document.querySelectorAll("[data-ttl-ms]")).map(function (place) {
-        return { place: place, left: Number(place.dataset.ttlMs) };
-    });
-    const looked = document.querySelector("[data-looked]");
+    const begun = new WeakMap();
+
+    /* When this number was true, by the clock of this page. */
+    function said(place) {
+        if (!begun.has(place)) {
+            const part = place.closest("[data-live]");
+            begun.set(place, performance.now() - (part ? Number(part.dataset.liveAgeMs) || 0 : 0));
+        }
+        return begun.get(place);
+    }
+
+    function count(place) {
+        const left = Number(place.dataset.ttlMs) - (performance.now() - said(place));
+        place.textContent = left > 0 ? (left / 1000).toFixed(1) + " s" : "time is over";
+        place.classList.toggle("over", left <= 0);
+    }
+
+    function compare() {
+        const stands = document.querySelector("[data-seen]");
+        const notice = document.querySelector("[data-changed]");
+        const form = document.querySelector('.acts input[name="seen"]');
+        if (stands && notice && form) {
+            notice.hidden = stands.dataset.seen === form.value;
+        }
+    }
 
     function tell() {
-        const passed = performance.now() - started;
-        permits.forEach(function (permit) {
-            const left = permit.left - passed;
-            permit.place.textContent = left > 0 ? (left / 1000).toFixed(1) + " s" : "time is over";
-            permit.place.classList.toggle("over", left <= 0);
-        });
-        if (looked) {
-            const age = Math.floor(passed / 1000);
-            looked.textContent = age < 1 ? "" : ", " + age + " s ago";
-            looked.classList.toggle("old", age > OLD_S);
-        }
+        document.querySelectorAll("[data-ttl-ms]").forEach(count);
+        compare();
     }
 
     tell();

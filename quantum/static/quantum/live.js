@@ -80,6 +80,7 @@
                 const text = await answer.text();
                 const age_ms = Number(answer.headers.get("X-Age-Ms")) || 0;
                 if (!paused) {
+                    part.dataset.liveAgeMs = age_ms; /* for whoever counts on from what the server said */
                     put(text);
                     looked = performance.now() - age_ms;
                     why = "";

@@ -1,0 +1,104 @@
+"""Where a person goes from a reason: each one has been thought of, and a test compares this table with the lists of
+reasons. Nothing here means that nothing can be done about it in this product."""
+
+from __future__ import annotations
+
+from quantum.reasons import ApplyReason as A
+from quantum.reasons import BrainReason as B
+from quantum.reasons import GateReason as G
+from quantum.reasons import GovernorReason as V
+
+AGAIN, PROPOSE, RECONCILE, STATE, POLICY = "again", "propose", "reconcile", "state", "policy"
+PERMITS, CONSUMERS, HOLDER, ANSWER, EXCHANGE, SYMBOL = (
+    "permits",
+    "consumers",
+    "holder",
+    "answer",
+    "exchange",
+    "symbol",
+)
+
+_SILENT = (AGAIN, CONSUMERS, PROPOSE)
+_FORGED = (PERMITS,)
+_LATE = (CONSUMERS, PROPOSE)
+_LIMIT = (POLICY, PROPOSE)
+
+OF_REASON: dict[str, tuple[str, ...]] = {
+    # the gate
+    G.MISSING_BOTH: _SILENT,
+    G.MISSING_GOVERNOR: _SILENT,
+    G.MISSING_P33: _SILENT,
+    G.SYMBOL_BUSY: (AGAIN, SYMBOL, PROPOSE),
+    G.GOVERNOR_DENIED: _FORGED,
+    G.P33_DENIED: _FORGED,
+    G.MALFORMED_GOVERNOR: _FORGED,
+    G.MALFORMED_P33: _FORGED,
+    G.SYMBOL_MISMATCH: _FORGED,
+    G.DIGEST_MISMATCH: _FORGED,
+    G.MODE_MISMATCH: _FORGED,
+    G.ACCOUNT_MISMATCH: _FORGED,
+    G.BAD_SIGNATURE: _FORGED,
+    G.OPERATOR_REFUSED: (POLICY, PERMITS, PROPOSE),
+    G.NO_EXPIRY: _FORGED,
+    G.EXPIRED_PERMIT: _LATE,
+    G.ALREADY_CONSUMED: _FORGED,
+    G.EXPIRED_PLAN: _LATE,
+    G.HALTED: (STATE,),
+    G.NOT_ARMED: (CONSUMERS, STATE),
+    G.HOLD: (RECONCILE,),
+    G.REDIS_UNAVAILABLE: _LATE,
+    G.REDIS_REFUSED: _LATE,
+    # apply
+    A.INVALID_PLAN: (),
+    A.CONFLICT: (),
+    A.DUPLICATE: (),
+    A.STALE_PLAN: _LATE,
+    A.FUTURE_PLAN: (PROPOSE,),
+    A.SYMBOL_NOT_ALLOWED: (POLICY,),
+    A.SYMBOL_LOCKED: (HOLDER, SYMBOL),
+    A.POSITION_CHANGED: (PROPOSE, RECONCILE),
+    A.BELOW_MIN: (PROPOSE,),
+    A.LIMIT_EXCEEDED: (),
+    A.AUDIT_UNAVAILABLE: _LATE,
+    A.EXCHANGE_UNREACHABLE: (CONSUMERS,),
+    A.RATE_LIMITED: (AGAIN, EXCHANGE, PROPOSE),
+    A.CLOCK_SKEW: (EXCHANGE, PROPOSE),
+    A.REJECTED_REQUEST: (EXCHANGE,),
+    A.REJECTED_ACCOUNT: (EXCHANGE,),
+    A.REJECTED_MARKET: (EXCHANGE, PROPOSE),
+    A.REJECTED_CONFLICT: (EXCHANGE, RECONCILE, PROPOSE),
+    A.UNKNOWN_OUTCOME: (EXCHANGE, RECONCILE),
+    A.SPENT_UNSENT: (PROPOSE,),
+    A.NOT_AT_EXCHANGE: (PROPOSE,),
+    A.ACTION_UNSUPPORTED: (),
+    A.DECISION_SKIP: (),
+    A.DRY_RUN: (),
+    A.CANCELLED: (EXCHANGE, PROPOSE),
+    A.RESOLVED_BY_PERSON: (RECONCILE,),
+    # the Brain
+    B.SANITY_CHECKS_PASSED: (),
+    B.NO_EXCHANGE_SNAPSHOT: (CONSUMERS,),
+    B.STALE_EXCHANGE_STATE: (CONSUMERS, RECONCILE),
+    B.POSITION_UNREADABLE: (CONSUMERS,),
+    B.NO_POSITION: (RECONCILE,),
+    B.LEDGER_MISSING: (RECONCILE,),
+    B.SIDE_MISMATCH: (RECONCILE,),
+    B.QTY_MISMATCH: (RECONCILE,),
+    B.COOLDOWN_IN_FLIGHT: (PROPOSE, SYMBOL),
+    B.ORDER_IN_FLIGHT: (HOLDER, SYMBOL),
+    B.HOLD_ACTIVE: (RECONCILE,),
+    B.BELOW_MIN_QUANTITY: (PROPOSE,),
+    B.HEDGE_MODE: (),
+    # the Governor; halted and stale_plan are above
+    V.APPROVED: (),
+    V.MODE: (),
+    V.NOT_IN_ALLOWLIST: (POLICY,),
+    V.BURST_LIMIT: _LIMIT,
+    V.HOURLY_LIMIT: _LIMIT,
+    V.DAILY_NOTIONAL_LIMIT: _LIMIT,
+    V.DAILY_QUANTITY_LIMIT: _LIMIT,
+    V.COOLDOWN: (PROPOSE, SYMBOL),
+    V.CIRCUIT_OPEN: (SYMBOL,),
+    V.AWAITING_APPROVAL: (ANSWER,),
+    V.INPUTS_UNAVAILABLE: (CONSUMERS,),
+}

@@ -1,0 +1,72 @@
+"""The list of plans: what is asked for stands in the address, and each leaf costs the same however many there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+
+from apply.models import Plan
+from apply.pages.views import standing
+from apply.plans import finding
+from quantum import clock, facts, keyset
+from quantum.facts import plan_url
+from quantum.finding import FindForm
+from quantum.keyset import Book, Leaf, Window
+
+
+class PlansForm(FindForm):
+    state = forms.ChoiceField(
+        choices=[("", "any"), *((each.value, each.value.replace("_", " ")) for each in Plan.State)],
+        required=False,
+    )
+    reason = forms.ChoiceField(
+        choices=[("", "any"), *((each, each) for each in finding.REASONS)], required=False
+    )
+    source = forms.CharField(max_length=80, required=False)
+    field_order = ("q", "state", "symbol", "reason", "source", "span", "until")
+
+
+def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
+    form = PlansForm(request.GET)
+    said = form.said() if form.is_valid() else {}
+    ids = keyset.with_part(Plan, form.part) if form.part else None
+    if ids and len(ids) == 1 and len(said) == 1:
+        return HttpResponseRedirect(plan_url(ids[0]))
+    leaf = _leaf(form, ids) if form.is_valid() else Leaf[Plan]([])
+    told = {
+        **context,
+        "form": form,
+        "said": said,
+        "problem": form.problem,
+        "rows": [_row(plan, said) for plan in leaf.rows],
+        **keyset.turning(leaf, said, shown=facts.moment),
+        "as_of": facts.moment(clock.now()),
+    }
+    return TemplateResponse(request, "apply/plan_list.html", told)
+
+
+def _leaf(form: PlansForm, ids: list[str] | None) -> Leaf[Plan]:
+    asked = form.cleaned_data
+    names = ("state", "reason", "source")
+    found = finding.of(symbol=form.symbol_asked, **{name: asked[name] for name in names})
+    if ids is not None:
+        found = found.filter(plan_id__in=ids)
+    window = Window(before=asked["before"], after=asked["after"], since=form.since, until=asked["until"])
+    return Book(model=Plan, when="created_at", named=ids is not None).leaf(found, window)
+
+
+def _row(plan: Plan, said: dict[str, object]) -> dict[str, Any]:
+    why = plan.gate_reason or plan.error.rpartition(":")[2]
+    return {
+        "plan": plan,
+        "at": facts.moment(plan.created_at),
+        "age": facts.age(plan.created_at),
+        "link": facts.plan_link(plan.plan_id),
+        "standing": standing(plan),
+        "why": why,
+        "same": keyset.address(said, reason=why) if why in finding.REASONS else "",
+        "of_symbol": keyset.address({**said, "q": ""}, symbol=plan.symbol),
+    }
