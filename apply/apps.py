@@ -68,7 +68,7 @@ def _api() -> list[URLPattern]:
 
 
 def _pages() -> list[pages.Page]:
-    from apply.pages import home
+    from apply.pages import home, orders
 
     plans = pages.Page(
         name="apply_plan_changelist",
@@ -78,14 +78,31 @@ def _pages() -> list[pages.Page]:
         needs=("apply.view_plan",),
         finds=True,
     )
-    orders = pages.Page(
-        name="apply_order_changelist", words="Orders", place=30, key="o", needs=("apply.view_order",)
-    )
+    sees = ("apply.view_order",)
+    of_orders = [
+        pages.Page(
+            name="apply_orders",
+            words="Orders",
+            place=30,
+            key="o",
+            path="orders/",
+            view=orders.page,
+            needs=sees,
+        ),
+        pages.Page(name="apply_orders_one", path="orders/<str:plan_id>/", view=orders.order, needs=sees),
+        pages.Page(
+            name="apply_orders_decide",
+            path="orders/<str:plan_id>/decide/",
+            view=orders.decide,
+            needs=("apply.resolve_order", *sees),
+            act=True,
+        ),
+    ]
     glass = pages.Page(
         name="apply_break_glass", words="Break glass", place=80, key="b", needs=("apply.break_glass",)
     )
     part = pages.Page(name="home_part", path="home/part/", view=home.fragment)
-    return [plans, orders, glass, part]
+    return [plans, *of_orders, glass, part]
 
 
 class ApplyConfig(AppConfig):
