@@ -68,7 +68,7 @@ def _api() -> list[URLPattern]:
 
 
 def _pages() -> list[pages.Page]:
-    from apply.pages import home, orders
+    from apply.pages import home, orders, profit
 
     plans = pages.Page(
         name="apply_plan_changelist",
@@ -102,7 +102,16 @@ def _pages() -> list[pages.Page]:
         name="apply_break_glass", words="Break glass", place=80, key="b", needs=("apply.break_glass",)
     )
     part = pages.Page(name="home_part", path="home/part/", view=home.fragment)
-    return [plans, *of_orders, glass, part]
+    earned = pages.Page(
+        name="apply_profit",
+        words="Profit",
+        place=55,
+        key="f",
+        path="profit/",
+        view=profit.page,
+        needs=("positions.view_fill", "positions.view_funding", *sees),
+    )
+    return [plans, *of_orders, earned, glass, part]
 
 
 class ApplyConfig(AppConfig):

@@ -27,6 +27,8 @@ def _stream_check() -> Iterable[doctor.Finding]:
 
 
 def _pages() -> list[pages.Page]:
+    from positions.pages import ledger
+
     return [
         pages.Page(
             name="positions_reconcile",
@@ -36,10 +38,12 @@ def _pages() -> list[pages.Page]:
             needs=("positions.view_incident", "positions.view_balance"),
         ),
         pages.Page(
-            name="positions_ledgerentry_changelist",
+            name="positions_ledger",
             words="Ledger",
             place=50,
             key="l",
+            path="ledger/",
+            view=ledger.page,
             needs=("positions.view_ledgerentry",),
         ),
     ]
