@@ -27,15 +27,25 @@ def _stream_check() -> Iterable[doctor.Finding]:
 
 
 def _pages() -> list[pages.Page]:
-    from positions.pages import ledger
+    from positions.pages import ledger, views
 
+    sees = ("positions.view_incident", "positions.view_balance")
     return [
         pages.Page(
             name="positions_reconcile",
             words="Reconciliation",
             place=40,
             key="r",
-            needs=("positions.view_incident", "positions.view_balance"),
+            needs=sees,
+        ),
+        pages.Page(
+            name="positions_reconcile_part", path="reconcile/part/", view=views.overview_part, needs=sees
+        ),
+        pages.Page(
+            name="positions_reconcile_symbol_part",
+            path="reconcile/<str:symbol>/part/",
+            view=views.symbol_part,
+            needs=sees,
         ),
         pages.Page(
             name="positions_ledger",

@@ -22,13 +22,9 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        # Of a symbol and of no plan: what people and the books did. The many events of plans are not in it.
         indexes = [
-            # Of a symbol and of no plan: what people and the books did. The many events of plans are not in it.
-            models.Index(
-                fields=["symbol", "id"],
-                name="audit_of_symbol",
-                condition=models.Q(plan_id="") & ~models.Q(symbol=""),
-            )
+            models.Index(fields=["symbol", "id"], name="audit_of_symbol", condition=models.Q(plan_id=""))
         ]
 
     def __str__(self) -> str:
