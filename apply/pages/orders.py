@@ -32,7 +32,13 @@ CHANGED = "Nothing was changed: this page is too old, or of another account or m
 NO_DATABASE = "The database refuses, so nothing may be changed. Ask again when it is back."
 STATES = {"": "all", "flight": "in flight", "failed": "ended with an error"}
 Finding = Inquiry.Finding
-FINDING_TONES = {Finding.OPEN: "calm", Finding.ABSENT: "calm"}
+FINDINGS = {
+    Finding.FAILING: ("cannot be asked", "warn"),
+    Finding.OPEN: ("open", "calm"),
+    Finding.ABSENT: ("not known there", "calm"),
+    Finding.CONTRADICTORY: ("does not fit together", "warn"),
+}
+"""In short; the page of the order says it in full."""
 
 
 # ---- the list
@@ -148,7 +154,9 @@ def shown(known: Evidence) -> dict[str, Any]:
         "looked_at": facts.moment(clock.now()),
         "finding": _finding(known.inquiry),
         "exchange_rows": _exchange(known) if known.inquiry else [],
-        "order_rows": facts.rows(known.order, skip=SKIPPED, blank=False),
+        "order_rows": facts.rows(
+            known.order, skip=SKIPPED if known.order.commission else (*SKIPPED, "commission"), blank=False
+        ),
         "trades": known.as_data()["trades"],
         "position": _position(known),
         "choices": [_choice(known, fate) for fate in deciding.FATES] if flying else [],
@@ -164,6 +172,7 @@ def _exchange(known: Evidence) -> list[tuple[str, object]]:
     if asked is None:
         return []
     rows: list[tuple[str, object]] = [
+        ("In full", asked.get_finding_display()),
         ("It said", asked.text or facts.NOTHING),
         ("Asked", f"{asked.asked} times, last {facts.age(asked.asked_at)}"),
         (
@@ -213,7 +222,8 @@ FOLLOWS = {
 def _finding(asked: Inquiry | None) -> SafeString:
     if asked is None:
         return facts.chip("not asked yet", tone="calm")
-    return facts.chip(asked.get_finding_display(), tone=FINDING_TONES.get(Finding(asked.finding), "warn"))
+    words, tone = FINDINGS[Finding(asked.finding)]
+    return facts.chip(words, tone=tone)
 
 
 def _events(plan_id: str) -> QuerySet[AuditEvent]:

@@ -13,7 +13,7 @@ from positions.models import Incident, LedgerEntry
 from quantum import amounts, facts, leaf
 
 Kind = LedgerEntry.Kind
-KIND_TONES = {Kind.EXIT: "good", Kind.ENTRY: "calm"}
+KIND_TONES = {Kind.EXIT: "good", Kind.CORRECTION: "warn"}
 NO_TIME = "This is no time; write it like 2026-01-31T12:00:00, in UTC."
 
 
@@ -55,7 +55,7 @@ def _entry(row: LedgerEntry, ended: Sequence[Incident]) -> dict[str, Any]:
     return {
         "row": row,
         "at": facts.moment(row.recorded_at),
-        "kind": facts.chip(row.kind, tone=KIND_TONES.get(Kind(row.kind), "warn")),
+        "kind": facts.chip(row.kind, tone=KIND_TONES.get(Kind(row.kind), "calm")),
         "delta": f"{'+' if row.delta > 0 else ''}{amounts.plain(row.delta)}",
         "balance": amounts.plain(row.balance),
         "plan": facts.plan_link(row.plan_id) if row.plan_id else "",

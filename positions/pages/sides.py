@@ -99,6 +99,12 @@ class Row:
         return facts.moment(self.agreed_at) if self.agreed_at else facts.NOTHING
 
     @property
+    def agreed_ago(self) -> str:
+        if self.state is State.MATCH:
+            return "now"
+        return facts.age(self.agreed_at) if self.agreed_at else facts.NOTHING
+
+    @property
     def order(self) -> str:
         """The order in flight, and for how long."""
         return f"{self.record.locked_s:.0f} s" if self.record.lock else ""

@@ -88,7 +88,7 @@ def test_each_entry_stands_with_the_balance_after_it_and_what_caused_it(web: Web
     assert found == [
         ["✓ exit", "-0.1", "1.4", f"plan {'a' * 16} trade 8 at 50000"],
         ["· entry", "+0.5", "1.5", "trade 7 at 50000 by entry-7"],
-        ["! adopted", "+1", "1", f"incident {incident.pk} nina: my own trade in the app"],
+        ["· adopted", "+1", "1", f"incident {incident.pk} nina: my own trade in the app"],
     ]
     assert reverse("admin:positions_incident_change", args=[incident.pk]) in shown
     assert reverse("admin:apply_plan_change", args=["a" * 16]) in shown
