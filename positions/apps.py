@@ -27,7 +27,7 @@ def _stream_check() -> Iterable[doctor.Finding]:
 
 
 def _pages() -> list[pages.Page]:
-    from positions.pages import ledger, views
+    from positions.pages import ledger, several, views
 
     sees = ("positions.view_incident", "positions.view_balance")
     return [
@@ -37,6 +37,19 @@ def _pages() -> list[pages.Page]:
             place=40,
             key="r",
             needs=sees,
+        ),
+        pages.Page(
+            name="positions_reconcile_several",
+            path="reconcile/several/",
+            view=several.page,
+            needs=("positions.reconcile", *sees),
+        ),
+        pages.Page(
+            name="positions_reconcile_adopt_several",
+            path="reconcile/several/adopt/",
+            view=several.adopt,
+            needs=("positions.reconcile", *sees),
+            act=True,
         ),
         pages.Page(
             name="positions_reconcile_part", path="reconcile/part/", view=views.overview_part, needs=sees

@@ -18,6 +18,7 @@ from tests import test_order_resolve
 from tests.browser.test_pages import findings
 from tests.flow.test_reconcile import balance, incident_of, look_at_once, trade_by_hand
 from tests.house import House
+from tests.orders_by_hand import intended
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 WHY = "my own trade in the app"
@@ -59,7 +60,7 @@ def test_blocked_by_drift_understood_adopted_and_the_next_exit_executes(
 def unknown(redis: Client, keys: None, transactional_db: None, settings: Any) -> Order:
     """An order that the resolver has asked for in vain for longer than half a minute."""
     Balance.objects.create(account="main", symbol="BTCUSDT", amount=Decimal(1), moved_ms=1, trades_from_ms=1)
-    order = test_order_resolve.intended()
+    order = intended()
     Order.objects.update(intended_at=clock.now() - dt.timedelta(seconds=60))
     test_order_resolve.asked(order, Inquiry.Finding.FAILING)
     return order
