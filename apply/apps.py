@@ -68,7 +68,7 @@ def _api() -> list[URLPattern]:
 
 
 def _pages() -> list[pages.Page]:
-    from apply.pages import home, raw, retrying
+    from apply.pages import home, orders, profit, raw, retrying
 
     plans = pages.Page(
         name="apply_plan_changelist",
@@ -78,9 +78,26 @@ def _pages() -> list[pages.Page]:
         needs=("apply.view_plan",),
         finds=True,
     )
-    orders = pages.Page(
-        name="apply_order_changelist", words="Orders", place=30, key="o", needs=("apply.view_order",)
-    )
+    sees = ("apply.view_order",)
+    of_orders = [
+        pages.Page(
+            name="apply_orders",
+            words="Orders",
+            place=30,
+            key="o",
+            path="orders/",
+            view=orders.page,
+            needs=sees,
+        ),
+        pages.Page(name="apply_orders_one", path="orders/<str:plan_id>/", view=orders.order, needs=sees),
+        pages.Page(
+            name="apply_orders_decide",
+            path="orders/<str:plan_id>/decide/",
+            view=orders.decide,
+            needs=("apply.resolve_order", *sees),
+            act=True,
+        ),
+    ]
     glass = pages.Page(
         name="apply_break_glass", words="Break glass", place=80, key="b", needs=("apply.break_glass",)
     )
@@ -97,7 +114,16 @@ def _pages() -> list[pages.Page]:
             act=True,
         ),
     ]
-    return [plans, orders, glass, part, *of_plan]
+    earned = pages.Page(
+        name="apply_profit",
+        words="Profit",
+        place=55,
+        key="f",
+        path="profit/",
+        view=profit.page,
+        needs=("positions.view_fill", "positions.view_funding", *sees),
+    )
+    return [plans, *of_orders, earned, glass, part, *of_plan]
 
 
 def _oncall() -> list[pages.Page]:

@@ -104,6 +104,11 @@ class Order(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("resolve_order", "Can say what became of an order of unknown fate")]
+        indexes = [
+            models.Index(fields=["symbol", "id"], name="order_by_symbol"),
+            models.Index(fields=["id"], name="order_that_failed", condition=~models.Q(error="")),
+        ]
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity} {self.symbol} ({self.client_order_id})"

@@ -27,19 +27,46 @@ def _stream_check() -> Iterable[doctor.Finding]:
 
 
 def _pages() -> list[pages.Page]:
+    from positions.pages import ledger, several, views
+
+    sees = ("positions.view_incident", "positions.view_balance")
     return [
         pages.Page(
             name="positions_reconcile",
             words="Reconciliation",
             place=40,
             key="r",
-            needs=("positions.view_incident", "positions.view_balance"),
+            needs=sees,
         ),
         pages.Page(
-            name="positions_ledgerentry_changelist",
+            name="positions_reconcile_several",
+            path="reconcile/several/",
+            view=several.page,
+            needs=("positions.reconcile", *sees),
+        ),
+        pages.Page(
+            name="positions_reconcile_adopt_several",
+            path="reconcile/several/adopt/",
+            view=several.adopt,
+            needs=("positions.reconcile", *sees),
+            act=True,
+        ),
+        pages.Page(
+            name="positions_reconcile_part", path="reconcile/part/", view=views.overview_part, needs=sees
+        ),
+        pages.Page(
+            name="positions_reconcile_symbol_part",
+            path="reconcile/<str:symbol>/part/",
+            view=views.symbol_part,
+            needs=sees,
+        ),
+        pages.Page(
+            name="positions_ledger",
             words="Ledger",
             place=50,
             key="l",
+            path="ledger/",
+            view=ledger.page,
             needs=("positions.view_ledgerentry",),
         ),
     ]

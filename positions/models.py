@@ -49,7 +49,7 @@ class LedgerEntry(models.Model):
         CORRECTION = "correction"
 
     account = models.CharField(max_length=32)
-    symbol = models.CharField(max_length=40, db_index=True)
+    symbol = models.CharField(max_length=40)
     kind = models.CharField(max_length=10, choices=Kind.choices)
     delta = AmountField()
     balance = AmountField()
@@ -63,7 +63,16 @@ class LedgerEntry(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "ledger entries"
-        indexes = [models.Index(fields=["account", "symbol", "recorded_at"], name="ledger_by_moment")]
+        indexes = [
+            models.Index(fields=["account", "symbol", "recorded_at"], name="ledger_by_moment"),
+            models.Index(fields=["symbol", "id"], name="ledger_by_symbol"),
+            # Few of all entries, and what nobody traded: the pages ask for them again and again.
+            models.Index(
+                fields=["symbol", "recorded_at"],
+                name="ledger_by_people",
+                condition=models.Q(kind__in=["adopted", "correction"]),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.delta:+f} = {self.balance:f}"
@@ -192,6 +201,7 @@ class Incident(models.Model):
                 name="one_open_incident_per_cause",
             )
         ]
+        indexes = [models.Index(fields=["account", "symbol", "resolved_at"], name="incident_by_end")]
         permissions = [("reconcile", "Can adopt, correct and acknowledge")]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Small pictures as numbers for an SVG: stacked columns, and where a value lies in its band. Pure.
+"""Small pictures as numbers for an SVG: stacked columns, gains and losses, where a value lies in its band. Pure.
 
 A picture is drawn by the server from the figures that stand beside it, and `says` tells it in words.
 """
@@ -65,6 +65,24 @@ def columns(
             marks.append(Label(_n(place * step + (step - step / GAP_SHARE) / 2), label))
     line = "" if limit_after is None else _n(limit_after * step - step / GAP_SHARE / 2)
     return Chart(says=says, bars=bars, labels=marks, limit_x=line, limit=limit)
+
+
+def signed(values: Sequence[Decimal], *, labels: Sequence[str], says: str) -> Chart:
+    """One column per value, up from the ground where something was gained and down where something was lost."""
+    step, room = WIDTH / max(1, len(values)), GROUND - 4
+    highest, lowest = max([*values, Decimal(0)]), min([*values, Decimal(0)])
+    span = float(highest - lowest) or 1.0
+    ground = round(4 + room * float(highest) / span) if highest or lowest else GROUND
+    bars, marks = [], []
+    for place, (value, label) in enumerate(zip(values, labels, strict=True)):
+        if value:
+            height = max(2.0, room * abs(float(value)) / span)
+            top = ground - height if value > 0 else float(ground)
+            tone = "good" if value > 0 else "bad"
+            bars.append(Bar(_n(place * step), _n(top), _n(step - step / GAP_SHARE), _n(height), tone))
+        if label:
+            marks.append(Label(_n(place * step + (step - step / GAP_SHARE) / 2), label))
+    return Chart(says=says, bars=bars, labels=marks, ground=ground)
 
 
 def in_band(value: Decimal, *, tolerance: Decimal) -> tuple[str, bool]:

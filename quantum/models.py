@@ -22,6 +22,10 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        # Of a symbol and of no plan: what people and the books did. The many events of plans are not in it.
+        indexes = [
+            models.Index(fields=["symbol", "id"], name="audit_of_symbol", condition=models.Q(plan_id=""))
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.plan_id or self.symbol}"

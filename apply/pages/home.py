@@ -15,7 +15,7 @@ from apply.glance import glance, hour
 from apply.glance.glance import Glance, Trouble
 from apply.glance.hour import Hour, Spread
 from apply.pages.views import standing
-from positions.pages.room import TONES as SIDES
+from positions.pages.sides import TONES as SIDES
 from positions.reconcile.reconcile import Line
 from quantum import advice, amounts, charts, facts, live
 from quantum.charts import Chart

@@ -6,6 +6,8 @@ Nothing is sent and no trade is made up: the rules, and what follows for the led
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,13 @@ FATES = (FILLED, NOT_AT_EXCHANGE)
 DOUBT_S_MIN = 30.0
 ASKED_S_MAX = 60.0
 SNAPSHOT = ("position_amt", "ts_epoch")
+
+MEANS = {
+    FILLED: "filled by a person's word; the ledger moves by the trades listed above and by no others. What "
+    "else was executed shows as drift: settle it with `manage.py reconcile`",
+    NOT_AT_EXCHANGE: "never at the exchange by a person's word; the ledger stays. If it was executed after "
+    "all, that shows as drift and stops the symbol",
+}
 
 Finding = Inquiry.Finding
 
@@ -48,6 +57,14 @@ class Evidence:
     @property
     def age_s(self) -> float:
         return (clock.now() - self.order.intended_at).total_seconds()
+
+    @property
+    def mark(self) -> str:
+        """Of all that a decision stands on: another one where any of it has changed."""
+        asked = self.inquiry
+        trades = [each.trade.trade_id for each in self.trades]
+        stood = [self.plan.state, asked and (asked.finding, asked.found), trades, self.locked, self.ledger]
+        return hashlib.sha256(json.dumps(stood, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_data(self) -> dict[str, Any]:
         order, asked = self.order, self.inquiry
@@ -143,11 +160,14 @@ def _contradicted(known: Evidence, asked: Inquiry) -> str:
     return ""
 
 
-def decide(plan_id: str, fate: str, *, by: str, reason: str) -> Evidence:
-    """The evidence as it was then. Raises CannotDecide. The janitor tells the result."""
+def decide(plan_id: str, fate: str, *, by: str, reason: str, seen: str = "") -> Evidence:
+    """The evidence as it was then. Raises CannotDecide. The janitor tells the result.
+    seen: the mark of the evidence that a person had before him on a page that may have stood open for long."""
     known = evidence(plan_id)
     if known is None:
         raise CannotDecide("There is no order of that plan.")
+    if seen and seen != known.mark:
+        raise CannotDecide("The evidence is not any more what was shown. Look again, then decide.")
     why_not = refusal(known, fate)
     if why_not:
         raise CannotDecide(why_not)

@@ -9,10 +9,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
-from permits.models import Permit
-from positions.models import Fill, Funding, Incident, LedgerEntry
-
-EXITS_ASKED = 5
+from positions.models import Fill, Funding, LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +52,3 @@ def _funding(symbol: str, *, until: dt.datetime | None) -> dict[str, Decimal]:
     for amount, asset in rows.values_list("amount", "asset").iterator():
         paid[asset] += amount
     return dict(paid)
-
-
-def last_agreed(symbol: str) -> dt.datetime | None:
-    """The newest moment that our own record proves: an adoption, the end of an incident, or an exit that the Brain
-    granted. None: there is no such record."""
-    mine = {"account": settings.ACCOUNT, "symbol": symbol}
-    entries = LedgerEntry.objects.filter(**mine).order_by("-recorded_at")
-    exits = entries.filter(kind=LedgerEntry.Kind.EXIT).values_list("plan_id", flat=True)[:EXITS_ASKED]
-    granted = Permit.objects.filter(
-        plan_id__in=list(exits), gate="p33", issuer__startswith="p33@", verdict=True
-    )
-    found = [
-        *entries.filter(kind=LedgerEntry.Kind.ADOPTED).values_list("recorded_at", flat=True)[:1],
-        *Incident.objects.filter(**mine, state=Incident.State.RESOLVED)
-        .order_by("-resolved_at")
-        .values_list("resolved_at", flat=True)[:1],
-        *granted.values_list("issued_at", flat=True),
-    ]
-    return max((at for at in found if at), default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,7 +17,7 @@ from positions.pages import forms
 from positions.pages.marks import Mark
 from positions.reconcile import closing, reconcile, second
 from positions.reconcile.closing import CannotClose
-from positions.reconcile.reconcile import Brought, Line, Unreadable
+from positions.reconcile.reconcile import Brought, Line, Seen, Unreadable
 from positions.reconcile.second import NotApproved
 from quantum import amounts
 from quantum.redis import Client, RedisError, command_client
@@ -46,8 +46,22 @@ class Act:
 
 
 def act(doing: Doing, *, mark: Mark, said: dict[str, Any], by: str) -> Answer:
+    return _safely(lambda client: doing(client, mark, said, by[:60]))
+
+
+def adopt_all(seen: Sequence[Seen], *, by: str, reason: str) -> Answer:
+    """Of several symbols at once, all of them or none: each must still be what the page showed."""
+
+    def do(client: Client) -> Answer:
+        lines = reconcile.look_again(client, seen=seen, within_s=WITHIN_S)
+        return _decide(client, lines, to=None, by=by[:60], reason=reason)
+
+    return _safely(do)
+
+
+def _safely(do: Callable[[Client], Answer]) -> Answer:
     try:
-        return doing(command_client(), mark, said, by[:60])
+        return do(command_client())
     except Unreadable as unreadable:
         return Answer(False, f"{unreadable}. Nothing was changed.")
     except (LedgerChanged, NotApproved, CannotClose) as refused:
@@ -59,11 +73,11 @@ def act(doing: Doing, *, mark: Mark, said: dict[str, Any], by: str) -> Answer:
 
 
 def adopt(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
-    return _decide(client, _fresh(client, mark), to=None, by=by, reason=said["reason"])
+    return _decide(client, [_fresh(client, mark)], to=None, by=by, reason=said["reason"])
 
 
 def write(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
-    return _decide(client, _fresh(client, mark), to=said["amount"], by=by, reason=said["reason"])
+    return _decide(client, [_fresh(client, mark)], to=said["amount"], by=by, reason=said["reason"])
 
 
 def close(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
@@ -142,8 +156,8 @@ def _fresh(client: Client, mark: Mark) -> Line:
     return line
 
 
-def _decide(client: Client, line: Line, *, to: Decimal | None, by: str, reason: str) -> Answer:
-    came = second.decide([line], to=to, by=by, reason=reason)
+def _decide(client: Client, lines: Sequence[Line], *, to: Decimal | None, by: str, reason: str) -> Answer:
+    came = second.decide(lines, to=to, by=by, reason=reason)
     if isinstance(came, Brought):
         return _came(client, came)
     return Answer(True, f"Nothing was changed yet: request {came.pk} waits for another person than {by}.")

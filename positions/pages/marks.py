@@ -51,6 +51,25 @@ def made(record: Record, line: Line | None, requests: Sequence[int]) -> str:
     )
 
 
+def of_many(lines: Sequence[Line]) -> str:
+    """Of a page that shows several symbols to be adopted together."""
+    seen = {line.symbol: [amounts.plain(line.exchange), line.version] for line in lines}
+    said = {"account": settings.ACCOUNT, "mode": settings.APPLY_MODE, "several": seen}
+    return signing.dumps(said, salt=SALT)
+
+
+def read_many(text: str) -> dict[str, Seen] | None:
+    """None: not of our making, of another account or mode, or too old."""
+    try:
+        said: dict[str, Any] = signing.loads(text, salt=SALT, max_age=LIFE_S)
+        if (said["account"], said["mode"]) != (settings.ACCOUNT, settings.APPLY_MODE):
+            return None
+        shown = said["several"].items()
+        return {name: Seen(symbol=name, exchange=Decimal(held), version=at) for name, (held, at) in shown}
+    except (signing.BadSignature, KeyError, InvalidOperation):
+        return None
+
+
 def read(text: str, *, symbol: str) -> Mark | None:
     """None: not of our making, of another symbol, account or mode, or too old."""
     try:

@@ -3,118 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from django.conf import settings
 from django.forms import HiddenInput
-from django.utils.safestring import SafeString
+from django.template.loader import render_to_string
+from django.utils.http import urlencode
 
-from positions.books import history
 from positions.models import CorrectionRequest, Incident
-from positions.pages import forms, marks
+from positions.pages import forms, marks, sides
 from positions.pages.acts import WITHIN_S
+from positions.pages.sides import Row
 from positions.reconcile import closing, reconcile, second
-from positions.reconcile.reconcile import Line, Record, State, Unreadable
-from quantum import amounts, clock, facts
+from positions.reconcile.reconcile import State, Unreadable
+from quantum import amounts, clock, facts, live
+from quantum.live import Part
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client
 
-TONES = {State.MATCH: "good", State.DRIFT: "bad", State.IN_FLIGHT: "calm"}
 EVENTS_SHOWN = 20
-NO_REDIS = "Redis gave no answer: what the exchange holds is not known."
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One symbol. line None: what the exchange holds is not known, which is not zero."""
-
-    record: Record
-    line: Line | None
-
-    @property
-    def state(self) -> State:
-        return self.line.state if self.line else State.UNKNOWN
-
-    @property
-    def state_chip(self) -> SafeString:
-        return facts.chip(self.state.value.replace("_", " "), tone=TONES.get(self.state, "warn"))
-
-    @property
-    def exchange(self) -> str:
-        return amounts.plain(self.line.exchange) if self.line else "unknown"
-
-    @property
-    def ledger(self) -> str:
-        balance = self.record.balance
-        return "never entered" if balance is None else amounts.plain(balance.amount)
-
-    @property
-    def difference(self) -> str:
-        if self.line is None:
-            return "unknown"
-        apart = self.line.exchange - (self.line.ledger or 0)
-        return f"{'+' if apart > 0 else ''}{amounts.plain(apart)}"
-
-    @property
-    def ledger_when_closed(self) -> str:
-        return (
-            amounts.plain((self.line.ledger or Decimal(0)) - self.line.exchange) if self.line else "unknown"
-        )
-
-    @property
-    def tolerance(self) -> str:
-        return amounts.plain(self.line.tolerance) if self.line else "unknown"
-
-    @property
-    def age(self) -> str:
-        if self.line is None:
-            return "no read"
-        ahead = self.line.age_s < 0 and self.state is State.STALE
-        return "a moment that is to come" if ahead else f"{max(self.line.age_s, Decimal(0)):.1f} s ago"
-
-    @property
-    def agreed(self) -> str:
-        if self.state is State.MATCH and self.line:
-            return facts.moment(clock.from_ms(self.line.asked_ms))
-        at = history.last_agreed(self.record.symbol)
-        return facts.moment(at) if at else facts.NOTHING
-
-    @property
-    def order(self) -> str:
-        """The order in flight, and for how long."""
-        return f"{self.record.locked_s:.0f} s" if self.record.lock else ""
-
-    @property
-    def order_is_late(self) -> bool:
-        return self.record.locked_s >= reconcile.LONG_LOCK_S
+ENDED_SHOWN = 8
 
 
 def overview(*, again: bool) -> dict[str, Any]:
-    rows, problem = _rows(sorted(reconcile.symbols()), again=again)
-    ages = [row.line.age_s for row in rows if row.line]
-    order = [State.DRIFT, State.UNKNOWN, State.STALE, State.IN_FLIGHT, State.MATCH]
+    problem = _read_again(sorted(reconcile.symbols())) if again else ""
     return {
         "title": "Reconciliation",
-        "rows": sorted(rows, key=lambda row: (order.index(row.state), row.record.symbol)),
         "problem": problem,
-        "health": _health(ages, problem=problem),
-        "looked_at": facts.moment(clock.now()),
-        "requests": second.waiting(),
+        "part": overview_part(shared=not again),
+        "ended": [
+            _ended(each) for each in Incident.objects.filter(state=Incident.State.RESOLVED)[:ENDED_SHOWN]
+        ],
     }
 
 
+def overview_part(*, shared: bool = True) -> Part:
+    """shared False: for whoever has just let the exchange be read again, and wants to see that."""
+    return live.shared("reconcile", _overview) if shared else Part(_overview(), 0)
+
+
+def _overview() -> str:
+    rows, problem = sides.rows(sorted(reconcile.symbols()))
+    order = sides.WORST_FIRST
+    shown = {
+        "rows": sorted(rows, key=lambda row: (order.index(row.state), row.record.symbol)),
+        "problem": problem,
+        "feed": sides.feed(rows, problem=problem),
+        "requests": [_waits(each) for each in second.waiting()],
+        "at": facts.moment(clock.now()),
+    }
+    return render_to_string("positions/overview.html", shown)
+
+
 def symbol(name: str, *, again: bool, user: str, asked: forms.WriteForm | None = None) -> dict[str, Any]:
-    [row], problem = _rows([name], again=again)
+    problem = _read_again([name]) if again else ""
+    [row], unread = sides.rows([name])
+    problem = problem or unread
     asked_for = second.waiting(name)
     mark = marks.made(row.record, row.line, [each.pk for each in asked_for])
     return {
         "title": f"Reconcile {name}",
         "symbol": name,
         "row": row,
+        "stands": urlencode(row.stands),
         "problem": problem,
-        "health": _health([row.line.age_s] if row.line else [], problem=problem),
+        "part": Part(_sides(row, problem, changed=False), 0),
         "looked_at": facts.moment(clock.now()),
         "incidents": [_incident(each, mark) for each in row.record.incidents],
         "requests": [_request(each, mark, user) for each in asked_for],
@@ -122,6 +74,22 @@ def symbol(name: str, *, again: bool, user: str, asked: forms.WriteForm | None =
         "preview": _preview(asked, row) if asked else None,
         **_forms(row, problem, mark),
     }
+
+
+def symbol_part(name: str, *, stands: dict[str, str]) -> Part:
+    """stands: what the page below it showed when it was made. Once that is not so any more, this says it."""
+
+    def make() -> str:
+        [row], problem = sides.rows([name])
+        return _sides(row, problem, changed=row.line is not None and row.stands != stands)
+
+    told = ":".join(value.encode().hex() for value in stands.values())
+    return live.shared(f"sides:{name}:{told}", make)
+
+
+def _sides(row: Row, problem: str, *, changed: bool) -> str:
+    shown = {"row": row, "problem": problem, "changed": changed, "symbol": row.record.symbol}
+    return render_to_string("positions/sides.html", shown)
 
 
 def _preview(form: forms.WriteForm, row: Row) -> dict[str, Any]:
@@ -135,37 +103,15 @@ def _preview(form: forms.WriteForm, row: Row) -> dict[str, Any]:
     return {"form": again, "amount": amount, "reason": said["reason"], "agrees": agrees}
 
 
-def _rows(names: Sequence[str], *, again: bool) -> tuple[list[Row], str]:
-    """And what kept the exchange from being read, in words."""
-    lines: dict[str, Line | None] = dict.fromkeys(names)
-    problem = ""
+def _read_again(names: Sequence[str]) -> str:
+    """p33 reads, and its snapshots are what is shown. What kept it from that, in words; empty: it is read."""
     try:
-        if again:
-            problem = _reread(lines)
-        if problem or not again:
-            lines = reconcile.stand(command_client(), names=names)
-    except RedisError:
-        problem = NO_REDIS
-    return [Row(record, lines[name]) for name, record in reconcile.records(names).items()], problem
-
-
-def _reread(lines: dict[str, Line | None]) -> str:
-    try:
-        for line in reconcile.look(command_client(), names=list(lines), within_s=WITHIN_S):
-            lines[line.symbol] = line
+        reconcile.look(command_client(), names=names, within_s=WITHIN_S)
     except Unreadable as unreadable:
         return f"{unreadable}: what stands below is older."
+    except RedisError:
+        return sides.NO_REDIS
     return ""
-
-
-def _health(ages: Sequence[Decimal], *, problem: str) -> SafeString:
-    """Of the feed, apart from whether the numbers agree."""
-    if not ages:
-        return facts.chip("no read of the exchange", tone="bad")
-    oldest = max(ages, key=abs)
-    if problem or abs(oldest) > settings.P33_STALE_THRESHOLD_SEC:
-        return facts.chip(f"stale, oldest read {oldest:.0f} s ago", tone="bad")
-    return facts.chip(f"fresh, oldest read {max(oldest, Decimal(0)):.1f} s ago", tone="good")
 
 
 def _forms(row: Row, problem: str, mark: str) -> dict[str, Any]:
@@ -198,6 +144,18 @@ def _incident(incident: Incident, mark: str) -> dict[str, Any]:
     }
 
 
+def _ended(incident: Incident) -> dict[str, Any]:
+    return {
+        "row": incident,
+        "at": facts.moment(incident.resolved_at) if incident.resolved_at else facts.NOTHING,
+    }
+
+
+def _waits(request: CorrectionRequest) -> dict[str, Any]:
+    left_s = max(0.0, (request.expires_at - clock.now()).total_seconds())
+    return {"row": request, "age": facts.age(request.asked_at), "left": f"{left_s / 60:.0f} min"}
+
+
 def _request(request: CorrectionRequest, mark: str, user: str) -> dict[str, Any]:
     mine = second.is_same_person(user, request.asked_by)
     said = {"mark": mark, "request": request.pk}
@@ -211,6 +169,7 @@ def _request(request: CorrectionRequest, mark: str, user: str) -> dict[str, Any]
 
 
 def _events(name: str) -> Sequence[AuditEvent]:
+    """Of the symbol and of no plan: those of plans stand on their own pages."""
     kinds = ("ledger_", "incident_", "hold_", "correction_")
-    rows = AuditEvent.objects.filter(symbol=name).order_by("-id")[: EVENTS_SHOWN * 5]
+    rows = AuditEvent.objects.filter(symbol=name, plan_id="").order_by("-id")[: EVENTS_SHOWN * 5]
     return [event for event in rows if event.kind.startswith(kinds)][:EVENTS_SHOWN]

@@ -16,6 +16,7 @@ from positions.pages import acts, marks, room
 from positions.pages.acts import ACTS, CHANGED, Answer
 from positions.pages.forms import WriteForm
 from positions.reconcile import reconcile
+from quantum import live
 
 
 @never_cache
@@ -35,6 +36,17 @@ def symbol(
     again = request.GET.get("read") == "again"
     shown = room.symbol(name, again=again, user=request.user.get_username(), asked=asked)
     return TemplateResponse(request, "positions/symbol.html", {**context, **shown})
+
+
+def overview_part(_request: HttpRequest, **_: object) -> HttpResponse:
+    return live.answer(room.overview_part())
+
+
+def symbol_part(request: HttpRequest, *, symbol: str, **_: object) -> HttpResponse:
+    if symbol not in reconcile.symbols():
+        raise Http404("no such symbol here")
+    stands = {name: request.GET.get(name, "")[:50] for name in ("exchange", "version")}
+    return live.answer(room.symbol_part(symbol, stands=stands))
 
 
 @never_cache

@@ -60,5 +60,5 @@ def test_somebody_adopts_on_a_phone_with_a_reason(drifting: House, visit: Any) -
     shown.wait_for_selector(".messagelist")
     assert "the ledger says 3 now" in shown.inner_text(".messagelist")
     assert balance() == 3
-    assert "match" in shown.inner_text("h1.plan-title")
+    assert "match" in shown.inner_text("#sides-title")
     assert visitor.troubles == []

@@ -81,9 +81,10 @@ ADDRESSES = sorted(set(admin_addresses()))
 
 @pytest.fixture
 def given(redis: Client, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the migration gives; a flushed database has lost it."""
-    migration = importlib.import_module("apply.migrations.0005_groups")
-    migration.forwards(apps, SimpleNamespace(connection=connection))
+    """What the migrations give; a flushed database has lost it."""
+    for name in ("0005_groups", "0006_orders_room"):
+        migration = importlib.import_module(f"apply.migrations.{name}")
+        migration.forwards(apps, SimpleNamespace(connection=connection))
     cache.clear()
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.MD5PasswordHasher"

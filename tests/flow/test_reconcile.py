@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 from permits.management.acting import ActCommand
 from permits.models import Hold, Permit
-from positions.books import history
+from positions.books import agreed
 from positions.drift import incidents, sweep
 from positions.feed import feed
 from positions.feed.feed import Feed
@@ -181,14 +181,14 @@ def test_a_correction_by_hand_and_what_the_other_commands_show(house: House) -> 
 
 def test_an_exit_that_the_brain_granted_proves_that_both_agreed(house: House) -> None:
     house.start()
-    adopted = history.last_agreed("SOLUSDT")
+    adopted = agreed.last(["SOLUSDT"])["SOLUSDT"]
     plan_id = house.exit("SOLUSDT").plan_id
     rows = Permit.objects.filter(plan_id=plan_id, gate="p33")
     permit = wait_for(rows.first, what="the permit's row")
-    wait_for(lambda: history.last_agreed("SOLUSDT") == permit.issued_at, what="the exit in the ledger")
-    assert adopted is not None and adopted < permit.issued_at
+    wait_for(lambda: agreed.last(["SOLUSDT"])["SOLUSDT"] == permit.issued_at, what="the exit in the ledger")
+    assert adopted < permit.issued_at
     rows.update(issuer="operator:nina@main")
-    assert history.last_agreed("SOLUSDT") == adopted, "an operator signs where they differ"
+    assert agreed.last(["SOLUSDT"])["SOLUSDT"] == adopted, "an operator signs where they differ"
 
 
 def test_who_thought_for_long_about_what_was_shown_gets_it_read_again(

@@ -20,13 +20,6 @@ from quantum.commands import Exit
 from quantum.log import safe
 from quantum.redis import command_client
 
-MEANS = {
-    deciding.FILLED: "filled by a person's word; the ledger moves by the trades listed above and by no others. What "
-    "else was executed shows as drift: settle it with `manage.py reconcile`",
-    deciding.NOT_AT_EXCHANGE: "never at the exchange by a person's word; the ledger stays. If it was executed after "
-    "all, that shows as drift and stops the symbol",
-}
-
 
 class Command(ActCommand):
     help = "Show the evidence: order_resolve PLAN_ID; decide: order_resolve PLAN_ID filled --reason '...'"
@@ -68,7 +61,7 @@ class Command(ActCommand):
             self._tell(known, options, why_not=why_not)
             self.leave(Exit.BLOCKED, f"Nothing was changed. {why_not}")
         before = f"{known.order.symbol} order {known.order.client_order_id}: {known.plan.state}"
-        self.say(f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT}: {before} -> {MEANS[fate]}")
+        self.say(f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT}: {before} -> {deciding.MEANS[fate]}")
         if options["dry_run"]:
             self._tell(known, options, decided="")
             return

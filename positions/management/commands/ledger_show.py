@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from permits.management.tables import table
-from positions.books import history
+from positions.books import entries, history
 from positions.models import LedgerEntry
 from quantum import amounts, clock
 from quantum.commands import Command as Base
@@ -72,11 +72,10 @@ class Command(Base):
     def _moment(self, text: str) -> dt.datetime:
         if not text:
             return clock.now()
-        try:
-            found = dt.datetime.fromisoformat(text.strip())
-            return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
-        except (ValueError, OverflowError):  # the year 1, a zone further back
+        found = entries.moment_of(text)
+        if found is None:
             self.leave(Exit.USAGE, f"{safe(text[:40])} is no time; write it like 2026-01-31T12:00:00Z")
+        return found
 
 
 def _plain(paid: dict[str, Decimal]) -> dict[str, str]:

@@ -1,0 +1,146 @@
+"""Both sides of symbols as the pages show them. Whether they agree and how well the feed is are two things, and are
+never shown as one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.conf import settings
+from django.utils.safestring import SafeString
+
+from positions.books import agreed
+from positions.reconcile import reconcile
+from positions.reconcile.reconcile import Line, Record, State
+from quantum import amounts, charts, clock, facts
+from quantum.redis import RedisError, command_client
+
+TONES = {State.MATCH: "good", State.DRIFT: "bad", State.IN_FLIGHT: "calm"}
+WORST_FIRST = (State.DRIFT, State.UNKNOWN, State.STALE, State.IN_FLIGHT, State.MATCH)
+NO_REDIS = "Redis gave no answer: what the exchange holds is not known."
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One symbol. line None: what the exchange holds is not known, which is not zero."""
+
+    record: Record
+    line: Line | None
+    agreed_at: dt.datetime | None
+
+    @property
+    def state(self) -> State:
+        return self.line.state if self.line else State.UNKNOWN
+
+    @property
+    def state_chip(self) -> SafeString:
+        return facts.chip(self.state.value.replace("_", " "), tone=TONES.get(self.state, "warn"))
+
+    @property
+    def feed_chip(self) -> SafeString:
+        """How well the feed of this symbol is, whatever the numbers say."""
+        if self.line is None:
+            return facts.chip("no read", tone="bad")
+        if self.is_old:
+            return facts.chip(f"stale, {self.age}", tone="bad")
+        return facts.chip(f"fresh, {self.age}", tone="good")
+
+    @property
+    def is_old(self) -> bool:
+        return self.line is not None and abs(self.line.age_s) > settings.P33_STALE_THRESHOLD_SEC
+
+    @property
+    def exchange(self) -> str:
+        return amounts.plain(self.line.exchange) if self.line else "unknown"
+
+    @property
+    def ledger(self) -> str:
+        balance = self.record.balance
+        return "never entered" if balance is None else amounts.plain(balance.amount)
+
+    @property
+    def apart(self) -> Decimal | None:
+        return self.line.exchange - (self.line.ledger or 0) if self.line else None
+
+    @property
+    def difference(self) -> str:
+        return (
+            "unknown" if self.apart is None else f"{'+' if self.apart > 0 else ''}{amounts.plain(self.apart)}"
+        )
+
+    @property
+    def band(self) -> tuple[str, bool] | None:
+        """Where the difference lies within what is tolerated, and whether it is beyond."""
+        if self.line is None or self.apart is None:
+            return None
+        return charts.in_band(self.apart, tolerance=self.line.tolerance)
+
+    @property
+    def ledger_when_closed(self) -> str:
+        return amounts.plain(-self.apart) if self.apart is not None else "unknown"
+
+    @property
+    def tolerance(self) -> str:
+        return amounts.plain(self.line.tolerance) if self.line else "unknown"
+
+    @property
+    def age(self) -> str:
+        if self.line is None:
+            return "no read"
+        ahead = self.line.age_s < 0 and self.is_old
+        return "a moment that is to come" if ahead else f"{max(self.line.age_s, Decimal(0)):.1f} s ago"
+
+    @property
+    def agreed(self) -> str:
+        if self.state is State.MATCH and self.line:
+            return facts.moment(clock.from_ms(self.line.asked_ms))
+        return facts.moment(self.agreed_at) if self.agreed_at else facts.NOTHING
+
+    @property
+    def agreed_ago(self) -> str:
+        if self.state is State.MATCH:
+            return "now"
+        return facts.age(self.agreed_at) if self.agreed_at else facts.NOTHING
+
+    @property
+    def order(self) -> str:
+        """The order in flight, and for how long."""
+        return f"{self.record.locked_s:.0f} s" if self.record.lock else ""
+
+    @property
+    def order_is_late(self) -> bool:
+        return self.record.locked_s >= reconcile.LONG_LOCK_S
+
+    @property
+    def stands(self) -> dict[str, str]:
+        """What a decision would stand on, for an address."""
+        if self.line is None:
+            return {"exchange": "", "version": ""}
+        return {"exchange": self.exchange, "version": str(self.line.version or 0)}
+
+
+def rows(names: Sequence[str]) -> tuple[list[Row], str]:
+    """As p33 left it last, and what kept the exchange's side from being read, in words."""
+    try:
+        return together(reconcile.stand(command_client(), names=names)), ""
+    except RedisError:
+        return together(dict.fromkeys(names)), NO_REDIS
+
+
+def together(lines: Mapping[str, Line | None]) -> list[Row]:
+    names = list(lines)
+    at = agreed.last(names)
+    return [Row(record, lines[name], at.get(name)) for name, record in reconcile.records(names).items()]
+
+
+def feed(found: Sequence[Row], *, problem: str) -> SafeString:
+    """Of the feed as a whole: its oldest read."""
+    ages = [row.line.age_s for row in found if row.line]
+    if not ages:
+        return facts.chip("no read of the exchange", tone="bad")
+    oldest = max(ages, key=abs)
+    if problem or abs(oldest) > settings.P33_STALE_THRESHOLD_SEC:
+        return facts.chip(f"stale, oldest read {oldest:.0f} s ago", tone="bad")
+    return facts.chip(f"fresh, oldest read {max(oldest, Decimal(0)):.1f} s ago", tone="good")
