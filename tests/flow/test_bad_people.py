@@ -96,7 +96,9 @@ def pages_of(web: WebClient) -> Iterator[tuple[str, str]]:
     for address in dict.fromkeys(found):
         answer = web.get(address)
         assert answer.status_code < 500, address
-        if answer.status_code == 200:
+        if answer["Content-Type"] == "application/json":  # no browser reads it as markup
+            assert answer["X-Content-Type-Options"] == "nosniff", address
+        elif answer.status_code == 200:
             yield address, text_of(answer)
 
 
