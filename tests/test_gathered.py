@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from pytest_django.fixtures import Settings
 
-from permits.desk import records
+from permits.desk import approvals, records
 from permits.desk.gatekeeper import RECORD_DELAY_S, RECORD_EVERY_S, Recorder, Written
-from permits.models import Permit
+from permits.models import Approval, Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.feed.ear import Ear
@@ -148,3 +149,15 @@ def test_permits_that_come_close_together_share_a_transaction(
     recorder.put(one)
     recorder.run()
     assert slept == pytest.approx([RECORD_DELAY_S, RECORD_EVERY_S])
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_what_was_decided_beside_a_permit_is_kept_where_its_plan_comes_again_at_once(keys: None) -> None:
+    """The second time nothing is said beside it; the question to people went with that, and the entry was acked."""
+    plan, acked = House.make(), list[str]()
+    asked = approvals.question(plan=plan, rule="exits above 5 USD", compared={})
+    first = Written(permit(plan, GOVERNOR), GOVERNOR, plan.plan_id, "1-0", beside=(asked,))
+    recorder = Recorder(ack=lambda *entries: acked.extend(entries))
+    recorder._write([first, replace(first, entry_id="2-0", beside=())])
+    assert acked == ["1-0", "2-0"]
+    assert Approval.objects.get().asked_plan_id == plan.plan_id
