@@ -252,7 +252,12 @@ if _sqlite:
 else:
     # What the URL says after its ? (a socket's folder as host, sslmode, ...) is kept.
     given = DATABASES["default"].get("OPTIONS", {})
-    DATABASES["default"]["OPTIONS"] = {"options": "-c synchronous_commit=on", "connect_timeout": 2, **given}
+    DATABASES["default"]["OPTIONS"] = {
+        "options": "-c synchronous_commit=on",
+        "connect_timeout": 2,
+        **given,
+        "server_side_binding": False,  # statements with values go together (rows.Pile), which a server refuses to bind
+    }
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"]["TEST"] = (

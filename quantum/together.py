@@ -63,8 +63,12 @@ class Together:
         job = _Job(work)
         self._waiting.append(job)
         with self._turn:
-            while not job.ended:
-                _do([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))])
+            try:
+                while not job.ended:
+                    _do([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))])
+            finally:
+                if not job.ended:  # this thread ends over another's work: nobody is left to hear of its own
+                    self._waiting.remove(job)
         return job.result()
 
 
@@ -85,9 +89,15 @@ def _do(jobs: list[_Job[Any]]) -> None:
 
 
 def _commit_once(jobs: list[_Job[Any]]) -> None:
+    line = connections[DEFAULT_DB_ALIAS]
     with transaction.atomic():
+        driver: Any = line.connection
         for job in jobs:
             job.do()
+            # A full disk, or one that fails, has SQLite take back all of it by itself. Where that met a single
+            # statement Django does not notice, and what comes after would be written on its own.
+            if not driver.in_transaction:
+                raise NotCommitted("the database took everything back")
         # Else Django would roll back without a word, and each would be told that it is written.
         if transaction.get_rollback():
             raise NotCommitted("another's work could not be taken back alone")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from pytest_django.fixtures import Settings
 
-from permits.desk import records
+from permits.desk import approvals, records
 from permits.desk.gatekeeper import RECORD_DELAY_S, RECORD_EVERY_S, Recorder, Written
-from permits.models import Permit
+from permits.models import Approval, Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.feed.ear import Ear
@@ -63,8 +64,8 @@ class Line:
         return None
 
 
-def listens(heard: Heard, *events: Event, monkeypatch: pytest.MonkeyPatch) -> Line:
-    line = Line(heard.boot, *events)
+def listens(heard: Heard, *events: Event, monkeypatch: pytest.MonkeyPatch, line: Line | None = None) -> Line:
+    line = line or Line(heard.boot, *events)
     ear = Ear(stream=cast("Any", line), feed=heard.feed, stopping=lambda: len(line.waited) > 1)
     monkeypatch.setattr("positions.feed.ear.connection", SimpleNamespace(close=lambda: None))
     ear.run()
@@ -84,6 +85,24 @@ def test_fills_of_ours_that_come_close_together_are_one_commit_and_none_is_forgo
     line = listens(heard, *told, monkeypatch=monkeypatch)
     assert stored == [[7], [8, 9]]
     assert line.waited[0] == pytest.approx(GATHER_S)
+
+
+def test_a_flood_keeps_no_fill_of_ours_from_being_told(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apply waits half a second for it, then it asks the exchange: under load for every order."""
+
+    class Flood(Line):
+        waiting = 1
+
+        def take(self, *, timeout_s: float) -> Received | None:
+            self.boot[0] += GATHER_S / 2 if self.left else 0
+            return super().take(timeout_s=timeout_s)
+
+    stored: list[int] = []
+    monkeypatch.setattr(ledger, "store", lambda trades: stored.append(len(trades)))
+    told = [fill("0.1", client_order_id=OURS, trade_id=number) for number in range(1, 11)]
+    listens(heard, monkeypatch=monkeypatch, line=Flood(heard.boot, *told))
+    assert sum(stored) == len(told)
+    assert max(stored) <= 3
 
 
 def test_the_snapshot_is_shown_before_the_fill_that_changed_it_is_told(
@@ -130,3 +149,15 @@ def test_permits_that_come_close_together_share_a_transaction(
     recorder.put(one)
     recorder.run()
     assert slept == pytest.approx([RECORD_DELAY_S, RECORD_EVERY_S])
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_what_was_decided_beside_a_permit_is_kept_where_its_plan_comes_again_at_once(keys: None) -> None:
+    """The second time nothing is said beside it; the question to people went with that, and the entry was acked."""
+    plan, acked = House.make(), list[str]()
+    asked = approvals.question(plan=plan, rule="exits above 5 USD", compared={})
+    first = Written(permit(plan, GOVERNOR), GOVERNOR, plan.plan_id, "1-0", beside=(asked,))
+    recorder = Recorder(ack=lambda *entries: acked.extend(entries))
+    recorder._write([first, replace(first, entry_id="2-0", beside=())])
+    assert acked == ["1-0", "2-0"]
+    assert Approval.objects.get().asked_plan_id == plan.plan_id

@@ -141,6 +141,14 @@ def test_an_env_file_is_read_and_the_process_environment_wins(place: Path, tmp_p
     assert value_of(place, "LOG_LEVEL", **given) == "WARNING"
 
 
+def test_no_database_url_has_the_server_bind_values(place: Path) -> None:
+    """It takes one statement at a time then: no intent, and no settlement, would ever be written."""
+    url = "postgres://u@127.0.0.1:1/x?server_side_binding=true&application_name=mine"
+    options = value_of(place, "DATABASES['default']['OPTIONS']", DATABASE_URL=url)
+    assert "'server_side_binding': False" in options
+    assert "'application_name': 'mine'" in options
+
+
 def test_an_env_file_is_held_to_the_same_rules(place: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.env"
     file.write_text(f"APPLY_MODUS={MARK}\nPERMIT_TTL_SEC={MARK}\n")

@@ -13,7 +13,7 @@ from django.db import OperationalError, connection, connections, transaction
 
 from positions.models import SymbolLock
 from quantum import clock, rows
-from quantum.together import NotCommitted, Together, _Job
+from quantum.together import BATCH_MAX, NotCommitted, Together, _Job
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 WITHIN_S = 10
@@ -139,6 +139,54 @@ def test_nobody_is_told_that_it_is_written_where_django_rolls_back_without_a_wor
         with pytest.raises(NotCommitted):
             each.result()
     assert locked() == set()
+
+
+def finds_no_room() -> int:
+    """A statement for which the disk is too full; the limit is this connection's own."""
+    line: Any = connection
+    with line.cursor() as cursor:
+        cursor.execute("PRAGMA page_count")
+        cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0]}")
+    try:
+        return rows.insert(
+            SymbolLock(account="main", symbol="FULL", plan_id="p" * 1_000_000, since=clock.now())
+        )
+    finally:
+        with line.cursor() as cursor:
+            cursor.execute("PRAGMA max_page_count = 1000000000")
+
+
+def finds_no_room_in_its_block() -> int:
+    with transaction.atomic():
+        return finds_no_room()
+
+
+@pytest.mark.parametrize("work", [finds_no_room, finds_no_room_in_its_block])
+def test_a_full_disk_that_takes_everything_back_is_told_to_each(
+    crowd: Crowd, work: Callable[[], int]
+) -> None:
+    """SQLite ends the whole transaction, not the statement: an intent written before it was told as kept."""
+    asked = crowd.comes(lambda: lock("A"), work, lambda: lock("B"))
+    for each in asked:
+        with pytest.raises(NotCommitted):
+            each.result()
+    assert locked() == set()
+
+
+def test_work_is_not_done_once_its_thread_has_ended_over_anothers() -> None:
+    """An intent with nobody to send it would lock its symbol until the resolver has proved that it never left."""
+
+    def ends() -> None:
+        raise SystemExit
+
+    if connection.vendor != "sqlite":
+        pytest.skip("each does its own on PostgreSQL")
+    together = Together()
+    together._waiting.extend(_Job(ends) for _ in range(BATCH_MAX))
+    with pytest.raises(SystemExit):
+        together.run(lambda: lock("A"))
+    assert together.run(lambda: lock("B")) == "B"
+    assert locked() == {"B"}
 
 
 def test_nobody_waits_for_ever_for_a_thread_that_was_ended(crowd: Crowd) -> None:

@@ -178,11 +178,13 @@ class Recorder(threading.Thread):
     def _write(self, batch: list[Written]) -> None:
         look_after_line()
         # One permit may stand for many entries: claimed again while it waited, or its plan was added again. Its row is
-        # written once, and each of them is acknowledged.
-        once = list({written.raw: written for written in batch}.values())
-        rows = [row for row in (written.row() for written in once) if row is not None]
+        # written once, with what the first of them decided beside it, and each of them is acknowledged.
+        once: dict[bytes, Written] = {}
+        for written in batch:
+            once.setdefault(written.raw, written)
+        rows = [row for row in (written.row() for written in once.values()) if row is not None]
         try:
-            records.record_issued(rows, beside=[row for written in once for row in written.beside])
+            records.record_issued(rows, beside=[row for written in once.values() for row in written.beside])
         except DatabaseError as error:
             # Not acknowledged: the entries come again after the reclaim time. But after a minute no permit stands
             # any more that could be recorded then, so a database that is only gone is asked again from here.

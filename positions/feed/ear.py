@@ -15,6 +15,7 @@ from django.db import close_old_connections, connection
 
 from positions.books.ledger import SeenTrade
 from positions.feed.feed import Feed
+from positions.feed.gathered import GATHER_S
 from positions.judging import difference
 from positions.judging.difference import Origin
 from quantum import clock
@@ -57,8 +58,11 @@ class Ear(threading.Thread):
             item = self._stream.take(timeout_s=min(self._due_in_s(), TAKE_S))
             if item is not None:
                 self.heed(item)
-            if item is None or not self._stream.waiting:
+            # What comes in one go is written together; a flood keeps nothing from being told for longer.
+            idle = item is None or not self._stream.waiting
+            if idle or clock.boot_s() - self._idle_boot_s >= GATHER_S:
                 self._write_gathered()
+            if idle:
                 self._idle_boot_s = clock.boot_s()
         connection.close()
 
