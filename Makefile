@@ -9,8 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 RUNTIME := exec sh tools/with_env.sh runtime
 DEV := exec sh tools/with_env.sh dev
-# Three on two cores: most tests wait for something. With four those that measure time begin to feel their neighbours.
-SUITE := -m pytest -n 3 --dist loadgroup
+SUITE := exec sh tools/suite.sh
 
 .PHONY: help run setup test test-sqlite test-postgres lint bench mutants chaos chaos-ci deep fresh lock audit
 
@@ -27,10 +26,10 @@ setup: ## the environment for development, from the locks
 test: test-sqlite test-postgres ## the whole suite, on SQLite and then on PostgreSQL
 
 test-sqlite: ## the suite on SQLite
-	@QUANTUM_TEST_DATABASE=sqlite $(DEV) $(SUITE) $(ARGS)
+	@QUANTUM_TEST_DATABASE=sqlite; export QUANTUM_TEST_DATABASE; $(SUITE) $(ARGS)
 
 test-postgres: ## the suite on PostgreSQL, without the browser tests
-	@QUANTUM_TEST_DATABASE=postgres $(DEV) $(SUITE) -m "not browser" $(ARGS)
+	@QUANTUM_TEST_DATABASE=postgres; export QUANTUM_TEST_DATABASE; $(SUITE) -m "not browser" $(ARGS)
 
 lint: ## ruff, mypy --strict, the import contracts, the locks, a look for secrets
 	@sh tools/lint.sh
