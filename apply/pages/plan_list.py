@@ -35,7 +35,7 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     ids = keyset.with_part(Plan, form.part) if form.part else None
     if ids and len(ids) == 1 and len(said) == 1:
         return HttpResponseRedirect(plan_url(ids[0]))
-    leaf = _leaf(form, ids) if form.is_valid() else Leaf[Plan]([])
+    leaf: Leaf[Plan] = _leaf(form, ids) if form.is_valid() else Leaf([])
     told = {
         **context,
         "form": form,

@@ -44,7 +44,7 @@ class PermitsForm(FindForm):
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = PermitsForm(request.GET)
     said = form.said() if form.is_valid() else {}
-    leaf = _leaf(form) if form.is_valid() else Leaf[Permit]([])
+    leaf: Leaf[Permit] = _leaf(form) if form.is_valid() else Leaf([])
     now = clock.now()
     told = {
         **context,
