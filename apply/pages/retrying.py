@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -14,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from apply.models import Plan
 from apply.operators import retry
 from apply.operators.retry import NotRetried
-from quantum.audit import REASON_MIN
+from quantum.act_form import ReasonForm
 from quantum.facts import plan_url
 from quantum.redis import command_client
 
@@ -26,34 +25,12 @@ CHANGED = (
 )
 
 
-class RetryForm(forms.Form):
+class RetryForm(ReasonForm):
     """`newest` is the newest plan of the symbol that the page showed, so that nobody goes past one he never saw."""
 
+    name = "retry"
+    typed_in_live = True
     newest = forms.CharField(widget=forms.HiddenInput, max_length=16, required=False)
-    reason = forms.CharField(
-        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-        if settings.APPLY_MODE == "live":
-            self.fields["confirm"] = forms.CharField(
-                max_length=32, help_text="Live: type the account's name."
-            )
-        for name, field in self.fields.items():
-            field.widget.attrs["id"] = f"id_retry_{name}"
-            field.widget.attrs["autocomplete"] = "off"
-
-    def clean_confirm(self) -> str:
-        said: str = self.cleaned_data["confirm"]
-        if said != settings.ACCOUNT:
-            raise forms.ValidationError("This is not the account's name.")
-        return said
-
-    @property
-    def problems(self) -> str:
-        return " ".join(f"{name}: {' '.join(map(str, said))}" for name, said in self.errors.items())
 
 
 def form_for(plan: Plan) -> tuple[RetryForm, Plan | None]:

@@ -6,37 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.conf import settings
 
 from quantum import amounts
-from quantum.audit import REASON_MIN
+from quantum.act_form import ReasonForm
 
 
-class ActForm(forms.Form):
-    name = "act"
-    typed_in_live = False
-
+class ActForm(ReasonForm):
     mark = forms.CharField(widget=forms.HiddenInput, max_length=2000)
-    reason = forms.CharField(
-        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-        if self.typed_in_live and settings.APPLY_MODE == "live":
-            self.fields["confirm"] = forms.CharField(
-                max_length=32, help_text="Live: type the account's name."
-            )
-        for name, field in self.fields.items():
-            field.widget.attrs["id"] = f"id_{self.name}_{name}"
-            field.widget.attrs["autocomplete"] = "off"
-
-    def clean_confirm(self) -> str:
-        said: str = self.cleaned_data["confirm"]
-        if said != settings.ACCOUNT:
-            raise forms.ValidationError("This is not the account's name.")
-        return said
 
 
 class AdoptForm(ActForm):

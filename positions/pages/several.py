@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -16,28 +15,13 @@ from positions.pages.acts import CHANGED, Answer
 from positions.reconcile import reconcile
 from positions.reconcile.reconcile import State
 from quantum import clock, facts
-from quantum.audit import REASON_MIN
+from quantum.act_form import ReasonForm
 
 
-class SeveralForm(forms.Form):
+class SeveralForm(ReasonForm):
+    name = "several"
+    always_typed = "Several at once: type the account's name."
     mark = forms.CharField(widget=forms.HiddenInput, max_length=200_000)
-    reason = forms.CharField(
-        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
-    )
-    confirm = forms.CharField(max_length=32, help_text="Several at once: type the account's name.")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-        for name, field in self.fields.items():
-            field.widget.attrs["id"] = f"id_several_{name}"
-            field.widget.attrs["autocomplete"] = "off"
-
-    def clean_confirm(self) -> str:
-        said: str = self.cleaned_data["confirm"]
-        if said != settings.ACCOUNT:
-            raise forms.ValidationError("This is not the account's name.")
-        return said
 
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
