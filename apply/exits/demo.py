@@ -43,9 +43,11 @@ class DemoFeed:
         take(self._client, said, origin=Origin(way="demo", actor=ACTOR))
 
     def _with_position(self) -> str | None:
-        """In turn; no position, no plan."""
+        """In turn; no position, or one that the ledger has not adopted yet, no plan."""
         for _ in settings.APPLY_ALLOWLIST:
             symbol = next(self._symbols)
+            if not self._client.exists(settings.KEYS.ledger(symbol)):
+                continue
             held = self._client.hget(settings.KEYS.snapshot(symbol), "position_amt")
             amount = amounts.parse(held.decode()) if held else None
             if amount not in (None, Decimal(0)):
