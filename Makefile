@@ -11,7 +11,7 @@ RUNTIME := exec sh tools/with_env.sh runtime
 DEV := exec sh tools/with_env.sh dev
 SUITE := exec sh tools/suite.sh
 
-.PHONY: help run setup test test-sqlite test-postgres lint bench mutants chaos chaos-ci deep fresh lock audit
+.PHONY: help run setup test test-sqlite test-postgres lint bench mutants chaos chaos-ci deep screenshots fresh lock audit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -48,6 +48,9 @@ chaos-ci: ## three storms with seeds that follow from the commit, in less than f
 
 deep: ## 10,000 random sequences of the gate against its model, then 100 storms; goes on where it was stopped
 	@$(DEV) tools/deep.py $(ARGS)
+
+screenshots: ## the README's pictures: a demo of its own, its pages in Chromium, docs/pictures/*.png
+	@$(DEV) tools/screenshots.py $(ARGS)
 
 fresh: ## the two commands in a bare Debian made with debootstrap (root; by hand)
 	@exec bash tools/fresh.sh $(ARGS)

@@ -18,7 +18,7 @@ def _apply(watch: roles.Watch) -> None:
     from apply.acting import role
     from quantum import instance
 
-    instance.ensure_here()
+    instance.ensure_here("apply")
     role.run(watch)
 
 
@@ -26,16 +26,18 @@ def _warden(watch: roles.Watch) -> None:
     from apply import warden
     from quantum import instance
 
-    instance.ensure_here()
+    instance.ensure_here("warden")
     warden.run(watch)
 
 
 def _gauges() -> Iterable[Metric]:
+    from apply.alerts import book
     from apply.plans import blocked
     from apply.proving import inquiries
 
     yield from blocked.read()
     yield from inquiries.read()
+    yield from book.read()
 
 
 def _in_flight() -> Iterable[InFlight]:
@@ -68,7 +70,7 @@ def _api() -> list[URLPattern]:
 
 
 def _pages() -> list[pages.Page]:
-    from apply.pages import home, orders, profit, raw, retrying
+    from apply.pages import bundles, dead_letters, home, orders, profit, proof, raw, retrying
 
     plans = pages.Page(
         name="apply_plan_changelist",
@@ -107,10 +109,41 @@ def _pages() -> list[pages.Page]:
             name="apply_plan_raw", path="plans/<str:plan_id>/raw/", view=raw.page, needs=("apply.view_plan",)
         ),
         pages.Page(
+            name="apply_plan_bundle",
+            path="plans/<str:plan_id>/bundle.json",
+            view=bundles.document,
+            needs=bundles.NEEDS,
+        ),
+        pages.Page(
+            name="apply_plan_bundle_read",
+            path="plans/<str:plan_id>/bundle.html",
+            view=bundles.readable,
+            needs=bundles.NEEDS,
+        ),
+        pages.Page(
             name="apply_plan_retry",
             path="plans/<str:plan_id>/retry/",
             view=retrying.act,
             needs=("apply.propose", "apply.view_plan"),
+            act=True,
+        ),
+    ]
+    letter = "dead-letters/<str:stream>/<str:letter_id>/"
+    letters = [
+        pages.Page(
+            name="apply_dead_letters",
+            path="dead-letters/",
+            view=dead_letters.page,
+            needs=("apply.view_plan",),
+        ),
+        pages.Page(
+            name="apply_dead_letters_one", path=letter, view=dead_letters.one, needs=("apply.view_plan",)
+        ),
+        pages.Page(
+            name="apply_dead_letters_end",
+            path=f"{letter}end/",
+            view=dead_letters.act,
+            needs=(dead_letters.PERMISSION, "apply.view_plan"),
             act=True,
         ),
     ]
@@ -123,13 +156,22 @@ def _pages() -> list[pages.Page]:
         view=profit.page,
         needs=("positions.view_fill", "positions.view_funding", *sees),
     )
-    return [plans, *of_orders, earned, glass, part, *of_plan]
+    proved = pages.Page(
+        name="apply_proof",
+        words="Proof",
+        place=75,
+        key="v",
+        path="proof/",
+        view=proof.page,
+        needs=("apply.view_plan", *sees),
+    )
+    return [plans, *of_orders, earned, proved, glass, part, *of_plan, *letters]
 
 
 def _oncall() -> list[pages.Page]:
-    from apply.pages import oncall
+    from apply.pages import alerts, oncall
 
-    return oncall.declared()
+    return [*oncall.declared(), *alerts.declared()]
 
 
 class ApplyConfig(AppConfig):

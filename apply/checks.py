@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from apply.alerts import by_apprise
 from apply.exits import scorers
 
 
@@ -18,3 +19,11 @@ def the_exit_brain_has_a_scorer(**_: object) -> list[CheckMessage]:
         hint = f"set EXIT_BRAIN to off, to one of {', '.join(scorers.names())}, or to a dotted path"
         return [Error(f"EXIT_BRAIN: {none}", hint=hint, id="apply.E002")]
     return []
+
+
+@register()
+def apprise_is_there_where_it_is_set(**_: object) -> list[CheckMessage]:
+    if not settings.ALERT_APPRISE_SCHEMES or by_apprise.installed():
+        return []
+    hint = f"{by_apprise.INSTALL}, or take ALERT_APPRISE_URLS away: the signed webhook needs nothing"
+    return [Error("ALERT_APPRISE_URLS: apprise is not installed", hint=hint, id="apply.E003")]

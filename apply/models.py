@@ -257,3 +257,75 @@ class BreakGlass(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.action} by {self.asked_by}: {self.state}"
+
+
+class Alert(models.Model):
+    """Something that was in the way of exits: from when it was first seen until it was gone. One open row for each,
+    whoever looks: the warden's successor goes on with it, and of two wardens one tells."""
+
+    key = models.CharField(max_length=120, help_text="Its kind, and what it is about.")
+    critical = models.BooleanField(
+        default=False, help_text="No exit can leave, or one has been blocked for too long."
+    )
+    text = models.CharField(max_length=200)
+    why = models.CharField(max_length=500, blank=True)
+    plan_id = models.CharField(max_length=16, blank=True)
+    link = models.CharField(max_length=500, blank=True)
+    command = models.CharField(max_length=200, blank=True)
+    since = models.DateTimeField(default=clock.now, db_index=True)
+    told_at = models.DateTimeField(null=True)
+    escalated_at = models.DateTimeField(null=True)
+    gone_at = models.DateTimeField(null=True, help_text="Not seen any more since.")
+    ended_at = models.DateTimeField(null=True, help_text="It was told that it is over.")
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"], condition=models.Q(ended_at=None), name="one_open_alert_per_condition"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}"
+
+
+class Notice(models.Model):
+    """What one target is to be told, kept until it was told or given up."""
+
+    class Event(models.TextChoices):
+        ALERT = "alert"
+        ESCALATION = "escalation"
+        RECOVERY = "recovery"
+
+    alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="notices")
+    event = models.CharField(max_length=12, choices=Event.choices)
+    target = models.CharField(max_length=40)
+    mark = models.CharField(
+        max_length=32, unique=True, help_text="The same at each attempt: a target tells by it what it knows."
+    )
+    body = models.TextField()
+    at = models.DateTimeField(default=clock.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_at = models.DateTimeField(default=clock.now, help_text="Nobody tries before.")
+    answer = models.CharField(max_length=120, blank=True, help_text="What came of the last attempt.")
+    told_at = models.DateTimeField(null=True)
+    given_up_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ("view",)
+        constraints = [
+            models.UniqueConstraint(fields=["alert", "event", "target"], name="told_once_per_target")
+        ]
+        indexes = [
+            models.Index(
+                fields=["target", "id"],
+                name="notice_to_be_told",
+                condition=models.Q(told_at=None, given_up_at=None),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.target}"

@@ -1,4 +1,5 @@
-"""The role warden: resolver's questions, janitor, the end of halts, proposals in, the exit brain. No trade key."""
+"""The role warden: resolver's questions, janitor, the end of halts, alerts, proposals in, the exit brain, the audit
+chain's seals. No trade key."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 
+from apply.alerts import duties as alerts
 from apply.exits import scorers
+from apply.exits.apart import Apart
 from apply.exits.brain import ExitBrain
 from apply.exits.demo import DemoFeed
 from apply.exits.prices import Prices
@@ -20,6 +23,7 @@ from apply.proving.resolver import Resolver
 from permits.desk import sweep
 from permits.state.resuming import EndOfHalt
 from quantum import clock
+from quantum.chain.sealer import Sealer
 from quantum.exchange import connect
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.log import log
@@ -36,13 +40,15 @@ def duties_of(client: Client) -> list[Callable[[], None]]:
         Resolver(reader=reader, client=client).tick,
         EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
+        Sealer().tick,
+        *alerts.of(client),
     ]
     if settings.APPLY_RETRIES_MAX:
         duties.append(RetryByRule(client=client).tick)
     if settings.EXIT_BRAIN == "demo":
         duties.append(DemoFeed(client=client).tick)
     elif settings.EXIT_BRAIN != "off":
-        duties.append(exit_brain(client, reader).tick)
+        duties.append(Apart(exit_brain(client, connect.reader()).tick, name="exit brain").tick)
     return duties
 
 

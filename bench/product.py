@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
     fields = _stat(pid)
     return int(fields[1]) if fields else 0
 
@@ -242,9 +242,27 @@ class Watched:
         return {name: spent for name, spent in sorted(used.items(), key=lambda one: -one[1]) if spent > 0.05}
 
 
+class Cost:
+    """The processor time of some processes with their children from now on."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._before = {name: {each: _cpu_s(each) for each in _tree(pid)} for name, pid in pids.items()}
+        self._pids = pids
+
+    def percent(self, took_s: float) -> dict[str, float]:
+        """Of one core. Who was born meanwhile counts whole; who died is forgotten."""
+        return {
+            name: round(
+                100 * sum(_cpu_s(each) - before.get(each, 0.0) for each in _tree(self._pids[name])) / took_s,
+                2,
+            )
+            for name, before in self._before.items()
+        }
+
+
 def _tree(up_pid: int) -> list[int]:
     parents = {
-        pid: _parent(pid)
+        pid: parent_of(pid)
         for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     }
     family = {up_pid}

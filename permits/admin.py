@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import URLPattern, path, reverse
 
 from permits.models import Approval, Hold, Permit, PolicyVersion, TradingState, Usage
-from permits.pages import acts, pages, permit_list, policy_pages
+from permits.pages import acts, pages, permit_list, policy_page, policy_pages
 from permits.pages.acts import Answer
 from permits.pages.forms import ActForm, GrantForm, RevokeForm
 from permits.pages.pages import PLAN_ID
@@ -138,13 +138,20 @@ class HoldAdmin(ReadOnlyAdmin):
 
 @admin.register(PolicyVersion)
 class PolicyVersionAdmin(ReadOnlyAdmin):
-    list_display = ["version", "at", "by", "reason"]
-    search_fields = ["by", "reason"]
     page_template = "permits/policy.html"
     empty_says = (
         "No version yet: the limits of the settings hold. The first start writes version 1; "
         "to change a limit: python manage.py policy_set permits_per_5min=20 --reason '...'"
     )
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Our own: limits with their use, a draft, and the versions with what each changed."""
+        if request.method not in ("GET", "HEAD") or not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {**self.admin_site.each_context(request), "empty_says": self.empty_says}
+        return policy_page.page(request, context={**context, **(extra_context or {})})
 
     def page_context(self, row: PolicyVersion) -> dict[str, Any]:
         return policy_pages.version(row)

@@ -10,7 +10,7 @@ def _governor(watch: roles.Watch) -> None:
     from permits.governor import governor
     from quantum import instance
 
-    instance.ensure_here()
+    instance.ensure_here("governor")
     governor.run(watch)
 
 
@@ -28,7 +28,7 @@ def _policy_check() -> Iterable[doctor.Finding]:
 
 def _pages() -> list[pages.Page]:
     from permits.pages import pages as permit_pages
-    from permits.pages import permit_list, policy_pages
+    from permits.pages import permit_list, policy_page, policy_pages
 
     return [
         pages.Page(
@@ -63,6 +63,13 @@ def _pages() -> list[pages.Page]:
             place=70,
             key="y",
             needs=("permits.view_policyversion",),
+        ),
+        pages.Page(
+            name="permits_policy_set",
+            path="permits/policy/set/",
+            view=policy_page.set_policy,
+            needs=("permits.set_policy", "permits.view_policyversion"),
+            act=True,
         ),
     ]
 

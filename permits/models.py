@@ -147,6 +147,28 @@ class Usage(models.Model):
         return f"{self.symbol} {self.kind} {self.quantity}"
 
 
+class Judgement(models.Model):
+    """One decision of the Governor with what it saw: so that another policy can be tried on it. Beside it, what the
+    shadow rules would have denied of what was granted."""
+
+    plan_id = models.CharField(max_length=16, unique=True)
+    symbol = models.CharField(max_length=40)
+    at = models.DateTimeField()
+    policy_version = models.PositiveIntegerField()
+    reason = models.CharField(max_length=60)
+    inputs = models.JSONField()
+    shadow = models.CharField(max_length=60, blank=True, help_text="Empty: nothing would have been denied.")
+    shadow_rule = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ()
+        indexes = [models.Index(fields=["id"], name="judgement_shadowed", condition=~models.Q(shadow=""))]
+
+    def __str__(self) -> str:
+        return f"{self.plan_id} {self.reason}"
+
+
 class Approval(models.Model):
     """A proposal that policy wants a person to see first. Its plan is kept in full; a yes makes a new plan."""
 
@@ -170,6 +192,11 @@ class Approval(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["expires_at"], condition=models.Q(state="waiting"), name="approval_that_waits"
+            )
+        ]
         permissions = [("approve", "Can answer for an exit that waits for a person")]
 
     def __str__(self) -> str:

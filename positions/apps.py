@@ -10,7 +10,7 @@ def _p33(watch: roles.Watch) -> None:
     from positions import brain
     from quantum import instance
 
-    instance.ensure_here()
+    instance.ensure_here("p33")
     brain.run(watch)
 
 

@@ -31,6 +31,7 @@ class Fill(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["client_order_id"], name="fill_of_order")]
         constraints = [
             models.UniqueConstraint(fields=["account", "symbol", "trade_id"], name="fill_stored_once")
         ]

@@ -11,8 +11,11 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django_q.models import Failure, OrmQ, Schedule, Success
 
+from quantum import second_factor
 from quantum.facts import ReadOnlyAdmin
 from quantum.models import AuditEvent, Instance
 
@@ -39,6 +42,16 @@ admin.site.disable_action("delete_selected")
 class PeopleAdmin(_UserAdmin):
     """Whoever may change people puts them into groups; he makes nobody a superuser, himself included, and does
     not touch one."""
+
+    readonly_fields = ("second_factor",)
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Second factor", {"fields": ("second_factor",)}))
+
+    @admin.display(description="Second factor")
+    def second_factor(self, person: User) -> str:
+        """Whether, and the way to reset it; nothing of it is shown or changed here."""
+        on = second_factor.of(person) is not None
+        where = reverse("admin:quantum_second_factor_of", args=[person.pk])
+        return format_html('{} · <a href="{}">look at it</a>', "on" if on else "off", where)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         fields = super().get_readonly_fields(request, obj)

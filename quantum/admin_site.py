@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 
 from quantum import pages
@@ -13,7 +16,14 @@ class Site(AdminSite):
     site_header = site_title = "Quantum"
     index_title = "Home"
     site_url = None  # "/" is the admin
+    login_template = "quantum/login.html"
     enable_nav_sidebar = False  # the bar of pages stands in the header; the lists need the width
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        from quantum.second_factor_forms import LoginForm  # a form of models that are not there yet above
+
+        self.login_form = LoginForm
+        return super().login(request, extra_context)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Ours first: the last of Django's takes every address."""

@@ -1,4 +1,4 @@
-"""What waits in the plan stream, per group, and what was parked as poison."""
+"""What waits in the plan stream, per group, and how much was parked as poison."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _oldest_pending_s(client: Client, stream: str, row: dict[str, bytes | str]) 
 
 
 def dead_letters(client: Client) -> int:
-    return int(client.xlen(settings.KEYS.dead_letters(settings.KEYS.plan_stream)))
+    """Of every stream that has consumers of ours."""
+    streams = (settings.KEYS.plan_stream, settings.KEYS.proposal_stream)
+    return sum(int(client.xlen(settings.KEYS.dead_letters(stream))) for stream in streams)
 
 
 def _text(name: bytes | str) -> str:

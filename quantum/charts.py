@@ -40,6 +40,15 @@ class Chart:
     height: int = HEIGHT
     ground: int = GROUND
 
+    @property
+    def shapes(self) -> dict[str, str]:
+        """Tone -> one path through all its bars: a picture of an hour is three elements, not three hundred numbers."""
+        found: dict[str, str] = {}
+        for bar in self.bars:
+            shape = f"M{bar.x} {bar.y}h{bar.width}v{bar.height}h-{bar.width}z"
+            found[bar.tone] = found.get(bar.tone, "") + shape
+        return found
+
 
 def columns(
     stacks: Sequence[Sequence[tuple[str, int]]],

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from quantum import audit
+from quantum import audit, second_factor
 from quantum.log import log
+from quantum.second_factor import OWN, SET_UP
 
 LOOKING = ("GET", "HEAD", "OPTIONS")
 READ_ONLY_SAYS = "These pages are read-only (WEB_READ_ONLY); the command line, or other pages, can act."
+SET_UP_SAYS = "Here everybody logs in with a code (WEB_TOTP_REQUIRED). Set up your second factor first."
 PATH_MAX = 200
 
 
@@ -28,7 +31,9 @@ class Entrance:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         looking = request.method in LOOKING
         if settings.WEB_READ_ONLY == "on" and not looking and request.path not in _ways_in_and_out():
-            answer = _read_only(request)
+            answer = _refused(request, READ_ONLY_SAYS)
+        elif settings.WEB_TOTP_REQUIRED == "on" and _has_to_set_up(request):
+            answer = _to_set_up() if looking else _refused(request, SET_UP_SAYS)
         else:
             answer = self._get_response(request)
         if answer.status_code == 403 and not looking and request.user.is_authenticated:
@@ -37,15 +42,26 @@ class Entrance:
         return answer
 
 
-def _ways_in_and_out() -> tuple[str, str]:
-    """Whoever may only look still has to log in."""
-    return reverse("admin:login"), reverse("admin:logout")
+def _ways_in_and_out() -> list[str]:
+    """Whoever may only look still has to log in, with a code where everybody has to."""
+    ways = ("login", "logout", *(SET_UP if settings.WEB_TOTP_REQUIRED == "on" else ()))
+    return [reverse(f"admin:{name}") for name in ways]
 
 
-def _read_only(request: HttpRequest) -> HttpResponse:
-    shown = TemplateResponse(
-        request, "403.html", {"title": "Refused", "exception": READ_ONLY_SAYS}, status=403
-    )
+def _has_to_set_up(request: HttpRequest) -> bool:
+    """Somebody who came in with the password alone, anywhere but where that is mended."""
+    if not isinstance(request.user, User) or request.path in _ways_in_and_out():
+        return False
+    return second_factor.of(request.user) is None
+
+
+def _to_set_up() -> HttpResponse:
+    """To HEAD too; a part of a page that lives follows no redirect, and says that it is stale."""
+    return HttpResponseRedirect(reverse(f"admin:{OWN}"))
+
+
+def _refused(request: HttpRequest, why: str) -> HttpResponse:
+    shown = TemplateResponse(request, "403.html", {"title": "Refused", "exception": why}, status=403)
     return shown.render()
 
 

@@ -19,7 +19,7 @@ from environ.fileaware_mapping import FileAwareMapping
 
 T = TypeVar("T")
 
-OWN_PREFIXES = ("APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_")
+OWN_PREFIXES = ("ALERT_", "APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_")
 """An unknown name that begins so is a typing error, and is refused. BINANCE_ is not ours alone."""
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,20}")

@@ -8,8 +8,8 @@ from typing import Any
 
 from django import forms
 
-from quantum import clock
-from quantum.keyset import PART_MIN
+from quantum import clock, facts
+from quantum.lists import PART_MIN, Leaf, Window
 
 _PART = re.compile(r"[0-9a-f]+")
 SPANS = {
@@ -71,8 +71,27 @@ class FindForm(forms.Form):
             return None
         return (self.cleaned_data["until"] or clock.now()) - SPANS[span][1]
 
+    @property
+    def window(self) -> Window:
+        asked = self.cleaned_data
+        return Window(before=asked["before"], after=asked["after"], since=self.since, until=asked["until"])
+
+    def told(self, leaf: Leaf[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """For quantum/list.html."""
+        return {
+            "form": self,
+            "said": self.said(),
+            "problem": self.problem,
+            "leaf": leaf,
+            "rows": rows,
+            "looked_to": facts.moment(leaf.looked_to) if leaf.looked_to else "",
+            "as_of": facts.moment(clock.now()),
+        }
+
     def said(self) -> dict[str, object]:
-        """What stands in the address, without the leaf."""
+        """What stands in the address, without the leaf; nothing where it makes no sense."""
+        if not self.is_valid():
+            return {}
         kept = {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
         if "until" in kept:
             kept["until"] = f"{self.cleaned_data['until']:%Y-%m-%dT%H:%M:%S}"

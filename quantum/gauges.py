@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from quantum import backlog
+from quantum import backlog, health
 from quantum.redis import RedisError, command_client
 
 Source = Callable[[], Iterable[Metric]]
@@ -61,3 +61,16 @@ def stream() -> Iterator[Metric]:
         oldest.add_metric([group.group], group.oldest_pending_s)
     yield from (lag, pending, oldest)
     yield gauge("quantum_dead_letters", "Entries that lie parked as poison", backlog.dead_letters(client))
+
+
+SILENT_AT_MOST_S = 3600.0
+"""For so long heartbeats are kept."""
+
+
+def silent_roles() -> Iterator[Metric]:
+    silent = GaugeMetricFamily(
+        "quantum_role_silent_seconds", "Since the last heartbeat of a role", labels=["role"]
+    )
+    for role in health.role_healths(command_client()):
+        silent.add_metric([role.name], SILENT_AT_MOST_S if role.silent_s is None else role.silent_s)
+    yield silent

@@ -16,6 +16,7 @@ from typing import NoReturn
 from django.conf import settings
 
 from quantum import clock, roles
+from quantum.fault import fault_point
 from quantum.log import log
 from quantum.processes import wait_until
 from quantum.redis import Client, NoPassword, RedisError, command_client
@@ -36,6 +37,8 @@ class Hosting:
         self._hosts_roles = hosts_roles
         self._terminated = False
         self._running: threading.Thread | None = None
+        self._taking = threading.Lock()
+        """A lease is being taken. Who leaves between the server's yes and the mark here would leave it held."""
         self._told: set[str] = set()
 
     def begin(self) -> None:
@@ -55,6 +58,7 @@ class Hosting:
         while not self.stopping:
             if signal.sigtimedwait({signal.SIGTERM}, HEED_EVERY_S):
                 self._terminated = True
+        self._taking.acquire(timeout=DRAIN_S)  # for good: no role is begun any more
         if self._running:
             self._running.join(DRAIN_S)
             log.error("[ROLE] did not leave in time", limit_s=DRAIN_S)
@@ -80,10 +84,12 @@ class Hosting:
                 self._told.add(role.name)
                 log.error("[ROLE] cannot log in to Redis", role=role.name, because=missing)
             return
-        if lease.take() is not None:
-            return
-        self._jobs.shut = True
-        self._running = threading.current_thread()
+        with self._taking:
+            if self.stopping or lease.take() is not None:
+                return
+            fault_point("lease_taken")
+            self._jobs.shut = True
+            self._running = threading.current_thread()
         ended_well = False
         try:
             ended_well = roles.run(role, lease=lease, told_to_stop=lambda: self.stopping)

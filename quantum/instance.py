@@ -16,8 +16,11 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from quantum.models import Instance
+from quantum import audit, version
+from quantum.models import Instance, Promotion
 from quantum.redis import Client, command_client
+
+STARTED = "role_started"
 
 
 class WrongInstance(Exception):
@@ -35,17 +38,21 @@ def ensure(client: Client) -> Identity:
     """Store the identity where it is missing, refuse where it differs. Safe to call at every start."""
     stored = _stored_once()
     _compare_with_settings(stored)
+    _require_promotion()
     # Two processes may start at once: NX lets one write, and both read what stands then.
     client.set(settings.KEYS.instance, _written(stored), nx=True)
     _compare_with_redis(stored, client.get(settings.KEYS.instance))
     return stored
 
 
-def ensure_here() -> Identity:
-    """At the start of every role, with a connection of its own."""
+def ensure_here(role: str = "") -> Identity:
+    """At the start of every role, with a connection of its own. The start is a fact: a proof says which code ran."""
     _compare_with_tables()
     with command_client() as client:
-        return ensure(client)
+        found = ensure(client)
+    if role:
+        audit.record(kind=STARTED, actor=role, data={"version": version.of_the_code(), "mode": found.mode})
+    return found
 
 
 def check(client: Client) -> Identity | None:
@@ -55,6 +62,7 @@ def check(client: Client) -> Identity | None:
         return None
     stored = _identity(row)
     _compare_with_settings(stored)
+    _require_promotion()
     raw = client.get(settings.KEYS.instance)
     if raw is not None:  # a wiped Redis is filled again by the next start
         _compare_with_redis(stored, raw)
@@ -82,6 +90,17 @@ def _compare_with_settings(stored: Identity) -> None:
                 f"{name} is {ours}, but the database belongs to {theirs}; set {name} back, "
                 f"or give the new one a place of its own (QUANTUM_VAR_DIR, or DATABASE_URL and KEY_PREFIX)"
             )
+
+
+def _require_promotion() -> None:
+    """What was never tried does not run live. When the proof was recent is asked where it is taken, not here: a role
+    that falls over on a quiet day must come back."""
+    code = version.of_the_code()
+    if settings.APPLY_MODE == "live" and not Promotion.objects.filter(version=code).exists():
+        raise WrongInstance(
+            f"live does not start with version {code}: nobody has promoted it; "
+            f"manage.py promote --check says what is missing"
+        )
 
 
 def _compare_with_tables() -> None:

@@ -147,7 +147,7 @@ def _finish(name: str, directory: Path, *, believe_old: bool) -> int | None:
 def _prune(name: str, directory: Path) -> None:
     for path, until_s in signing.old_keys(name, directory):
         if until_s <= clock.now_s():
-            path.unlink()
+            signing.keep_for_proofs(name, path)
 
 
 def _replace(path: Path, content: bytes, *, mode: int) -> None:

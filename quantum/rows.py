@@ -45,34 +45,35 @@ def look_after_line() -> None:
 
 def run(text: str, values: Sequence[Any]) -> int:
     """How many rows it met."""
-    cursor = _execute(text, values)
-    met = int(cursor.rowcount)
-    cursor.close()
-    return met
+    return _execute(text, values)[0]
 
 
 def first(text: str, values: Sequence[Any]) -> Any:
     """The first row, as the database tells it, or None."""
-    cursor = _execute(text, values)
-    found = cursor.fetchone()
-    cursor.close()  # half read, it would keep SQLite at the moment it was asked
-    return found
+    return _execute(text, values)[1]
 
 
-def _execute(text: str, values: Sequence[Any]) -> Any:
-    """The driver's own cursor: Django's costs four times what SQLite needs. Where somebody counts or logs the
-    statements, it is Django's as everywhere."""
+def _execute(text: str, values: Sequence[Any]) -> tuple[int, Any]:
+    """By the driver itself: Django's cursor costs four times what SQLite needs, and psycopg's is dear as well. Where
+    somebody counts or logs the statements, it is Django's as everywhere."""
     line = _line()
     if line.queries_logged or line.execute_wrappers:
-        cursor = line.cursor()
-        cursor.execute(text, values)
-        return cursor
+        with line.cursor() as counted:
+            counted.execute(text, values)
+            return counted.rowcount, counted.fetchone() if counted.description else None
     line.close_if_health_check_failed()
     line.ensure_connection()
     line.validate_no_broken_transaction()
     driver: Any = line.connection
     with line.wrap_database_errors:
-        return driver.execute(_with_its_marks(text) if line.vendor == "sqlite" else text, values)
+        if line.vendor != "sqlite":
+            from quantum import libpq  # psycopg, which nobody pays for who has SQLite
+
+            return libpq.execute(line, text, values)
+        cursor = driver.execute(_with_its_marks(text), values)
+        met, row = cursor.rowcount, cursor.fetchone()
+        cursor.close()  # half read, it would keep SQLite at the moment it was asked
+        return met, row
 
 
 @lru_cache(TEXTS_MAX)

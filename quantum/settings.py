@@ -90,6 +90,9 @@ PERMIT_TTL_SEC = _env.integer("PERMIT_TTL_SEC", default=60, least=15, most=60)
 PERMIT_SIGNATURES = _env.choice("PERMIT_SIGNATURES", default="required", among=("required", "optional"))
 PERMIT_KEYS_DIR = _env.path("PERMIT_KEYS_DIR", default=VAR_DIR / "keys")
 
+# ---- audit
+AUDIT_CHECKPOINTS = _env.path("AUDIT_CHECKPOINTS", default=VAR_DIR / "audit-checkpoints")
+
 # ---- positions
 P33_STALE_THRESHOLD_SEC = _env.number("P33_STALE_THRESHOLD_SEC", default="10", least="0.5", most="60")
 P33_COOLDOWN_SEC = _env.number("P33_COOLDOWN_SEC", default=_profile.cooldown_s, least="0", most="3600")
@@ -147,11 +150,34 @@ QUANTUM_FAULT = _env.text(
     right="<point>:<kill|stop|sleep|raise>[:s]",
 )
 
+# ---- alerts; the webhook's secret and apprise's addresses, which carry theirs, are read by who sends
+_http = {
+    "pattern": r"https?://[A-Za-z0-9._\[\]:-]+([/?][!-~]*)?",
+    "right": "an address that begins with https:// or http://, without a login",
+}
+PUBLIC_URL = _env.text("PUBLIC_URL", **_http).rstrip("/")
+ALERT_WEBHOOK_URL = _env.text("ALERT_WEBHOOK_URL", **_http)
+ALERT_ESCALATION_URL = _env.text("ALERT_ESCALATION_URL", **_http)
+_alert_secret = _env.text(
+    "ALERT_WEBHOOK_SECRET", pattern=r"\S{32,}", right="at least 32 characters, no space"
+)
+_apprise = _env.text(
+    "ALERT_APPRISE_URLS",
+    pattern=r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+(\s+[a-zA-Z][a-zA-Z0-9+.-]*://\S+)*",
+    right="addresses of apprise with spaces between them",
+)
+ALERT_APPRISE_SCHEMES = tuple(address.partition("://")[0] for address in _apprise.split())
+ALERT_BLOCKED_AFTER_SEC = _env.number("ALERT_BLOCKED_AFTER_SEC", default="120", least="5", most="86400")
+ALERT_ESCALATE_AFTER_SEC = _env.number("ALERT_ESCALATE_AFTER_SEC", default="600", least="5", most="86400")
+ALERT_HEARTBEAT_URL = _env.text("ALERT_HEARTBEAT_URL", **_http)
+ALERT_HEARTBEAT_SEC = _env.number("ALERT_HEARTBEAT_SEC", default="60", least="5", most="3600")
+
 # ---- web
 _secret_key = _env.text("SECRET_KEY")
 SECRET_KEY_GIVEN = bool(_secret_key)
 SECRET_KEY = _secret_key or secrets.token_urlsafe(50)
 WEB_READ_ONLY = _env.choice("WEB_READ_ONLY", default="off", among=("off", "on"))
+WEB_TOTP_REQUIRED = _env.choice("WEB_TOTP_REQUIRED", default="off", among=("off", "on"))
 DEBUG = False
 ALLOWED_HOSTS = list(
     _env.words(
@@ -176,6 +202,15 @@ if APPLY_MODE == "live" and LIVE_CONFIRM != ACCOUNT:
     _env.refuse("LIVE_CONFIRM", "live needs LIVE_CONFIRM set to the value of ACCOUNT")
 if APPLY_MODE == "live" and QUANTUM_FAULT:
     _env.refuse("QUANTUM_FAULT", "fault points are for tests; remove it in live")
+if (ALERT_WEBHOOK_URL or ALERT_ESCALATION_URL) and not _alert_secret:
+    _env.refuse("ALERT_WEBHOOK_SECRET", "a webhook is signed: give 32 or more random characters of your own")
+if ALERT_ESCALATE_AFTER_SEC <= ALERT_BLOCKED_AFTER_SEC:
+    _env.refuse("ALERT_ESCALATE_AFTER_SEC", "must be longer than ALERT_BLOCKED_AFTER_SEC")
+for _name in ("ALERT_WEBHOOK_URL", "ALERT_ESCALATION_URL"):
+    if APPLY_MODE == "live" and globals()[_name].startswith("http://"):
+        _env.refuse(_name, "live needs https://, so that nobody on the way reads or drops an alert")
+if WEB_TOTP_REQUIRED == "on" and not SECRET_KEY_GIVEN:
+    _env.refuse("SECRET_KEY", "WEB_TOTP_REQUIRED needs one that lasts: second factors are encrypted with it")
 if APPLY_MODE == "live" and len(_secret_key) < 50:
     _env.refuse("SECRET_KEY", "live needs a secret key of at least 50 random characters")
 _env.finish()
@@ -253,9 +288,10 @@ else:
     # What the URL says after its ? (a socket's folder as host, sslmode, ...) is kept.
     given = DATABASES["default"].get("OPTIONS", {})
     DATABASES["default"]["OPTIONS"] = {
-        "options": "-c synchronous_commit=on",
         "connect_timeout": 2,
         **given,
+        # Last, so that it holds: an intent that is told as written must be written (I4).
+        "options": f"{given.get('options', '')} -c synchronous_commit=on".strip(),
         "server_side_binding": False,  # statements with values go together (rows.Pile), which a server refuses to bind
     }
 DATABASES["default"]["CONN_MAX_AGE"] = None
@@ -289,7 +325,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if APPLY_MODE == "live" else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = APPLY_MODE == "live"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if APPLY_MODE == "live" else None
 
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "quantum.second_factor.Backend"]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]

@@ -34,6 +34,11 @@ from quantum import clock
 from quantum.log import log
 
 SIGNERS = ("governor", "p33", "operator")
+AUDIT = "audit"
+"""Signs the seals of the audit chain (quantum/chain/key.py), never a permit."""
+PROOF = "proof"
+"""Signs proof bundles (apply/bundle), and nothing else: whoever may download one must not need a better key."""
+PAIRS = (*SIGNERS, AUDIT, PROOF)
 OLD_KEY_LIFE_S = 90
 """A permit lives 60 s at most; the rest is for a gate that has not looked at its key file yet."""
 CLOCK_SLACK_S = 10
@@ -112,14 +117,12 @@ class Verifier:
     def signed_by(self, *, signer: str, raw: bytes) -> str | None:
         """The fingerprint of the key of that signer which signed these exact bytes."""
         self._look()
-        match = _SIGNED.fullmatch(raw)
-        if match is None:
+        parts = parts_of(raw)
+        if parts is None:
             return None
-        signature = base64.urlsafe_b64decode(match.group(2) + b"==")
-        if base64.urlsafe_b64encode(signature).rstrip(b"=") != match.group(2):
-            return None  # the last character has four spare bits: one signature has one spelling
+        body, signature = parts
         for known in self._keys.get(signer, ()):
-            if not known.ended and _verifies(known.key, signature, match.group(1) + b"}"):
+            if not known.ended and _verifies(known.key, signature, body):
                 return known.fingerprint
         return None
 
@@ -140,6 +143,17 @@ class Verifier:
                 log.error("changed public keys are not used", error=str(unusable))
             self._stamps = stamps
         self._looked_s = now_s
+
+
+def parts_of(raw: bytes) -> tuple[bytes, bytes] | None:
+    """The signed bytes and the signature; None where these bytes carry none."""
+    match = _SIGNED.fullmatch(raw)
+    if match is None:
+        return None
+    signature = base64.urlsafe_b64decode(match.group(2) + b"==")
+    if base64.urlsafe_b64encode(signature).rstrip(b"=") != match.group(2):
+        return None  # the last character has four spare bits: one signature has one spelling
+    return match.group(1) + b"}", signature
 
 
 def trusted(name: str, directory: Path) -> tuple[Trusted, ...]:
@@ -179,13 +193,15 @@ def fingerprint_of(key: Ed25519PublicKey) -> str:
 def ensure_keys(directory: Path) -> list[str]:
     """Make the key pairs that are missing; an existing key is never replaced. Returns the new names."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [name for name in SIGNERS if _make_pair(name, directory)]
+    return [name for name in PAIRS if _make_pair(name, directory)]
 
 
 def _make_pair(name: str, directory: Path) -> bool:
     private_path = directory / f"{name}.key"
     if private_path.exists():
         return False
+    if name in (AUDIT, PROOF) and (directory / f"{name}.pub").exists():
+        keep_for_proofs(name, directory / f"{name}.pub")
     private, public = pem_pair()
     # The public half first: a death in between leaves no private key, and both are made anew.
     (directory / f"{name}.pub").write_bytes(public)
@@ -193,6 +209,19 @@ def _make_pair(name: str, directory: Path) -> bool:
     with os.fdopen(descriptor, "wb") as file:
         file.write(private)
     return True
+
+
+def keep_for_proofs(name: str, path: Path) -> None:
+    """What a key has signed is to be proved in years, when it has long been replaced. No gate believes this file."""
+    path.rename(path.with_name(f"{name}-{fingerprint_of(load_public(path))}.pub"))
+
+
+def for_proofs(name: str, directory: Path) -> dict[str, Ed25519PublicKey]:
+    """Every public half of that name that was ever kept here, by fingerprint."""
+    names = (f"{name}.pub", f"{name}.next.pub", f"{name}.old-*.pub", f"{name}-*.pub")
+    paths = [path for pattern in names for path in sorted(directory.glob(pattern))]
+    found = [key for path in paths if (key := _if_there(path)) is not None]
+    return {fingerprint_of(key): key for key in found}
 
 
 def pem_pair() -> tuple[bytes, bytes]:

@@ -22,6 +22,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
 from quantum import clock, embedded, signing
+from quantum.daily import Daily
 from quantum.processes import adopt_orphans, wait_until
 from quantum.redis import RedisError, command_client
 from quantum.supervise import Child, Supervisor
@@ -98,14 +99,16 @@ def _start_all(supervisor: Supervisor, *, stop: Stop, say: Say, show: Say) -> No
     if _uses_paper_exchange():
         supervisor.add(_paper_exchange())
     qcluster = supervisor.add(_child("qcluster", _manage("qcluster"), drains=True))
-    supervisor.add(_child("web", _web_arguments()))
+    supervisor.add(_child("web", web_arguments()))
     login = _make_login()
     db.connections.close_all()
     watching = Watching(supervisor=supervisor, qcluster=qcluster)
+    daily = Daily(child=_child("audit_verify", ["nice", "-n", "19", *_manage("audit_verify")]))
     started_s, shown = clock.monotonic_s(), False
     while not stop.asked:
         supervisor.turn()
         watching.turn()
+        daily.turn()
         if not shown and (
             (watching.all_alive and not _is_free(settings.QUANTUM_WEB_PORT))
             or clock.monotonic_s() - started_s > READY_S
@@ -113,6 +116,7 @@ def _start_all(supervisor: Supervisor, *, stop: Stop, say: Say, show: Say) -> No
             shown = True
             show(f"Admin  http://127.0.0.1:{settings.QUANTUM_WEB_PORT}/admin/\nLogin  {login}")
         clock.sleep_s(0.5)
+    daily.end()
 
 
 # ---- the place
@@ -302,7 +306,7 @@ def _manage(*arguments: str) -> list[str]:
     return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
 
 
-def _web_arguments() -> list[str]:
+def web_arguments() -> list[str]:
     return [
         *(sys.executable, "-m", "gunicorn", "quantum.wsgi:application"),
         *("--bind", f"127.0.0.1:{settings.QUANTUM_WEB_PORT}", "--workers", "1", "--threads", "4"),

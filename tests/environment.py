@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-OURS = ("APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
+OURS = ("ALERT_", "APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
 TEST_SETTINGS = {"QUANTUM_TEST_DATABASE": "sqlite", "QUANTUM_FIXTURES": "", "QUANTUM_REQUIRE_BROWSER": ""}
 
 

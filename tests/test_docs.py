@@ -58,6 +58,17 @@ def test_a_link_inside_the_project_leads_somewhere(document: Path) -> None:
             assert (document.parent / link).exists(), f"{document.name} links to {link}"
 
 
+def test_a_page_that_is_shown_is_there_in_both_themes_and_in_words() -> None:
+    shown = re.findall(
+        r'srcset="([^"]+)-dark\.png">\s*<img src="([^"]+)-light\.png"[^>]* alt="([^"]{40,})"',
+        (ROOT / "README.md").read_text(),
+    )
+    names = {Path(light).name for dark, light, _ in shown if dark == light}
+    assert names == {"home", "plan", "plans", "permits", "reconcile", "oncall"}
+    files = [ROOT / f"docs/pictures/{name}-{theme}.png" for name in names for theme in ("light", "dark")]
+    assert sum(file.stat().st_size for file in files) < 1_500_000
+
+
 def test_the_readme_names_the_defaults_that_hold() -> None:
     """In a process of its own: here the tests have set half of them."""
     program = (
@@ -72,7 +83,7 @@ def test_the_readme_names_the_defaults_that_hold() -> None:
     defaults = json.loads(done.stdout)
     rows = table_rows((ROOT / "README.md").read_text(), "Configuration")
     told = {name: cells[0].strip("`") for name, cells in rows.items() if cells[0].startswith("`")}
-    places = {"PERMIT_KEYS_DIR", "QUANTUM_VAR_DIR"}  # told relative to the project
+    places = {"PERMIT_KEYS_DIR", "QUANTUM_VAR_DIR", "AUDIT_CHECKPOINTS"}  # told relative to the project
     lists = {"APPLY_ALLOWLIST": "('BTCUSDT',)", "ALLOWED_HOSTS": "['127.0.0.1', 'localhost', '[::1]']"}
     for name in set(told) - places:
         assert defaults[name] == lists.get(name, told[name]), f"{name}: mend its default in README.md"

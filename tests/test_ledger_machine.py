@@ -32,6 +32,7 @@ from tests.properties import example, given, st
 from tests.test_picture import update
 from tests.test_reconcile import seen
 from tests.test_resting import told
+from tests.unguarded import unguarded
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -57,8 +58,9 @@ class Exchange:
     """Its own list of trades, its user stream with all that can be wrong with one, and the feed that hears it."""
 
     def __init__(self) -> None:
-        for model in (LedgerEntry, Balance, Fill, Incident, Hold, AuditEvent, BookingsRead):
-            model.objects.all().delete()
+        with unguarded():
+            for model in (LedgerEntry, Balance, Fill, Incident, Hold, AuditEvent, BookingsRead):
+                model.objects.all().delete()
         balance(str(START))
         LedgerEntry.objects.create(
             account=djsettings.ACCOUNT, symbol="BTCUSDT", kind=LedgerEntry.Kind.ADOPTED, delta=Decimal(0),

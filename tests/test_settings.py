@@ -107,6 +107,10 @@ def test_f4_settings_contradict_each_other_with_both_names(place: Path) -> None:
     assert "APPLY_PERMIT_WAIT_MS" in found["APPLY_PERMIT_STEP_MS"]
 
 
+def test_codes_for_everybody_need_a_key_that_outlives_a_restart(place: Path) -> None:
+    assert "WEB_TOTP_REQUIRED" in refusals(check(place, WEB_TOTP_REQUIRED="on"))["SECRET_KEY"]
+
+
 def test_f4_limits_that_make_each_other_useless_or_disarm_exits_are_refused(place: Path) -> None:
     found = refusals(check(place, GOV_MAX_EXEC_PER_5MIN="61", GOV_MAX_REDUCE_QTY_PER_DAY="0"))
     assert "GOV_MAX_EXEC_PER_5MIN" in found["GOV_MAX_EXEC_PER_HOUR"]
@@ -147,6 +151,13 @@ def test_no_database_url_has_the_server_bind_values(place: Path) -> None:
     options = value_of(place, "DATABASES['default']['OPTIONS']", DATABASE_URL=url)
     assert "'server_side_binding': False" in options
     assert "'application_name': 'mine'" in options
+
+
+def test_no_database_url_takes_away_that_a_commit_is_written(place: Path) -> None:
+    """What PostgreSQL hears last holds; an intent that was told as committed could be lost with the power."""
+    url = "postgres://u@127.0.0.1:1/x?options=-c%20work_mem%3D8MB%20-c%20synchronous_commit%3Doff"
+    options = value_of(place, "DATABASES['default']['OPTIONS']['options']", DATABASE_URL=url)
+    assert options.strip("'") == "-c work_mem=8MB -c synchronous_commit=off -c synchronous_commit=on"
 
 
 def test_an_env_file_is_held_to_the_same_rules(place: Path, tmp_path: Path) -> None:

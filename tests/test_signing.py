@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quantum.signing import SIGNERS, KeyUnusable, Signer, Verifier, ensure_keys
+from quantum.signing import PAIRS, SIGNERS, KeyUnusable, Signer, Verifier, ensure_keys
 
 BODY = b'{"granted":true,"symbol":"BTCUSDT","qty":0.250}'
 
@@ -14,7 +14,7 @@ BODY = b'{"granted":true,"symbol":"BTCUSDT","qty":0.250}'
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("keys")
-    assert ensure_keys(made) == list(SIGNERS)
+    assert ensure_keys(made) == list(PAIRS)
     return made
 
 

@@ -19,6 +19,8 @@ from positions.drift import incidents
 from positions.models import CorrectionRequest, Incident
 from positions.reconcile import reconcile
 from quantum import amounts, clock
+from quantum.chain import standing
+from quantum.models import Verification
 
 NEEDED = ("governor", "p33", "apply")
 """Without one of these no exit can leave."""
@@ -31,7 +33,10 @@ SHOWN_MOST = 20
 class Trouble:
     """Something in the way, in words, and where one acts."""
 
+    kind: str
     text: str
+    about: str = ""
+    """With the kind, what it is whatever its numbers say now: the symbol, the role, the plan."""
     why: str = ""
     stops: bool = False
     """No exit at all can leave."""
@@ -58,6 +63,8 @@ class Glance:
     """Questions for a person: approvals, corrections, break-glass."""
     hour: Hour
     results: Sequence[Plan]
+    broken: Verification | None
+    """What audit_verify found last, if it found the chain broken."""
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -104,6 +111,7 @@ def look(*, of_the_hour: Hour | None = None) -> Glance:
         waiting=sum(waits),
         hour=of_the_hour or hour.look(),
         results=list(Plan.objects.exclude(ended_at=None)[:8]),
+        broken=standing.broken(),
     )
 
 
@@ -112,6 +120,7 @@ def _stops(found: Glance) -> Iterator[Trouble]:
     if not found.active:
         scope = state.get_scope_display().lower() if state else "everything"
         yield Trouble(
+            kind="halted",
             text=f"HALTED for {scope}",
             why=f"{state.by}: {state.reason}" if state else "no trading state was ever set",
             stops=True,
@@ -122,6 +131,7 @@ def _stops(found: Glance) -> Iterator[Trouble]:
         )
     if now is None:
         yield Trouble(
+            kind="redis",
             text="Redis does not answer",
             why="no permit can be spent; what stands there is not known",
             stops=True,
@@ -130,6 +140,7 @@ def _stops(found: Glance) -> Iterator[Trouble]:
         return
     if found.active and not now.armed:
         yield Trouble(
+            kind="not_armed",
             text="ACTIVE, but not armed in Redis",
             why="apply has not projected the state; that is HALTED",
             stops=True,
@@ -139,6 +150,8 @@ def _stops(found: Glance) -> Iterator[Trouble]:
     for each in now.consumers:
         if each.health.name in NEEDED and not each.health.alive:
             yield Trouble(
+                kind="role",
+                about=each.health.name,
                 text=f"{each.health.name} is silent",
                 why=f"{each.health}; no exit leaves without it",
                 stops=True,
@@ -148,6 +161,7 @@ def _stops(found: Glance) -> Iterator[Trouble]:
     if now.lines and all(abs(age_s) > settings.P33_STALE_THRESHOLD_SEC for age_s in ages):
         oldest = f"oldest read {max(ages):.0f} s ago" if ages else "nobody has read it"
         yield Trouble(
+            kind="feed",
             text="The exchange is not seen",
             why=f"{oldest}: the Brain denies every exit",
             stops=True,
@@ -158,8 +172,19 @@ def _stops(found: Glance) -> Iterator[Trouble]:
 
 
 def _cautions(found: Glance) -> Iterator[Trouble]:
+    if found.broken is not None:
+        yield Trouble(
+            kind="audit",
+            text="The audit chain is broken",
+            why=f"{found.broken.text}; keep a copy of the database as it is",
+            needs="quantum.view_auditevent",
+            page=("quantum_audit",),
+            command="audit_verify",
+        )
     for hold in found.holds:
         yield Trouble(
+            kind="hold",
+            about=hold.symbol,
             text=f"{hold.symbol} is frozen",
             why=f"{hold.by}: {hold.reason}",
             needs="permits.view_hold",
@@ -169,6 +194,8 @@ def _cautions(found: Glance) -> Iterator[Trouble]:
         )
     for incident in found.incidents:
         yield Trouble(
+            kind="incident",
+            about=f"{incident.symbol}/{incident.cause}",
             text=f"{incident.symbol}: exchange and ledger differ",
             why=f"exchange {amounts.plain(incident.exchange_amt)}, ledger "
             f"{'never entered' if incident.ledger_amt is None else amounts.plain(incident.ledger_amt)}, "
@@ -181,6 +208,8 @@ def _cautions(found: Glance) -> Iterator[Trouble]:
         )
     for plan in found.unknown:
         yield Trouble(
+            kind="unknown_order",
+            about=plan.plan_id,
             text=f"{plan.symbol}: an order of unknown fate",
             why=f"plan {plan.plan_id}; the symbol is locked until the exchange proves it or a person decides",
             needs="apply.view_plan",
@@ -189,6 +218,7 @@ def _cautions(found: Glance) -> Iterator[Trouble]:
         )
     if found.waiting:
         yield Trouble(
+            kind="waiting",
             text=f"{found.waiting} waiting for a person’s yes or no",
             needs="permits.view_approval",
             page=("permits_approval_changelist",),
@@ -202,16 +232,31 @@ def _slow(now: Running) -> Iterator[Trouble]:
     for each in now.consumers:
         if each.health.name not in NEEDED and not each.health.alive:
             why = f"{each.health}; orders in flight are not looked up"
-            yield Trouble(text=f"{each.health.name} is silent", why=why, command="doctor")
+            yield Trouble(
+                kind="role",
+                about=each.health.name,
+                text=f"{each.health.name} is silent",
+                why=why,
+                command="doctor",
+            )
         if each.backlog and each.backlog.oldest_pending_s > OLD_IN_HAND_S:
             yield Trouble(
+                kind="in_hand",
+                about=each.health.name,
                 text=f"{each.health.name} has held a plan for {each.backlog.oldest_pending_s:.0f} s",
                 why=f"{each.backlog.pending} in hand",
                 command="doctor",
             )
     if now.dead_letters:
         text = f"{now.dead_letters} dead letters"
-        yield Trouble(text=text, why="entries that can never be handled lie parked", command="doctor")
+        yield Trouble(
+            kind="dead_letters",
+            text=text,
+            why="entries that can never be handled lie parked",
+            needs="apply.view_plan",
+            page=("apply_dead_letters",),
+            command="dead_letters",
+        )
 
 
 # ---- the same for a program

@@ -80,6 +80,10 @@ class Hour:
         return sum(minute.unknown for minute in self.minutes)
 
 
+NOT_LOOKED_AT = Hour(states={}, causes=(), minutes=(), wait=Spread({}), order=Spread({}))
+"""For whoever needs the rest of the glance alone."""
+
+
 def look() -> Hour:
     now = clock.now()
     since = now - dt.timedelta(minutes=MINUTES)

@@ -87,10 +87,7 @@ BESIDE = {"observed at", "safe close qty"}
 
 
 def _sides(raw: str) -> list[tuple[str, str]]:
-    found = dict(story.numbers(raw))
-    if "exchange amt" in found:
-        found.pop("exchange position amt", None)  # the same, from the permit's own member
-    return [(name, value) for name, value in found.items() if name not in BESIDE]
+    return [(name, value) for name, value in story.numbers(raw) if name not in BESIDE]
 
 
 def _of_state(plan: Plan) -> str:

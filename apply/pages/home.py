@@ -28,6 +28,7 @@ SHAPES = (
     "permits.view_permit",
     "positions.view_incident",
     "positions.view_balance",
+    "quantum.view_auditevent",
     "apply.view_plan",
     "apply.break_glass",
 )

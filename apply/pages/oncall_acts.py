@@ -3,6 +3,7 @@ its command."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from positions.models import Incident
 from positions.pages.acts import CHANGED, LATE_KEY, NO_DATABASE
 from positions.pages.forms import ActForm
 from positions.reconcile import second
-from quantum import amounts, facts
+from quantum import amounts, clock, facts
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client
 
@@ -29,6 +30,17 @@ SALT = "apply.pages.oncall"
 LIFE_S = 900
 """A page left open for longer is a page that nobody looks at."""
 SHOWN_MOST = 5
+ENDS = [
+    (900, "by itself in 15 min"),
+    (3600, "by itself in 1 h"),
+    (14_400, "by itself in 4 h"),
+    (86_400, "by itself in 1 day"),
+]
+"""Seconds. The command takes any end."""
+ENDING_MEANS = (
+    "With an end, trading becomes ACTIVE by itself then, whatever is the matter; unless something halted without "
+    "an end meanwhile, which stays."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +84,8 @@ class Gone(Exception):
 def form_of(name: str, about: str, shown: Shown) -> ActForm | None:
     if shown.form is None:
         return None
-    return shown.form(initial={"mark": signing.dumps(_stands_on(name, about, shown), salt=SALT)})
+    said = [*_stands_on(name, about, shown), shown.before]
+    return shown.form(initial={"mark": signing.dumps(said, salt=SALT)})
 
 
 def act(name: str, about: str, *, sent: Any, by: str) -> Answer:
@@ -84,8 +97,9 @@ def act(name: str, about: str, *, sent: Any, by: str) -> Answer:
         form = shown.form(sent)
         if not form.is_valid():
             return Answer(False, f"Nothing was changed. {_problems(form)}", again=True)
-        if _read(form.cleaned_data["mark"]) != _stands_on(name, about, shown):
-            return Answer(False, CHANGED, again=True)
+        *stood_on, before = _read(form.cleaned_data["mark"]) or [None]
+        if stood_on != _stands_on(name, about, shown):
+            return Answer(False, _changed(before, shown), again=True)
         return ACTS[name].do(shown, form.cleaned_data, by)
     except Gone as gone:
         return Answer(False, f"Nothing was changed: {gone}.")
@@ -99,11 +113,17 @@ def _stands_on(name: str, about: str, shown: Shown) -> list[Any]:
     return [settings.ACCOUNT, settings.APPLY_MODE, name, about, shown.seen]
 
 
-def _read(text: str) -> Any:
+def _changed(before: str | None, shown: Shown) -> str:
+    """Both, so that nobody has to guess what came between."""
+    return f"{CHANGED} It showed: {before}. It is: {shown.before}." if before else CHANGED
+
+
+def _read(text: str) -> list[Any] | None:
     try:
-        return signing.loads(text, salt=SALT, max_age=LIFE_S)
+        said = signing.loads(text, salt=SALT, max_age=LIFE_S)
     except signing.BadSignature:
         return None
+    return said if isinstance(said, list) and said else None
 
 
 def _problems(form: ActForm) -> str:
@@ -115,6 +135,19 @@ def _problems(form: ActForm) -> str:
 
 class HaltForm(ActForm):
     name = "halt"
+
+
+class EndingHaltForm(HaltForm):
+    """Of a halt that may be given an end. It counts from when the button is pressed."""
+
+    ends = django_forms.TypedChoiceField(
+        label="Ends",
+        choices=[("", "when somebody resumes"), *ENDS],
+        required=False,
+        coerce=int,
+        empty_value=None,
+    )
+    field_order = ("mark", "ends", "reason")
 
 
 class AskForm(ActForm):
@@ -134,20 +167,23 @@ def halting(scope: str, _by: str) -> Shown | None:
         raise Gone(f"it is halted for {row.get_scope_display().lower()} already, by {row.by}: {row.reason}")
     if row is not None and row.state == State.HALTED and row.scope != Scope.AUTOMATIC:
         wanted = Scope.EVERYTHING  # a halt only ever adds
-    means = (
+    means: tuple[str, ...] = (
         "An order that was intended before may still leave, within its 3 s. Nothing at the exchange is cancelled.",
         "What carries an operator's signed permit still passes: break glass, and closing from reconciliation."
         if wanted == Scope.AUTOMATIC
         else "Nothing passes, break glass neither. To keep that way out, halt automatic plans only.",
     )
+    may_end = row is None or row.state != State.HALTED or row.until is not None
+    if may_end:
+        means = (*means, ENDING_MEANS)
     return Shown(
         title=f"Halt {wanted.label.lower()}",
-        before=_state(row),
-        after=f"HALTED for {wanted.label.lower()}, without an end",
+        before=_stands(row),
+        after=f"HALTED for {wanted.label.lower()}, without an end{' unless you choose one' if may_end else ''}",
         means=means,
         button=f"Halt {wanted.label.lower()}",
         seen={"version": row.version if row else 0, "scope": scope},
-        form=HaltForm,
+        form=EndingHaltForm if may_end else HaltForm,
     )
 
 
@@ -158,10 +194,18 @@ def adds(row: TradingState, wanted: TradingState.Scope) -> bool:
 
 
 def halt(shown: Shown, said: dict[str, Any], by: str) -> Answer:
-    before = trading.newest()
-    row = trading.halt(cause=trading.PERSON, scope=Scope(shown.seen["scope"]), by=by, reason=said["reason"])
+    before, ends_s = trading.newest(), said.get("ends")
+    row = trading.halt(
+        cause=trading.PERSON,
+        scope=Scope(shown.seen["scope"]),
+        by=by,
+        reason=said["reason"],
+        until=clock.now() + dt.timedelta(seconds=ends_s) if ends_s else None,
+    )
     if before is not None and before.version == row.version:
-        told = f"It was halted already, as widely: v{row.version} stays, your reason is on record."
+        told = (
+            f"It was halted already, as widely and as long: v{row.version} stays, your reason is on record."
+        )
     else:
         told = f"{_state(row)}: v{row.version}."
     return Answer(True, _armed(told))
@@ -198,7 +242,7 @@ def leaving(_about: str, by: str) -> Shown | None:
         )
     return Shown(
         title="Resume",
-        before=_state(row),
+        before=_stands(row),
         after="ACTIVE" if form is ConfirmForm else "ACTIVE, once it is confirmed",
         means=tuple(means),
         button="Resume now" if form is ConfirmForm else "Ask to resume",
@@ -233,6 +277,10 @@ def _state(row: TradingState | None) -> str:
     scope = f" for {row.get_scope_display().lower()}" if halted else ""
     until = f" until {row.until:%Y-%m-%d %H:%M:%S} UTC" if halted and row.until else ""
     return f"{row.state}{scope}{until} by {row.by}: {row.reason}"
+
+
+def _stands(row: TradingState | None) -> str:
+    return f"{_state(row)} (v{row.version})" if row else _state(row)
 
 
 def _armed(told: str) -> str:
@@ -270,11 +318,11 @@ def lifting(number: str, _by: str) -> Shown | None:
     means.append("Exits of this symbol may leave again, if both gates grant them.")
     return Shown(
         title=f"Lift the hold of {hold.symbol}",
-        before=f"{hold.symbol} frozen by {hold.by}: {hold.reason}",
+        before="; ".join([f"{hold.symbol} frozen by {hold.by}: {hold.reason}", *map(_numbered, still)]),
         after=f"{hold.symbol} free",
         means=tuple(means),
         button=f"Lift hold {hold.pk}",
-        seen={"hold": hold.pk, "incidents": [each.pk for each in still]},
+        seen={"hold": hold.pk, "incidents": [_numbered(each) for each in still]},
         form=LiftForm,
     )
 
@@ -317,6 +365,10 @@ def acknowledge(shown: Shown, said: dict[str, Any], by: str) -> Answer:
     if found is None or (found.acked_by, found.acked_reason) != (by, said["reason"]):
         return Answer(False, CHANGED)
     return Answer(True, f"Incident {found.pk} is taken by {found.acked_by}; it stays open.")
+
+
+def _numbered(incident: Incident) -> str:
+    return f"incident {incident.pk}: {_numbers(incident)}"
 
 
 def _numbers(incident: Incident) -> str:

@@ -22,7 +22,7 @@ from apply.pages import orders_forms as forms
 from apply.pages.views import standing
 from apply.proving import deciding, inquiries
 from apply.proving.deciding import CannotDecide, Evidence
-from quantum import amounts, clock, facts, leaf
+from quantum import amounts, clock, facts, lists
 from quantum.models import AuditEvent
 from quantum.redis import command_client
 
@@ -88,8 +88,11 @@ class Row:
 
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
-    asked = {name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "state", "q", "before")}
-    shown = leaf.of(_wanted(asked), before=asked["before"])
+    asked = {
+        name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "state", "q", "before", "after")
+    }
+    book = lists.Book(model=Order, when="intended_at", looked_through=None)
+    shown = book.leaf(_wanted(asked), lists.window_of(asked))
     flying = _in_flight()
     told = {
         "title": "Orders",

@@ -11,10 +11,10 @@ from django.template.response import TemplateResponse
 from apply.models import Plan
 from apply.pages.views import standing
 from apply.plans import finding
-from quantum import clock, facts, keyset
+from quantum import facts, lists
 from quantum.facts import plan_url
 from quantum.finding import FindForm
-from quantum.keyset import Book, Leaf, Window
+from quantum.lists import Book, Leaf
 
 
 class PlansForm(FindForm):
@@ -31,21 +31,13 @@ class PlansForm(FindForm):
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = PlansForm(request.GET)
-    said = form.said() if form.is_valid() else {}
-    ids = keyset.with_part(Plan, form.part) if form.part else None
+    said = form.said()
+    ids = lists.with_part(Plan, form.part) if form.part else None
     if ids and len(ids) == 1 and len(said) == 1:
         return HttpResponseRedirect(plan_url(ids[0]))
     leaf: Leaf[Plan] = _leaf(form, ids) if form.is_valid() else Leaf([])
-    told = {
-        **context,
-        "form": form,
-        "said": said,
-        "problem": form.problem,
-        "rows": [_row(plan, said) for plan in leaf.rows],
-        **keyset.turning(leaf, said, shown=facts.moment),
-        "as_of": facts.moment(clock.now()),
-    }
-    return TemplateResponse(request, "apply/plan_list.html", told)
+    told = form.told(leaf, [_row(plan, said) for plan in leaf.rows])
+    return TemplateResponse(request, "apply/plan_list.html", {**context, **told})
 
 
 def _leaf(form: PlansForm, ids: list[str] | None) -> Leaf[Plan]:
@@ -54,8 +46,7 @@ def _leaf(form: PlansForm, ids: list[str] | None) -> Leaf[Plan]:
     found = finding.of(symbol=form.symbol_asked, **{name: asked[name] for name in names})
     if ids is not None:
         found = found.filter(plan_id__in=ids)
-    window = Window(before=asked["before"], after=asked["after"], since=form.since, until=asked["until"])
-    return Book(model=Plan, when="created_at", named=ids is not None).leaf(found, window)
+    return Book(model=Plan, when="created_at", named=ids is not None).leaf(found, form.window)
 
 
 def _row(plan: Plan, said: dict[str, object]) -> dict[str, Any]:
@@ -67,6 +58,6 @@ def _row(plan: Plan, said: dict[str, object]) -> dict[str, Any]:
         "link": facts.plan_link(plan.plan_id),
         "standing": standing(plan),
         "why": why,
-        "same": keyset.address(said, reason=why) if why in finding.REASONS else "",
-        "of_symbol": keyset.address({**said, "q": ""}, symbol=plan.symbol),
+        "same": lists.address(said, reason=why) if why in finding.REASONS else "",
+        "of_symbol": lists.address({**said, "q": ""}, symbol=plan.symbol),
     }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError
@@ -20,8 +20,9 @@ from apply.proposals import taking
 from apply.proposals.proposal import Refused
 from apply.proposals.taking import Origin
 from permits.policy import policies
+from permits.policy.rules import Nonsense
 from quantum import clock
-from quantum.audit import REASON_MIN
+from quantum.act_form import ReasonForm
 from quantum.facts import plan_url
 from quantum.plan import STEPS, Action
 from quantum.reasons import ProposalReason
@@ -31,7 +32,9 @@ WAY = "page"
 PERMISSION = "apply.propose"
 
 
-class ProposeForm(forms.Form):
+class ProposeForm(ReasonForm):
+    name = "propose"
+    typed_in_live = True
     once = forms.CharField(widget=forms.HiddenInput, max_length=40)
     """Of the page that was shown: sent twice, it is one proposal."""
     symbol = forms.ChoiceField()
@@ -40,39 +43,29 @@ class ProposeForm(forms.Form):
     )
     kill_score = forms.CharField(max_length=40, initial="0.8", help_text="A plain number; it blocks nothing.")
     stop = forms.CharField(max_length=40, required=False, help_text="Of UPDATE_SL: the stop proposed.")
-    reason = forms.CharField(
-        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
-    )
+    field_order = ("once", "symbol", "action", "kill_score", "stop", "reason", "confirm")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, symbols: Collection[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        symbols = [(symbol, symbol) for symbol in sorted(policies.copy().allowlist)]
-        self.fields["symbol"] = forms.ChoiceField(choices=symbols)
-        if settings.APPLY_MODE == "live":
-            self.fields["confirm"] = forms.CharField(
-                max_length=32, help_text="Live: type the account's name."
-            )
-        self.order_fields(["once", "symbol"])
-        for field in self.fields.values():
-            field.widget.attrs["autocomplete"] = "off"
-
-    def clean_confirm(self) -> str:
-        said: str = self.cleaned_data["confirm"]
-        if said != settings.ACCOUNT:
-            raise forms.ValidationError("This is not the account's name.")
-        return said
+        symbol = self.fields["symbol"]
+        if isinstance(symbol, forms.ChoiceField):
+            symbol.choices = [(name, name) for name in sorted(symbols)]
 
 
 @never_cache
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     if not request.user.has_perm(PERMISSION):
         raise PermissionDenied
+    try:
+        symbols = policies.copy(age_s=0).allowlist
+    except Nonsense as nonsense:  # it cannot be mended here
+        return TemplateResponse(request, "apply/propose.html", {**context, "unreadable": nonsense.problems})
     if request.method == "POST":
-        form = ProposeForm(request.POST)
+        form = ProposeForm(request.POST, symbols=symbols)
         if form.is_valid():
             return _proposed(request, form.cleaned_data)
     elif request.method in ("GET", "HEAD"):
-        form = ProposeForm(initial={**_wished(request), "once": secrets.token_hex(16)}, label_suffix="")
+        form = ProposeForm(symbols=symbols, initial={**_wished(request), "once": secrets.token_hex(16)})
     else:
         return HttpResponseNotAllowed(["GET", "POST"])
     return TemplateResponse(request, "apply/propose.html", {**context, "form": form})
@@ -89,6 +82,12 @@ def _proposed(request: HttpRequest, said: dict[str, Any]) -> HttpResponse:
     except (Refused, IntegrityError) as refused:
         why = refused.text if isinstance(refused, Refused) else "this page was sent already"
         address, text, done = request.path, f"Nothing was proposed: {why}.", False
+    except Nonsense as nonsense:  # it was written since the form was made
+        address, text, done = (
+            request.path,
+            f"Nothing was proposed: the policy cannot be read ({nonsense}).",
+            False,
+        )
     except DatabaseError:
         address, text, done = request.path, "The database refuses. Nothing was proposed.", False
     except RedisError:

@@ -153,7 +153,7 @@ def refusal(known: Evidence, fate: str) -> str:
 def _contradicted(known: Evidence, asked: Inquiry) -> str:
     """That it never arrived is not to be said against evidence, nor while it still might."""
     if known.trades or asked.found:
-        return "The exchange has shown it, or a trade of it: it was there. Only `filled` can be said of it."
+        return 'The exchange has shown it, or a trade of it: it was there. Only "filled" can be said of it.'
     margin_s = resolver.RECV_WINDOW_MS / 1000 + float(settings.RESOLVER_MARGIN_SEC)
     if known.age_s < margin_s:
         return f"It may still arrive. Decide after {margin_s:.0f} s."

@@ -135,7 +135,7 @@ def waiting() -> list[Approval]:
 def expire_overdue() -> int:
     """Safe to call from anywhere and often; a vote at the same moment wins or loses as a whole."""
     overdue = Approval.objects.filter(state=State.WAITING, expires_at__lte=clock.now())
-    return sum(_expire(approval.pk) for approval in overdue)
+    return sum(_expire(approval.pk) for approval in overdue.order_by("expires_at"))
 
 
 def vote(*, approval_id: int, by: str, yes: bool, reason: str, confirm: str = "") -> Voted:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 
 from django.conf import settings
-from django.db import models
 
 from permits.desk import payloads, records
 from permits.desk.peek import Peek, peek
@@ -55,8 +54,8 @@ class Finding:
     """A grant that names it reserves its size, if no other reservation came since that version."""
     position: bytes = b""
     """As the snapshot told it: not written if another one stands there by now."""
-    beside: tuple[models.Model, ...] = ()
-    """Rows that are written with the permit's."""
+    beside: tuple[records.Beside, ...] = ()
+    """Rows that are written with the permit's, and what makes such rows when the recorder comes to it."""
     hold_id: int | None = None
     """Of an operator's permit: the one hold that it passes."""
 

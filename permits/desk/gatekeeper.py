@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, models
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from permits.desk import payloads, records
 from permits.desk.desk import INPUTS_CHANGED, Desk, Finding, Issued, NotIssued
@@ -128,7 +128,7 @@ class Written:
     gate: str
     plan_id: str
     entry_id: str
-    beside: tuple[models.Model, ...] = ()
+    beside: tuple[records.Beside, ...] = ()
 
     def row(self) -> Permit | None:
         """None: bytes of a stranger stood under our key and are no permit; there is nothing to record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 from django.conf import settings
@@ -15,6 +15,8 @@ from quantum import audit, clock
 from quantum import rows as fast
 
 LATEST_S = Decimal(10_000_000_000)
+Beside = Approval | Callable[[], models.Model]
+"""A question to people; or what makes a row once the permit is out, all of one model."""
 
 
 def row_of(raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate) -> Permit:
@@ -45,7 +47,7 @@ def _moment(seconds: Decimal) -> dt.datetime:
     return clock.from_ms(int(min(seconds, LATEST_S) * 1000))
 
 
-def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) -> None:
+def record_issued(rows: list[Permit], *, beside: Sequence[Beside] = ()) -> None:
     """Rows and their audit events in one transaction. A row that the spend already wrote is left as it is."""
     events = [
         audit.event(
@@ -58,14 +60,14 @@ def record_issued(rows: list[Permit], *, beside: Iterable[models.Model] = ()) ->
         )
         for row in rows
     ]
+    questions = [one for one in beside if isinstance(one, Approval)]
+    made = [one() for one in beside if not isinstance(one, Approval)]
     with transaction.atomic():
         fast.insert(*rows, skip_conflicts=True)
         fast.insert(*events)
-        for row in beside:
-            if isinstance(row, Approval):
-                approvals.park(row)
-                continue
-            type(row)._default_manager.bulk_create([row], ignore_conflicts=True)
+        fast.insert(*made, skip_conflicts=True)
+        for question in questions:
+            approvals.park(question)
 
 
 _AS_SPENT = """ON CONFLICT (plan_id, gate, issued_at) DO UPDATE SET fate = excluded.fate, fate_at = excluded.fate_at,

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, models
+from django.db import close_old_connections
 from prometheus_client import Counter
 
 from permits.desk import approvals, payloads
 from permits.desk.desk import Desk, Finding
 from permits.desk.gatekeeper import Gatekeeper
+from permits.desk.records import Beside
 from permits.desk.reserved import Reservation
 from permits.governor.books import Books
 from permits.models import Approval
-from permits.policy import inputs, policy
-from permits.policy.policy import Facts, Policy, Verdict
+from permits.policy import inputs, judgements, policy
+from permits.policy.policy import Facts, Verdict
 from permits.state import trading
-from quantum import amounts, audit, clock, keys, metrics
+from quantum import clock, keys, metrics
 from quantum.log import log
 from quantum.plan import ExitPlan
 from quantum.reasons import GovernorReason
@@ -59,7 +61,7 @@ class Governor:
         size = self._size_of(plan)
         facts = self._facts(plan, size)
         if self._books.too_old:
-            verdict = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "policy and usage"})
+            verdict = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": judgements.POLICY_AND_USAGE})
             return self._finding(plan, facts, verdict)
         verdict = policy.evaluate(plan, self._books.policy, facts)
         asks = verdict.reason is GovernorReason.AWAITING_APPROVAL
@@ -71,7 +73,7 @@ class Governor:
         if verdict.reason is GovernorReason.AWAITING_APPROVAL:
             approved = _is_approved(plan)
             if approved is None:  # not a second question about what may have its yes
-                unknown = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": "approvals"})
+                unknown = Verdict(GovernorReason.INPUTS_UNAVAILABLE, {"missing": judgements.APPROVALS})
                 return self._finding(plan, facts, unknown)
             facts = replace(facts, approved=approved)
             verdict = policy.evaluate(plan, self._books.policy, facts)
@@ -119,10 +121,9 @@ class Governor:
         return self._books.facts(plan, facts)
 
     def _finding(self, plan: ExitPlan, facts: Facts, verdict: Verdict, *, position: bytes = b"") -> Finding:
-        beside: list[models.Model] = []
+        beside: list[Beside] = [partial(judgements.row, plan, self._books.policy, facts, verdict)]
         if verdict.reason is GovernorReason.AWAITING_APPROVAL:
             beside.append(_parked(plan, verdict))
-        beside += _shadow(plan, self._books.policy, facts, verdict)
         return Finding(
             verdict=verdict.approved,
             reason=verdict.reason.value,
@@ -161,32 +162,6 @@ def _is_approved(plan: ExitPlan) -> bool | None:
 def _parked(plan: ExitPlan, verdict: Verdict) -> Approval:
     rule = str(verdict.rule.get("rule", f"exits above {verdict.rule.get('limit')} USD"))
     return approvals.question(plan=plan, rule=rule, compared=verdict.rule)
-
-
-def _shadow(plan: ExitPlan, rules: Policy, facts: Facts, verdict: Verdict) -> list[models.Model]:
-    """What the shadow rules would have denied, recorded and nothing else."""
-    if rules.shadow is None or not verdict.approved:
-        return []
-    found = policy.within(plan.symbol, rules.shadow, facts)
-    if found.approved:
-        return []
-    event = audit.event(
-        kind="governor_shadow",
-        actor=payloads.GOVERNOR,
-        plan_id=plan.plan_id,
-        symbol=plan.symbol,
-        reason=found.reason.value,
-        data={"policy": rules.version, **_texts(found)},
-    )
-    return [event]
-
-
-def _texts(verdict: Verdict) -> dict[str, str]:
-    """Numbers in their exact decimal text: JSON has no other exact ones."""
-    return {
-        name: amounts.plain(value) if isinstance(value, Decimal) else value
-        for name, value in verdict.rule.items()
-    }
 
 
 def announce(plan: ExitPlan, finding: Finding) -> None:

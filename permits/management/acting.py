@@ -14,8 +14,11 @@ from quantum.commands import Command, Exit
 
 
 class ActCommand(Command):
-    def add_act_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--reason", required=True, help=f"why, at least {REASON_MIN} characters")
+    def add_act_arguments(self, parser: ArgumentParser, *, always: bool = True) -> None:
+        """always: the command does nothing but act; others ask for the reason when they come to it."""
+        parser.add_argument(
+            "--reason", required=always, default="", help=f"why, at least {REASON_MIN} characters"
+        )
         parser.add_argument("--by", default="", help="who; default: the login name")
         parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

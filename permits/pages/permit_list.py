@@ -17,9 +17,9 @@ from permits.desk.peek import ttls
 from permits.models import Approval, Permit
 from permits.pages import pages, policy_pages
 from permits.pages.story import GATES
-from quantum import clock, facts, keyset, live
+from quantum import clock, facts, lists, live
 from quantum.finding import FindForm
-from quantum.keyset import Book, Leaf, Window
+from quantum.lists import Book, Leaf
 from quantum.live import Part
 from quantum.reasons import BrainReason, GovernorReason
 from quantum.redis import RedisError, command_client
@@ -43,21 +43,15 @@ class PermitsForm(FindForm):
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = PermitsForm(request.GET)
-    said = form.said() if form.is_valid() else {}
+    said = form.said()
     leaf: Leaf[Permit] = _leaf(form) if form.is_valid() else Leaf([])
     now = clock.now()
     told = {
-        **context,
-        "form": form,
-        "said": said,
-        "problem": form.problem,
+        **form.told(leaf, [_row(permit, said, now=now) for permit in leaf.rows]),
         "part": part(),
         "waiting": _waiting(now) if request.user.has_perm("permits.view_approval") else [],
-        "rows": [_row(permit, said, now=now) for permit in leaf.rows],
-        **keyset.turning(leaf, said, shown=facts.moment),
-        "as_of": facts.moment(now),
     }
-    return TemplateResponse(request, "permits/permit_list.html", told)
+    return TemplateResponse(request, "permits/permit_list.html", {**context, **told})
 
 
 def _leaf(form: PermitsForm) -> Leaf[Permit]:
@@ -70,9 +64,8 @@ def _leaf(form: PermitsForm) -> Leaf[Permit]:
     if form.symbol_asked:
         found = found.filter(symbol=form.symbol_asked)
     if form.part:
-        found = found.filter(plan_id__in=keyset.with_part(Permit, form.part))
-    window = Window(before=asked["before"], after=asked["after"], since=form.since, until=asked["until"])
-    return Book(model=Permit, when="issued_at", named=bool(form.part)).leaf(found, window)
+        found = found.filter(plan_id__in=lists.with_part(Permit, form.part))
+    return Book(model=Permit, when="issued_at", named=bool(form.part)).leaf(found, form.window)
 
 
 def _row(permit: Permit, said: dict[str, object], *, now: dt.datetime) -> dict[str, Any]:
@@ -85,8 +78,8 @@ def _row(permit: Permit, said: dict[str, object], *, now: dt.datetime) -> dict[s
         "answer": pages.answer(permit.verdict),
         "quantity": facts.plain(permit.quantity) if permit.quantity is not None else facts.NOTHING,
         "fate": pages.fate_chip(records.fate_at(permit, now=now)),
-        "same": keyset.address(said, reason=permit.reason) if permit.reason in REASONS else "",
-        "of_symbol": keyset.address({**said, "q": ""}, symbol=permit.symbol),
+        "same": lists.address(said, reason=permit.reason) if permit.reason in REASONS else "",
+        "of_symbol": lists.address({**said, "q": ""}, symbol=permit.symbol),
     }
 
 

@@ -141,6 +141,8 @@ COMPARED = (
     "observed_at",
 )
 """Members of a permit that were compared or decided; the rest of it is in its raw bytes."""
+SIDES = ("exchange_position_amt", "ledger_amt")
+"""A denial carries them as 0 where it never looked; what it did compare stands in its context."""
 
 
 def numbers(raw: str) -> list[tuple[str, str]]:
@@ -153,6 +155,8 @@ def numbers(raw: str) -> list[tuple[str, str]]:
         return []
     context = members.get("context")
     compared = {name: members[name] for name in COMPARED if name in members}
+    if members.get("allow") is False:
+        compared = {name: value for name, value in compared.items() if name not in SIDES}
     compared |= context if isinstance(context, dict) else {}
     return [(name.replace("_", " "), str(value)) for name, value in compared.items()]
 

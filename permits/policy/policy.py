@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Protocol
 
-from quantum.plan import ExitPlan
 from quantum.reasons import GovernorReason
 
 TOTAL = "total"
@@ -57,8 +57,20 @@ class Policy:
     """Evaluated and recorded beside the limits; never blocks."""
 
     def needs_size(self, symbol: str) -> bool:
-        sets = (self.limits, self.shadow) if self.shadow else (self.limits,)
-        return any(one.total.need_size or one.of(symbol).need_size for one in sets)
+        """Of the limits alone: no shadow rule makes a decision wait for a read."""
+        return self.limits.total.need_size or self.limits.of(symbol).need_size
+
+
+class Asked(Protocol):
+    """Of a plan, what the rules look at: the plan itself, or what was kept of it."""
+
+    @property
+    def symbol(self) -> str: ...
+
+    @property
+    def mode(self) -> str: ...
+
+    def expiry_s(self, *, ttl_s: Decimal) -> Decimal: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,7 @@ class Verdict:
         return self.reason is GovernorReason.APPROVED
 
 
-def evaluate(plan: ExitPlan, policy: Policy, facts: Facts) -> Verdict:
+def evaluate(plan: Asked, policy: Policy, facts: Facts) -> Verdict:
     """Rules in their order. A risk score is not among them: it never blocks what reduces risk."""
     if plan.mode not in ("", policy.mode):
         return Verdict(GovernorReason.MODE, {"plan_mode": plan.mode[:20], "mode": policy.mode})

@@ -170,19 +170,40 @@ def _symbols(said: object, where: str, problems: list[str]) -> frozenset[str]:
 
 
 def changed(rules: Rules, words: list[str], *, symbol: str = "", shadow: bool = False) -> Rules:
-    """The rules after `NAME=VALUE` words. NAME is `allowlist`, `approval_symbols`, a limit in total, or
-    `each.<limit>`; with a symbol given, that symbol's own limit. VALUE `none`: no limit; `default`: not said."""
+    """The rules after `NAME=VALUE` words. NAME is `allowlist`, `approval_symbols`, a limit in total, `each.<limit>` or
+    `symbols.<symbol>.<limit>`, which a symbol given says too. VALUE `none`: no limit; `default`: not said.
+    `shadow=none` ends all shadow rules."""
+    if not isinstance(rules, dict):
+        raise Nonsense(f"rules: must be an object; {_WHOLE}")
     after = copy.deepcopy(rules)
-    place = after.setdefault("shadow", {}) if shadow else after
-    if shadow and place is None:
-        place = after["shadow"] = {}
+    place = _inside(after, "shadow") if shadow else after
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise Nonsense(f"{word[:60]}: must be NAME=VALUE, like permits_per_5min=20")
-        _change(place, name, value.strip(), symbol=symbol, shadow=shadow)
+        if (name, value.strip()) == ("shadow", "none") and not shadow:
+            after.pop("shadow", None)
+            continue
+        own = name.split(".") if name.startswith("symbols.") and not symbol else []
+        if len(own) == 3:
+            _change(place, own[2], value.strip(), symbol=own[1], shadow=shadow)
+        else:
+            _change(place, name, value.strip(), symbol=symbol, shadow=shadow)
     read(after)
     return after
+
+
+_WHOLE = "give a whole policy with --draft FILE"
+
+
+def _inside(place: Rules, name: str) -> Rules:
+    """What is said there, to be changed. Null says nothing."""
+    if place.get(name) is None:
+        place[name] = {}
+    found = place[name]
+    if not isinstance(found, dict):
+        raise Nonsense(f"{name}: must be an object of limits; {_WHOLE}")
+    return found
 
 
 def _change(place: Rules, name: str, value: str, *, symbol: str, shadow: bool) -> None:
@@ -203,9 +224,9 @@ def _change(place: Rules, name: str, value: str, *, symbol: str, shadow: bool) -
             raise Nonsense(
                 f"--symbol: {symbol[:40]!r} is no symbol; it must be 2 to 20 of A-Z 0-9, like BTCUSDT"
             )
-        limits = place.setdefault("symbols", {}).setdefault(symbol, {})
+        limits = _inside(_inside(place, "symbols"), symbol)
     else:
-        limits = place.setdefault(scope, {})
+        limits = _inside(place, scope)
     if value == "default":
         limits.pop(name, None)
     else:

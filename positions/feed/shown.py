@@ -28,6 +28,7 @@ class Shown:
         self._old_s = float(settings.P33_STALE_THRESHOLD_SEC) - SNAPSHOT_MARGIN_S - beat_s
         self._guard = threading.Lock()
         self._snapshots: dict[str, tuple[Decimal | None, float]] = {}
+        """What stands, and when what it says was seen: not when it was written, which may be a beat later."""
         self._ledgers: dict[str, int] = {}
         self._check_due_s = 0.0
         self.rules: Mapping[str, SymbolRules] = {}
@@ -72,17 +73,17 @@ class Shown:
     def _write(self, symbols: set[str] | frozenset[str]) -> None:
         pipeline = self._client.pipeline(transaction=False)
         now_s = clock.boot_s()
-        seen_s = clock.now_s() - self._picture.age_s()
+        age_s = self._picture.age_s()
         due: dict[str, tuple[Decimal | None, float]] = {}
         for symbol in symbols:
             known, (told, told_s) = self._picture.of(symbol), self._snapshots.get(symbol, (None, 0.0))
             if known is None or (told == known.amount and now_s - told_s < self._old_s):
                 continue
-            due[symbol] = known.amount, now_s
+            due[symbol] = known.amount, now_s - age_s
             rules = self.rules.get(symbol)
             fields = {
                 **_snapshot(known),
-                "seen_epoch": f"{seen_s:.3f}",
+                "seen_epoch": f"{clock.now_s() - age_s:.3f}",
                 "lot_step": amounts.plain(rules.lot_step) if rules else "0",
             }
             pipeline.hset(settings.KEYS.snapshot(symbol), mapping=fields)

@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 
 from positions.books import entries
 from positions.models import Incident, LedgerEntry
-from quantum import amounts, facts, leaf
+from quantum import amounts, facts, lists
 
 Kind = LedgerEntry.Kind
 KIND_TONES = {Kind.EXIT: "good", Kind.CORRECTION: "warn"}
@@ -18,7 +18,9 @@ NO_TIME = "This is no time; write it like 2026-01-31T12:00:00, in UTC."
 
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
-    asked = {name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "by", "at", "before")}
+    asked = {
+        name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "by", "at", "before", "after")
+    }
     return TemplateResponse(request, "positions/ledger.html", {**context, **shown(asked)})
 
 
@@ -27,9 +29,9 @@ def shown(asked: dict[str, str]) -> dict[str, Any]:
     moment = entries.moment_of(asked["at"]) if asked["at"] else None
     then = entries.at_moment(moment, symbol=symbol) if moment else []
     until = max((entry.pk for entry in then), default=0) if moment else None
-    found = leaf.of(
-        entries.rows(symbol=symbol, by_people=asked["by"] == "people", until_id=until), before=asked["before"]
-    )
+    book = lists.Book(model=LedgerEntry, when="recorded_at", looked_through=None)
+    rows = entries.rows(symbol=symbol, by_people=asked["by"] == "people", until_id=until)
+    found = book.leaf(rows, lists.window_of(asked))
     return {
         "title": "Ledger",
         "asked": asked,

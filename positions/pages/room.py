@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,11 +138,20 @@ def _incident(incident: Incident, mark: str) -> dict[str, Any]:
     return {
         "row": incident,
         "opened": facts.moment(incident.opened_at),
+        "fills": [{**fill, "at": _moment(fill.get("at", ""))} for fill in incident.evidence],
         "exchange": amounts.plain(incident.exchange_amt),
         "ledger": "never entered" if incident.ledger_amt is None else amounts.plain(incident.ledger_amt),
         "acked_at": facts.moment(incident.acked_at) if incident.acked_at else None,
         "ack": None if incident.acked_at else forms.AckForm(initial=said, number=incident.pk),
     }
+
+
+def _moment(written: str) -> object:
+    """A time of the evidence, which is kept as text."""
+    try:
+        return facts.moment(dt.datetime.fromisoformat(written))
+    except ValueError:
+        return written or facts.NOTHING
 
 
 def _ended(incident: Incident) -> dict[str, Any]:

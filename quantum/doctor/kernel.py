@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantum.doctor import Check, Needs, place, server, work
+from quantum.doctor import Check, Needs, chain, place, server, work
 
 _REDIS, _DATABASE = Needs.REDIS, Needs.DATABASE
 
@@ -24,6 +24,7 @@ CHECKS: dict[str, tuple[Check, frozenset[Needs]]] = {
     "queue": (work.queue, frozenset({_REDIS})),
     "groups": (work.groups, frozenset({_REDIS})),
     "dead letters": (work.dead_letters, frozenset({_REDIS})),
+    "audit": (chain.sealed, frozenset({_DATABASE})),
     "trading": (work.trading, frozenset({_REDIS})),
     "exchange": (work.exchange, frozenset({_REDIS})),
 }

@@ -18,7 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from quantum.doctor import Finding, fail, ok, warn
 from quantum.log import masked
-from quantum.signing import SIGNERS
+from quantum.signing import PAIRS
 
 TESTED_PYTHONS = ((3, 11), (3, 12), (3, 13))
 
@@ -78,10 +78,10 @@ def folder() -> Iterator[Finding]:
 
 def signing_keys() -> Iterator[Finding]:
     directory = settings.PERMIT_KEYS_DIR
-    problems = [problem for name in SIGNERS if (problem := _key_problem(directory, name))]
+    problems = [problem for name in PAIRS if (problem := _key_problem(directory, name))]
     yield from problems
     if not problems:
-        yield ok(f"{len(SIGNERS)} pairs in {directory}, private halves readable by us alone")
+        yield ok(f"{len(PAIRS)} pairs in {directory}, private halves readable by us alone")
 
 
 def _key_problem(directory: Path, name: str) -> Finding | None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from django.conf import settings
 
-from quantum import amounts, clock, keys, roles
+from quantum import amounts, backlog, clock, keys, roles
+from quantum import dead_letters as letters
 from quantum.doctor import Finding, fail, ok, warn
 from quantum.lease import who
-from quantum.log import masked, safe
+from quantum.log import safe
 from quantum.redis import Client, command_client
 from quantum.stream import RECLAIM_IDLE_MS, group_lag
 
@@ -81,17 +82,14 @@ def _waiting(client: Client, *, stream: str, group: str, behind: int) -> Finding
 
 
 def dead_letters() -> Iterator[Finding]:
-    parked = settings.KEYS.dead_letters(settings.KEYS.plan_stream)
     with command_client() as client:
-        count = client.xlen(parked)
-        newest = client.xrevrange(parked, count=1)
-    if not count:
+        count, newest = backlog.dead_letters(client), letters.newest(client)
+    if not newest:
         yield ok("none")
         return
-    error = safe(masked(newest[0][1].get(b"error", b"").decode(errors="replace")))[:120]
     yield warn(
-        f"{count} entries were parked, the newest: {error}",
-        remedy=f"mend the program that wrote them (XREVRANGE {parked} + - COUNT 10); they block nobody",
+        f"{count} entries were parked, the newest: {newest[0].error[:120]}",
+        remedy="mend the program that wrote them (manage.py dead_letters shows what they said); they block nobody",
     )
 
 

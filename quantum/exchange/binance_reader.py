@@ -20,6 +20,10 @@ from quantum.exchange.types import AlgoOrder, Income, Kline, OrderState, Positio
 TRADES_PAGE = 1000
 TRADES_PAGES_MAX = 1000
 TRADES_WINDOW_MS = 7 * 24 * 3600 * 1000 - 1
+ORDERS_PAGE = 1000
+ORDERS_PAGES_MAX = 1000
+ORDERS_WINDOW_MS = TRADES_WINDOW_MS
+ORDERS_KEPT_MS = 89 * 24 * 3600 * 1000
 INCOME_PAGE = 1000
 INCOME_WINDOW_MS = TRADES_WINDOW_MS
 INCOME_KEPT_MS = 89 * 24 * 3600 * 1000
@@ -125,6 +129,23 @@ class BinanceReader(Connection):
             start_ms = stop_ms + 1
         return sorted((t for t in found.values() if t.time_ms >= since_ms), key=lambda t: t.trade_id)
 
+    def orders_since(self, *, symbol: str, since_ms: int) -> list[OrderState]:
+        """By windows of seven days; where a page is full, on by ids: those go with no time."""
+        now_ms = self.clock.now_ms()
+        if since_ms < now_ms - ORDERS_KEPT_MS:
+            raise ReadFailed("orders: the exchange tells no more than the last three months")
+        found: dict[int, OrderState] = {}
+        start_ms, end_ms = since_ms, now_ms + 1000
+        while start_ms <= end_ms:
+            stop_ms = min(start_ms + ORDERS_WINDOW_MS, end_ms)
+            page = self._orders(symbol=symbol, startTime=start_ms, endTime=stop_ms, limit=ORDERS_PAGE)
+            found.update((one.order_id, one) for one in page)
+            if len(page) >= ORDERS_PAGE:
+                self._orders_after(found, symbol=symbol)
+                break
+            start_ms = stop_ms + 1
+        return sorted(found.values(), key=lambda order: order.order_id)
+
     def open_orders(self) -> list[OrderState]:
         return self._list(lambda client: client.futures_get_open_orders(), answers.order_state)
 
@@ -187,6 +208,17 @@ class BinanceReader(Connection):
             return answers.order_state(answers.as_object(answer))
         except answers.Malformed as why:
             raise self._senseless(why) from None
+
+    def _orders(self, **params: str | int) -> list[OrderState]:
+        return self._list(lambda client: client.futures_get_all_orders(**params), answers.order_state)
+
+    def _orders_after(self, found: dict[int, OrderState], *, symbol: str) -> None:
+        for _ in range(ORDERS_PAGES_MAX):
+            page = self._orders(symbol=symbol, orderId=max(found) + 1, limit=ORDERS_PAGE)
+            found.update((one.order_id, one) for one in page)
+            if len(page) < ORDERS_PAGE:
+                return
+        raise ReadFailed("orders: the pages do not come to an end")
 
     def _trades(self, **params: str | int) -> list[Trade]:
         return self._list(lambda client: client.futures_account_trades(**params), answers.trade)

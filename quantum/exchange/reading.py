@@ -69,3 +69,19 @@ class Reader(Protocol):
     def klines(self, *, symbol: str, interval: str, limit: int) -> list[Kline]:
         """The newest ones, oldest first and without a gap; the last one is still moving."""
         ...
+
+
+class History(Protocol):
+    """What happened at the exchange, by its own lists: for whoever compares ours with them. Raises ReadFailed."""
+
+    def now_ms(self) -> int: ...
+
+    def orders_since(self, *, symbol: str, since_ms: int) -> list[OrderState]:
+        """Every order of the symbol made from since_ms on, whoever made it, oldest first, paged to the end.
+
+        The exchange remembers three months, and of orders that ended without a fill three days: an older since_ms
+        is ReadFailed.
+        """
+        ...
+
+    def trades_since(self, *, symbol: str, since_ms: int) -> list[Trade]: ...

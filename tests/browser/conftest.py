@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,21 @@ class Visitor:
             self.troubles.append(f"{path}: answered {answer.status if answer else 'nothing'}")
         return self.page
 
+    def say(self, button: str, **said: str) -> Page:
+        """Fills the fields, named by their ids, and presses: the page that answers."""
+        for field, text in said.items():
+            self.page.fill(f"#id_{field}", text)
+        self.go(f"main button:has-text({json.dumps(button)})")
+        return self.page
+
+    def go(self, selector: str) -> Page:
+        """To where a link or a button leads. Whatever it is, it may not scroll sideways."""
+        with self.page.expect_navigation():
+            self.page.click(selector)
+        if self.scrolls_sideways():
+            self.troubles.append(f"{self.page.url}: scrolls sideways")
+        return self.page
+
     def scrolls_sideways(self) -> bool:
         return bool(
             self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
@@ -80,11 +96,16 @@ class Visitor:
 
 @pytest.fixture
 def visit(chromium: Browser, live_server: LiveServer) -> Iterator[Any]:
-    """visit(theme, width_px, logged_in, script): a Visitor in a fresh browser profile."""
+    """visit(theme, width_px, logged_in, script, who): a Visitor in a fresh browser profile."""
     contexts: list[BrowserContext] = []
 
     def made(
-        *, theme: str = "light", width_px: int = 1280, logged_in: bool = True, script: bool = True
+        *,
+        theme: str = "light",
+        width_px: int = 1280,
+        logged_in: bool = True,
+        script: bool = True,
+        who: str = "walker",
     ) -> Visitor:
         context = chromium.new_context(
             color_scheme="dark" if theme == "dark" else "light",
@@ -93,7 +114,7 @@ def visit(chromium: Browser, live_server: LiveServer) -> Iterator[Any]:
         )
         contexts.append(context)
         if logged_in:
-            context.add_cookies([{"name": "sessionid", "value": _session(), "url": live_server.url}])
+            context.add_cookies([{"name": "sessionid", "value": _session(who), "url": live_server.url}])
         return Visitor(context, live_server.url)
 
     yield made
@@ -101,9 +122,9 @@ def visit(chromium: Browser, live_server: LiveServer) -> Iterator[Any]:
         context.close()
 
 
-def _session() -> str:
+def _session(who: str) -> str:
     user, _ = get_user_model().objects.get_or_create(
-        username="walker", defaults={"is_staff": True, "is_superuser": True}
+        username=who, defaults={"is_staff": True, "is_superuser": True}
     )
     web = WebClient()
     web.force_login(user)

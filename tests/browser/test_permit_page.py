@@ -1,11 +1,10 @@
-"""The page of a plan's permits in a real browser: it counts down, fits, can be used, and runs nothing inline."""
+"""The page of a plan's permits in a real browser: it fits, can be used, and runs nothing inline."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.urls import reverse
 
 from permits.desk.peek import peek
@@ -46,29 +45,6 @@ def test_it_is_quiet_fits_and_is_accessible(
             troubles.append(f"{name}: scrolls sideways at {width_px} px")
         troubles += findings(shown)
     assert not troubles, "\n".join(sorted(set(troubles)))
-
-
-def test_what_is_left_counts_down_and_ends_and_the_page_looks_again_by_itself(
-    plans: dict[str, ExitPlan], redis: Client, visit: Any
-) -> None:
-    plan = plans["good"]
-    redis.pexpire(settings.KEYS.p33_permit(plan.plan_id), 1500)
-    visitor = visit()
-    shown = visitor.open(page(plan))
-    governor, p33 = shown.locator("#gate-governor ~ .left .ttl"), shown.locator("#gate-p33 ~ .left .ttl")
-    first = float(governor.inner_text().removesuffix(" s"))
-    shown.wait_for_function(
-        "first => parseFloat(document.querySelector('#gate-governor ~ .left .ttl').textContent) < first",
-        arg=first,
-    )
-    assert first <= 60
-    changed = shown.locator("[data-changed]")
-    assert not changed.is_visible()
-    p33.wait_for(state="detached", timeout=6000)
-    assert "this is the last one it signed" in shown.inner_text("main")
-    changed.wait_for(state="visible", timeout=2000)  # what stands is not what the forms were made for
-    assert float(governor.inner_text().removesuffix(" s")) < first
-    assert visitor.troubles == []
 
 
 def test_without_a_script_it_says_when_each_permit_ends(plans: dict[str, ExitPlan], visit: Any) -> None:

@@ -1,4 +1,4 @@
-"""The reconciliation pages in a real browser: they fit, are accessible, and work without any script of ours."""
+"""The reconciliation pages in a real browser: they fit and are accessible. The story: test_stories_books."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.urls import reverse
 
 from tests.browser.test_pages import findings
-from tests.flow.test_reconcile import balance, incident_of, trade_by_hand
+from tests.flow.test_reconcile import incident_of, trade_by_hand
 from tests.house import House
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -47,18 +47,3 @@ def test_they_are_quiet_fit_and_are_accessible(
         troubles.append(f"the preview scrolls sideways at {width_px} px")
     troubles += findings(shown)
     assert not troubles, "\n".join(sorted(set(troubles)))
-
-
-def test_somebody_adopts_on_a_phone_with_a_reason(drifting: House, visit: Any) -> None:
-    visitor = visit(width_px=390)
-    shown = visitor.open(page() + "?read=again")
-    shown.fill("#id_adopt_reason", "short")
-    shown.click("text=Adopt 3")
-    assert balance() == 1, "the browser itself asks for more"
-    shown.fill("#id_adopt_reason", "my own trade in the app")
-    shown.click("text=Adopt 3")
-    shown.wait_for_selector(".messagelist")
-    assert "the ledger says 3 now" in shown.inner_text(".messagelist")
-    assert balance() == 3
-    assert "match" in shown.inner_text("#sides-title")
-    assert visitor.troubles == []

@@ -51,19 +51,19 @@ feed_wake           rw        rw   rw     rw      rw   r       -
 fills_wake          -         rw   rw     -       -    r       -
 plan_stream         rw        rw   rw     rw      rw   r       -
 result_stream       -         -    rw     rw      r    r       -
-dead_letters        rw        rw   rw     r       r    r       -
+dead_letters        rw        rw   rw     r       rw   r       -
 proposal            -         -    -      r       rw   r       -
 proposal_stream     -         -    -      rw      rw   r       -
-dead_letters_proposals -      -    -      rw      r    r       -
+dead_letters_proposals -      -    -      rw      rw   r       -
 stream_published    -         -    -      rw      rw   r       -
 result_published    -         -    rw     rw      r    r       -
-lease_governor      rw        -    -      -       r    r       r
-lease_p33           -         rw   -      -       r    r       r
-lease_apply         -         -    rw     -       r    r       r
+lease_governor      rw        -    -      r       r    r       r
+lease_p33           -         rw   -      r       r    r       r
+lease_apply         -         -    rw     r       r    r       r
 lease_warden        -         -    -      rw      r    r       r
-heartbeat_governor  rw        -    -      -       r    r       -
-heartbeat_p33       -         rw   -      -       r    r       -
-heartbeat_apply     -         -    rw     -       r    r       -
+heartbeat_governor  rw        -    -      r       r    r       -
+heartbeat_p33       -         rw   -      r       r    r       -
+heartbeat_apply     -         -    rw     r       r    r       -
 heartbeat_warden    -         -    -      rw      r    r       -
 canary              -         -    -      -       r    r       rw
 instance            rw        rw   rw     rw      rw   r       rw
@@ -273,6 +273,8 @@ def test_the_warden_alone_may_ask_to_be_told_of_changes(server: Server) -> None:
 def test_nobody_may_empty_configure_list_or_stop_the_server(server: Server, user: str) -> None:
     client = server.client(user)
     for words in DANGEROUS:
+        if user == "web" and words.startswith("XDEL"):
+            continue  # a person ends a dead letter; a stream that it writes the web could always delete whole
         with pytest.raises(ResponseError) as refused:
             client.execute_command(*words.replace("quantum:", f"{server.keys.prefix}:").split())
         text = str(refused.value).lower()

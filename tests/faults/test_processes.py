@@ -118,6 +118,16 @@ def test_a18_sigterm_ends_the_qcluster_within_ten_seconds(
         assert place.holders() == {}, "roles gave their leases back"
 
 
+def test_a18_a_role_that_is_just_being_taken_is_given_back(place: Place) -> None:
+    """Its lease was there, and the worker did not know yet that it had one: it left at once, and nobody could take
+    the role for six seconds."""
+    main = place.start("qcluster", QUANTUM_FAULT="lease_taken:sleep:1")
+    within(BACK_S, lambda: place.holders() != {}, "a lease is taken")
+    os.killpg(main.pid, signal.SIGTERM)
+    assert main.wait(BACK_S) == 0
+    assert place.holders() == {}
+
+
 def test_sigterm_ends_a_qcluster_with_a_frozen_worker(place: Place) -> None:
     main = place.start("qcluster")
     within(BACK_S, place.all_roles_live, "every role lives")

@@ -90,8 +90,8 @@ class Running(Place):
 def system() -> Iterator[Running]:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         running = Running(Path(folder))
-        running.start_up()
         try:
+            running.start_up()
             yield running
         finally:
             running.end()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib import admin
 from django.core.cache import caches
 from django.core.management import call_command
 from django.db import connection
@@ -28,7 +29,7 @@ from apply.models import Order, Plan
 from permits.models import Permit, TradingState
 from permits.state import holds, trading
 from positions.models import Incident
-from quantum import charts, clock, lease, redis_users, roles
+from quantum import charts, clock, lease, live, pages, redis_users, roles
 from quantum.redis import Client
 from tests.flow.test_admin import NOWHERE, plan_row, someone, text_of
 from tests.house import House
@@ -185,7 +186,9 @@ def test_home_asks_as_often_for_a_thousand_plans_as_for_ten_and_each_time_by_an_
             assert not scans or " LIMIT 8" in query["sql"], (scans, query["sql"])
 
 
-def test_viewers_who_may_see_the_same_share_one_look(web: WebClient) -> None:
+def test_viewers_who_may_see_the_same_share_one_look(web: WebClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FRESH_MS", 60_000)  # whatever this machine does meanwhile
+    monkeypatch.setattr(live, "LIFE_S", 60)
     plans(3)
     part = reverse("admin:home_part")
     first = web.get(part)
@@ -196,6 +199,29 @@ def test_viewers_who_may_see_the_same_share_one_look(web: WebClient) -> None:
     assert second.content == first.content
     assert not [query for query in queries.captured_queries if "apply_plan" in query["sql"]]
     assert int(second["X-Age-Ms"]) >= int(first["X-Age-Ms"]) >= 0
+
+
+def test_a_part_is_answered_without_the_frame_that_a_page_needs(
+    web: WebClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked again and again by everybody who looks, it must not count up what all he may open."""
+
+    def frame(_: object) -> None:
+        raise AssertionError("nobody sees it")
+
+    monkeypatch.setattr(admin.site, "each_context", frame)
+    for page in pages.declared():
+        if page.name.endswith("_part") and "<" not in page.path:
+            assert web.get(reverse(f"admin:{page.name}")).status_code == 200, page.name
+
+
+def test_an_hour_is_drawn_as_one_shape_per_tone() -> None:
+    stacks = [[("good", 2), ("bad", 1)], [("good", 0), ("bad", 0)], [("good", 4), ("bad", 0)]]
+    chart = charts.columns(stacks, labels=["", "", ""], says="")
+    assert list(chart.shapes) == ["good", "bad"]
+    assert chart.shapes["good"].count("z") == 2 and chart.shapes["bad"].count("z") == 1
+    first = chart.bars[0]
+    assert chart.shapes["good"].startswith(f"M{first.x} {first.y}h{first.width}v{first.height}h-")
 
 
 def test_who_may_see_less_never_gets_what_was_made_for_another(web: WebClient) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 
 import pytest
 from django.db import connection
 from django.test import Client as WebClient
 from django.test.utils import CaptureQueriesContext
 
+from apply.acting import settle
+from apply.models import Order
+from permits.desk import approvals
+from permits.models import Approval
 from positions.models import Fill
-from quantum import lists
+from quantum import clock, lists
 from quantum.models import AuditEvent
 from quantum.redis import Client
 from tests.flow.test_admin import lived_in, someone, text_of, url
@@ -70,3 +75,41 @@ def test_a_pasted_plan_id_is_looked_up_by_its_index(web: WebClient) -> None:
     searched = [each["sql"] for each in asked.captured_queries if PLAN_ID in each["sql"]]
     assert searched
     assert not [sql for sql in searched if "actor" in sql.partition("WHERE")[2].lower() or "UPPER" in sql]
+
+
+@pytest.mark.parametrize(
+    ("ask", "table", "index"),
+    [
+        (lambda: settle.seen_trades(Order(client_order_id="q-1")), "positions_fill", "fill_of_order"),
+        (approvals.expire_overdue, "permits_approval", "approval_that_waits"),
+        (lambda: approvals.park(asked()), "permits_approval", "approval_that_waits"),
+    ],
+)
+def test_what_a_page_or_an_act_asks_one_row_of_has_its_index(
+    db: None, ask: Callable[[], object], table: str, index: str
+) -> None:
+    """The planner's own answer; a table of no rows is read whole unless that is forbidden."""
+    with CaptureQueriesContext(connection) as queries:
+        ask()
+    mine = [each["sql"] for each in queries.captured_queries if each["sql"].startswith("SELECT")]
+    plans = [explained(sql) for sql in mine if table in sql and 'asked_plan_id" = ' not in sql]
+    assert plans
+    assert all(index in plan for plan in plans), plans
+
+
+def asked() -> Approval:
+    now = clock.now()
+    fields = {"action": "PARTIAL_25"}
+    return Approval(
+        asked_plan_id=PLAN_ID, symbol="BTCUSDT", fields=fields, rule="size", asked_at=now, expires_at=now
+    )
+
+
+def explained(sql: str) -> str:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {sql}")
+        return str(cursor.fetchall())

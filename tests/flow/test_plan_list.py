@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from apply.models import Plan
 from apply.plans import finding
-from quantum import clock, keyset
+from quantum import clock, lists
 from quantum.redis import Client
 from tests.flow.test_admin import HOSTILE, plan_row, someone, text_of
 from tests.flow.test_home import plans
@@ -148,7 +148,7 @@ def test_a_filter_stays_from_leaf_to_leaf(web: WebClient) -> None:
 def test_a_leaf_says_how_far_it_looked_and_goes_on_from_there(
     web: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyset, "LOOKED_THROUGH", 40)
+    monkeypatch.setattr(lists, "LOOKED_THROUGH", 40)
     [wanted] = plans(1, first=900, state="rejected", minutes_ago=30)
     plans(60)
     shown = text_of(web.get(LIST, {"state": "rejected"}))

@@ -55,6 +55,7 @@ def test_an_order_and_the_stream(client: Any, desk: Desk) -> None:
     client.futures_create_order(**order, **limit, newClientOrderId=names[1])
     assert [row["clientOrderId"] for row in client.futures_get_open_orders()] == [names[1]]
     assert client.futures_get_order(symbol=SYMBOL, origClientOrderId=names[1])["status"] == "NEW"
+    assert client.futures_get_all_orders(symbol=SYMBOL)[-1]["clientOrderId"] == names[1]
     cancelled = client.futures_cancel_order(symbol=SYMBOL, origClientOrderId=names[1])
     assert cancelled["status"] == "CANCELED"
     client.futures_create_order(**order, type="STOP_MARKET", stopPrice="60000", clientAlgoId=names[2])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from binance.client import Client
 
+from quantum.exchange import binance_reader
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Side
@@ -84,3 +85,25 @@ def test_one_seed_gives_one_past(tmp_path: Path) -> None:
 def test_what_is_older_than_the_exchange_remembers_is_unreadable_not_empty(desk: Desk) -> None:
     with pytest.raises(ReadFailed, match="three months"):
         desk.reader.income(0)
+
+
+def test_the_orders_of_a_symbol_are_told_whoever_made_them_and_whatever_became_of_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since_ms, name = desk.reader.now_ms(), desk.new_id("resting")
+    time.sleep(0.002)
+    asked = "symbol=BTCUSDT&side=SELL&type=LIMIT&timeInForce=GTC&price=66000&quantity=0.1&reduceOnly=true"
+    client = binance(desk.exchange)
+    said = dict(pair.split("=") for pair in asked.split("&"))
+    client.futures_create_order(**said, newClientOrderId=name)
+    client.futures_cancel_order(symbol="BTCUSDT", origClientOrderId=name)
+    client.close_connection()
+    for _ in range(4):
+        desk.send("BTCUSDT", Side.SELL, "0.01")
+    whole = desk.reader.orders_since(symbol="BTCUSDT", since_ms=since_ms)
+    assert whole[0].client_order_id == name
+    assert [order.status for order in whole] == ["CANCELED", *["FILLED"] * 4]
+    monkeypatch.setattr(binance_reader, "ORDERS_PAGE", 2)  # by time first, then on by ids
+    assert desk.reader.orders_since(symbol="BTCUSDT", since_ms=since_ms) == whole
+    with pytest.raises(ReadFailed, match="three months"):
+        desk.reader.orders_since(symbol="BTCUSDT", since_ms=since_ms - 90 * 24 * 3600 * 1000)

@@ -11,10 +11,9 @@ import redis as redis_py
 from django.conf import settings
 from django.db import DatabaseError
 
-from permits.models import Approval, Permit, PolicyVersion
-from permits.policy import inputs, policies
+from permits.models import Approval, Judgement, Permit, PolicyVersion
+from permits.policy import inputs, judgements, policies
 from quantum import clock
-from quantum.models import AuditEvent
 from quantum.redis import Client, RedisError
 from tests.house import House, wait_for
 from tests.permits.governors import Start, limit, snapshot
@@ -348,7 +347,33 @@ def test_a_shadow_rule_is_recorded_and_blocks_nothing(start: Start) -> None:
     governor, second = start(), House.make()
     assert [governor.reason(), governor.reason(second)] == ["approved", "approved"]
     governor.end()
-    event = AuditEvent.objects.get(kind="governor_shadow")
-    assert (event.plan_id, event.reason) == (second.plan_id, "burst_limit")
-    assert (event.data["limit"], event.data["used"]) == ("1", "1")
+    judged = Judgement.objects.exclude(shadow="").get()
+    assert (judged.plan_id, judged.reason, judged.shadow) == (second.plan_id, "approved", "burst_limit")
+    assert (judged.shadow_rule["limit"], judged.shadow_rule["used"]) == ("1", "1")
     assert Permit.objects.filter(verdict=True).count() == 2
+
+
+def test_shadow_rules_leave_the_decision_its_reads_and_its_permit_as_they_are(
+    start: Start, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ask for no size that the limits do not ask for, and are looked at only when the permit is out."""
+    limit("notional_per_day_usd=none", "each.quantity_per_day=none")
+    limit("notional_per_day_usd=1", shadow=True)
+    governor = start()
+    monkeypatch.setattr(governor.governor._snapshots, "size_of", lambda _: pytest.fail("read for a shadow"))
+    shadowed: list[int] = []
+    monkeypatch.setattr(judgements, "_shadow", lambda *_: shadowed.append(len(governor.findings)))
+    finding = governor.answer()
+    assert (finding.reason, finding.quantity, finding.position) == ("approved", Decimal(0), b"")
+    governor.end()
+    assert shadowed == [1], "when the decision had been told"
+
+
+def test_a_shadow_limit_of_a_size_that_nobody_read_says_so(start: Start) -> None:
+    limit("notional_per_day_usd=none", "each.quantity_per_day=none")
+    limit("notional_per_day_usd=1", shadow=True)
+    governor = start()
+    assert governor.reason() == "approved"
+    governor.end()
+    judged = Judgement.objects.get()
+    assert (judged.shadow, judged.shadow_rule["missing"]) == ("inputs_unavailable", judgements.NOT_READ)

@@ -267,7 +267,8 @@ def test_keys_are_made_shown_and_rotated(run: Run, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(keyring, "SETTLE_S", 0.0)
     with override_settings(PERMIT_KEYS_DIR=tmp_path):
         assert run("permit_keys", "--json").code == Exit.ERROR, "there are none yet"
-        assert run("permit_keys", "make", "--json").data["made"] == ["governor", "p33", "operator"]
+        made = run("permit_keys", "make", "--json").data["made"]
+        assert made == ["governor", "p33", "operator", "audit", "proof"]
         assert run("permit_keys").code == 0
         before = run("permit_keys", "show", "governor", "--json").data["files"]
         assert {file["signer"] for file in before} == {"governor"}

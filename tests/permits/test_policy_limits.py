@@ -206,9 +206,10 @@ def test_shadow_rules_never_block() -> None:
     assert not within(SYMBOL, strict, facts).approved
 
 
-def test_a_shadow_rule_that_needs_a_size_has_it_read() -> None:
+def test_no_shadow_rule_makes_a_decision_wait_for_a_size() -> None:
     plain = Policy(mode="paper", allowlist=frozenset({SYMBOL}), plan_ttl_s=Decimal(30))
     assert not plain.needs_size(SYMBOL)
     shadow = LimitSet(symbols={SYMBOL: Limits(quantity_per_day=Decimal(1))})
-    assert replace(plain, shadow=shadow).needs_size(SYMBOL)
-    assert not replace(plain, shadow=shadow).needs_size("ETHUSDT")
+    assert not replace(plain, shadow=shadow).needs_size(SYMBOL)
+    assert replace(plain, limits=shadow).needs_size(SYMBOL)
+    assert not replace(plain, limits=shadow).needs_size("ETHUSDT")

@@ -15,7 +15,6 @@ from rich.table import Table
 from apply.proving import deciding
 from apply.proving.deciding import CannotDecide, Evidence
 from permits.management.acting import ActCommand
-from quantum.audit import REASON_MIN
 from quantum.commands import Exit
 from quantum.log import safe
 from quantum.redis import command_client
@@ -29,12 +28,9 @@ class Command(ActCommand):
         parser.add_argument(
             "fate", nargs="?", choices=deciding.FATES, help="without it the evidence is shown"
         )
-        parser.add_argument("--reason", default="", help=f"why, at least {REASON_MIN} characters")
-        parser.add_argument("--by", default="", help="who; default: the login name")
         parser.add_argument("--confirm", default="", metavar="ACCOUNT", help="in live: the account, typed")
-        parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
         parser.add_argument("--dry-run", action="store_true", help="say what would be done")
-        parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        self.add_act_arguments(parser, always=False)
 
     def handle(self, *_: Any, **options: Any) -> None:
         try:

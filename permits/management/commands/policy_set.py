@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from permits.policy import policies, rules
+from permits.policy import drafts, policies, rules
 from quantum.commands import Command as Base
 from quantum.commands import Exit
 from quantum.log import safe
@@ -16,7 +16,7 @@ from quantum.log import safe
 
 class Command(Base):
     help = (
-        "Change limits: policy_set NAME=VALUE ... --reason WHY. NAME is a limit in total "
+        "Change limits: policy_set NAME=VALUE ... --reason WHY, or --draft FILE. NAME is a limit in total "
         f"({', '.join(rules.KINDS)}), each.NAME for every symbol, NAME with --symbol for one, allowlist or "
         "approval_symbols; operator.gates, operator.max_notional, and with --symbol operator.max_quantity. VALUE "
         "none: no limit; default: not said, which for a symbol means what each.NAME says, and else no limit. "
@@ -24,7 +24,8 @@ class Command(Base):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("words", nargs="+", metavar="NAME=VALUE")
+        parser.add_argument("words", nargs="*", metavar="NAME=VALUE")
+        parser.add_argument("--draft", metavar="FILE", help=drafts.HELP)
         parser.add_argument("--symbol", default="", help="for this symbol alone")
         parser.add_argument("--shadow", action="store_true", help="a shadow rule: recorded, never blocks")
         parser.add_argument("--reason", default="", help="why, in at least 8 characters")
@@ -34,11 +35,11 @@ class Command(Base):
         parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
     def handle(self, *_: Any, **options: Any) -> None:
+        if not options["words"] and not options["draft"]:
+            self.leave(Exit.USAGE, "Nothing to change: give NAME=VALUE, or --draft FILE.")
         try:
             version, before = policies.newest()
-            after = rules.changed(
-                before, options["words"], symbol=options["symbol"], shadow=options["shadow"]
-            )
+            after = drafts.after(before, **{name: options[name] for name in drafts.OPTIONS})
             changes = rules.difference(before, after)
             for name, (old, new) in changes.items():
                 self.say(safe(f"{name}: {rules.worded(name, old)} -> {rules.worded(name, new)}"))

@@ -12,7 +12,7 @@ from quantum.exchange.paper.algo import algo_json
 from quantum.exchange.paper.book import ZERO
 from quantum.exchange.paper.call import Call, Params, symbols_of, whole
 from quantum.exchange.paper.errors import ApiError
-from quantum.exchange.paper.history import income, klines, klines_weight, user_trades
+from quantum.exchange.paper.history import all_orders, income, klines, klines_weight, user_trades
 from quantum.exchange.paper.orders import required, ticket
 from quantum.exchange.paper.store import StoredOrder
 from quantum.exchange.paper.weights import ORDERS_1M, ORDERS_10S, WEIGHT_1M
@@ -251,6 +251,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/fapi/v1/algoOrder"): Endpoint("getAlgoOrder", 1, Needs.SIGNATURE, get_algo_order),
     ("DELETE", "/fapi/v1/algoOrder"): Endpoint("cancelAlgoOrder", 1, Needs.TRADE, cancel_algo_order),
     ("GET", "/fapi/v1/openAlgoOrders"): Endpoint("openAlgoOrders", 1, Needs.SIGNATURE, open_algo_orders, 40),
+    ("GET", "/fapi/v1/allOrders"): Endpoint("allOrders", 5, Needs.SIGNATURE, all_orders),
     ("GET", "/fapi/v1/userTrades"): Endpoint("userTrades", 5, Needs.SIGNATURE, user_trades),
     ("GET", "/fapi/v1/income"): Endpoint("income", 30, Needs.SIGNATURE, income),
     ("GET", "/fapi/v1/klines"): Endpoint("klines", 0, Needs.NOTHING, klines, weight_by=klines_weight),

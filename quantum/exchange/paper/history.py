@@ -8,7 +8,7 @@ from quantum.exchange.paper.candles import INTERVALS_MS, klines_of
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import required
 
-TRADES_DEFAULT = 500
+TRADES_DEFAULT = ORDERS_DEFAULT = 500
 INCOME_DEFAULT = 100
 KLINES_DEFAULT, KLINES_MAX = 500, 1500
 PAGE_MAX = 1000
@@ -39,6 +39,25 @@ def user_trades(call: Call) -> object:
         newest = None if "startTime" in call.params else limit
     found = call.venue.store.trades(where=" AND ".join(where), values=asked, newest=newest, limit=limit)
     return [rows.trade_json(row) for row in found]
+
+
+def all_orders(call: Call) -> object:
+    """Of every state. From an id on, or of a span of time; without either the newest of the last seven days."""
+    (symbol,) = symbols_of(call, required(call.params, "symbol"))
+    call.venue.mark(symbol=symbol, now_ms=call.now_ms)
+    limit = limit_of(call, default=ORDERS_DEFAULT, most=PAGE_MAX)
+    where, newest = ["symbol = ?"], None
+    asked: list[object] = [symbol]
+    if "orderId" in call.params:
+        where.append("order_id >= ?")
+        asked.append(whole(call, "orderId"))
+    else:
+        start_ms, end_ms = _window(call)
+        where.append("time_ms BETWEEN ? AND ?")
+        asked += [start_ms, end_ms]
+        newest = None if "startTime" in call.params else limit
+    found = call.venue.store.orders(where=" AND ".join(where), values=asked, newest=newest, limit=limit)
+    return [{**rows.order_json(order), "time": order.time_ms} for order in found]
 
 
 def income(call: Call) -> object:

@@ -224,6 +224,14 @@ class Store:
             return self._orders(f"{where} ORDER BY order_id", ())
         return self._orders(f"{where} AND symbol = ? ORDER BY order_id", (symbol,))
 
+    def orders(
+        self, *, where: str, values: Sequence[object], newest: int | None, limit: int
+    ) -> list[StoredOrder]:
+        """Ascending by id. newest: only the last so many of those that match."""
+        order = "DESC" if newest else "ASC"
+        found = self._orders(f"{where} ORDER BY order_id {order} LIMIT ?", (*values, newest or limit))
+        return found[::-1] if newest else found
+
     def trades(
         self, *, where: str, values: Sequence[object], newest: int | None, limit: int
     ) -> list[StoredTrade]:

@@ -1,10 +1,13 @@
 /* Keeps a part of a page fresh: <section data-live="address" data-live-every-ms="2000">. The address answers with that
    part as HTML, made by the same template. What the part shows is never older than it says: after STALE_MS without a
-   new look a notice stands above it and nothing in it is green any more. A hidden page asks for nothing. */
+   new look a notice stands above it and nothing in it is green any more. A hidden page asks for nothing.
+   It asks when what it shows is so old, not so often: all who look come to share the look that one of them caused. */
 (function () {
     "use strict";
     const STALE_MS = 5000;
     const GIVE_UP_MS = 4000;
+    const TICK_MS = 250;
+    const AGAIN_MS = 500; /* after a look that was old already: somebody's new one is being made */
 
     function begin(part) {
         const every = Number(part.dataset.liveEveryMs) || 2000;
@@ -13,6 +16,7 @@
         const pause = document.createElement("button");
         const notice = document.createElement("span");
         let looked = performance.now() - (Number(part.dataset.liveAgeMs) || 0);
+        let next = looked + every;
         let paused = false;
         let asking = false;
         let why = "";
@@ -65,6 +69,12 @@
             return selection && !selection.isCollapsed && part.contains(selection.anchorNode);
         }
 
+        function due() {
+            if (performance.now() >= next) {
+                ask();
+            }
+        }
+
         async function ask() {
             if (paused || asking || document.hidden || reading()) {
                 return;
@@ -85,8 +95,10 @@
                     looked = performance.now() - age_ms;
                     why = "";
                 }
+                next = Math.max(looked + every, performance.now() + AGAIN_MS);
             } catch (failure) {
                 why = " The server gave no answer, or you are logged out.";
+                next = performance.now() + every;
             } finally {
                 asking = false;
                 tell();
@@ -101,7 +113,7 @@
             ask();
         });
         document.addEventListener("visibilitychange", function () { tell(); ask(); });
-        window.setInterval(ask, every);
+        window.setInterval(due, TICK_MS);
         window.setInterval(tell, 500);
         tell();
     }

@@ -1,0 +1,148 @@
+"""What it costs that five people keep home open: its part, asked again and again by five browsers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.parts import ROOT, Row, say, spread, wait_until
+from bench.product import Cost, parent_of
+
+VIEWERS = 5
+EVERY_S = 3.0
+"""As the page says (data-live-every-ms)."""
+TICK_S, AGAIN_S = 0.25, 0.5
+APART_S = 0.57
+"""They came at moments of their own, which no tick divides."""
+FOR_S = 30
+WARM_S = 6
+CPU_PERCENT = 2.0
+
+
+def row(client: Any, more: dict[str, Any]) -> Row:
+    """On the server and the database that the pages were looked at on. What it costs is what all three spend."""
+    from django.db import connection
+    from django.urls import reverse
+
+    say(f"bench: {VIEWERS} viewers of home for {FOR_S} s")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        database = parent_of(cursor.fetchone()[0])
+    with _web() as web:
+        viewers = [_Viewer(cookie, reverse("admin:home_part")) for cookie in _cookies()]
+        wait_until(viewers[0].answers, what="the web process")
+        _all_look(viewers, seconds=WARM_S)  # each thread of the server's is born with its connection
+        for each in viewers:
+            each.forget()
+        cost = Cost({"web": web, "valkey": int(client.info("server")["process_id"]), "postgres": database})
+        used = cost.percent(_all_look(viewers, seconds=FOR_S))
+    took = [ms for each in viewers for ms in each.took_ms]
+    in_all = round(sum(used.values()), 2)
+    more = {**more, "viewers": VIEWERS, "every_s": EVERY_S, "cpu_percent_of_a_core": in_all, "by": used,
+            "oldest_shown_ms": round(max(ms for each in viewers for ms in each.ages_ms[1:]))}  # fmt: skip
+    target = f"< {CPU_PERCENT:.0f} % of a core"
+    return Row(
+        "live_five_viewers", len(took), **spread(took), target=target, met=in_all < CPU_PERCENT, more=more
+    )
+
+
+def _all_look(viewers: list[_Viewer], *, seconds: float) -> float:
+    """How long it took."""
+    started = time.monotonic()
+    threads = [
+        threading.Thread(target=each.look, args=(started + number * APART_S, started + seconds))
+        for number, each in enumerate(viewers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.monotonic() - started
+
+
+@contextmanager
+def _web() -> Iterator[int]:
+    """The web process as `up` starts it."""
+    from quantum.up import web_arguments
+
+    process = subprocess.Popen(web_arguments(), env=dict(os.environ), cwd=ROOT, stdout=sys.stderr)
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _cookies() -> list[str]:
+    """Of people in the group that sees everything and does nothing."""
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Group
+    from django.test import Client
+
+    group, found = Group.objects.get(name="viewer"), []
+    for number in range(VIEWERS):
+        user = get_user_model().objects.create_user(f"viewer-{number}", is_staff=True)
+        user.groups.add(group)
+        web = Client(SERVER_NAME="127.0.0.1")
+        web.force_login(user)
+        name = settings.SESSION_COOKIE_NAME
+        found.append(f"{name}={web.cookies[name].value}")
+    return found
+
+
+class _Viewer:
+    """As live.js asks: at a tick, once what it shows is so old."""
+
+    def __init__(self, cookie: str, address: str) -> None:
+        self._cookie, self._address = cookie, address
+        self.took_ms: list[float] = []
+        self.ages_ms: list[float] = []
+        """Of what was shown, at its oldest."""
+
+    def look(self, start_s: float, end_s: float) -> None:
+        tick_s, looked_s, next_s = start_s, start_s - EVERY_S, start_s
+        while tick_s < end_s:
+            time.sleep(max(0.0, tick_s - time.monotonic()))
+            tick_s += TICK_S
+            if time.monotonic() < next_s:
+                continue
+            started_s = time.monotonic()
+            age_s = self._ask()
+            now_s = time.monotonic()
+            self.took_ms.append((now_s - started_s) * 1000)
+            self.ages_ms.append((now_s - looked_s) * 1000)
+            looked_s = now_s - age_s
+            next_s = max(looked_s + EVERY_S, now_s + AGAIN_S)
+
+    def forget(self) -> None:
+        self.took_ms.clear()
+        self.ages_ms.clear()
+
+    def answers(self) -> bool:
+        try:
+            return self._ask() >= 0
+        except OSError:
+            return False
+
+    def _ask(self) -> float:
+        """How old the look is that it is given."""
+        from django.conf import settings
+
+        line = http.client.HTTPConnection("127.0.0.1", settings.QUANTUM_WEB_PORT, timeout=10)
+        try:
+            line.request("GET", self._address, headers={"Cookie": self._cookie})
+            answer = line.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"the part answers {answer.status}")
+            return int(answer.headers["X-Age-Ms"]) / 1000
+        finally:
+            line.close()

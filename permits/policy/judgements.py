@@ -1,0 +1,127 @@
+"""The Governor's decisions with what they rested on, as rows: written beside the path, read by replays.
+
+What the shadow rules say is worked out here too, when the permit is long out: they cost a decision nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from typing import Any
+
+from permits.models import Judgement
+from permits.policy import policy
+from permits.policy.policy import Facts, Policy, Use, Verdict
+from quantum import amounts, clock
+from quantum.plan import ExitPlan
+
+POLICY_AND_USAGE, APPROVALS = "policy and usage", "approvals"
+"""What a Governor says that it could not know, so that it denied whatever the rules say."""
+NOT_READ = "the size: no limit that held then had it read"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A plan, as far as the rules look at it, and what the Governor knew of it."""
+
+    symbol: str
+    mode: str
+    expires_s: Decimal
+    facts: Facts
+    unknown: str
+    """Of the two: what it was; empty: nothing."""
+
+    def expiry_s(self, *, ttl_s: Decimal) -> Decimal:  # noqa: ARG002  as it was then, whatever the setting says now
+        return self.expires_s
+
+
+def row(plan: ExitPlan, rules: Policy, facts: Facts, verdict: Verdict) -> Judgement:
+    shadow = _shadow(plan, rules, facts) if verdict.approved else None
+    inputs: dict[str, Any] = {
+        "mode": plan.mode[:20],
+        "expires_s": amounts.plain(plan.expiry_s(ttl_s=rules.plan_ttl_s)),
+        **_written(facts),
+    }
+    if "scope" not in verdict.rule and verdict.rule.get("missing") in (POLICY_AND_USAGE, APPROVALS):
+        inputs["unknown"] = verdict.rule["missing"]
+    return Judgement(
+        plan_id=plan.plan_id,
+        symbol=plan.symbol,
+        at=clock.from_ms(int(facts.now_s * 1000)),
+        policy_version=rules.version,
+        reason=verdict.reason.value,
+        inputs=inputs,
+        shadow=shadow.reason.value if shadow else "",
+        shadow_rule=_texts(shadow) if shadow else {},
+    )
+
+
+def _shadow(plan: ExitPlan, rules: Policy, facts: Facts) -> Verdict | None:
+    """What they would have denied of a grant."""
+    if rules.shadow is None:
+        return None
+    found = policy.within(plan.symbol, rules.shadow, told(facts))
+    return None if found.approved else found
+
+
+def told(facts: Facts) -> Facts:
+    """Where no rule asked for the size, a rule that does now is told so."""
+    read = facts.missing or facts.quantity is not None
+    return facts if read else replace(facts, missing=NOT_READ)
+
+
+def _texts(verdict: Verdict) -> dict[str, str]:
+    """Numbers in their exact decimal text: JSON has no other exact ones."""
+    return {
+        name: amounts.plain(value) if isinstance(value, Decimal) else value
+        for name, value in verdict.rule.items()
+    }
+
+
+# ---- facts as JSON: what is as usual is left out
+
+
+def _written(said: Facts | Use) -> dict[str, Any]:
+    usual = type(said)(now_s=Decimal(0), trading_active=None) if isinstance(said, Facts) else Use()
+    found: dict[str, Any] = {}
+    for each in fields(said):
+        value = getattr(said, each.name)
+        if value == getattr(usual, each.name) and each.name != "now_s":
+            continue
+        found[each.name] = (
+            _written(value)
+            if isinstance(value, Use)
+            else amounts.plain(value)
+            if isinstance(value, Decimal)
+            else value
+        )
+    return found
+
+
+_COUNTS = ("permits_5min", "permits_hour", "failures_in_a_row", "in_flight")
+
+
+def _use(said: dict[str, Any]) -> Use:
+    values: dict[str, Any] = {
+        name: value if name in _COUNTS else Decimal(value) for name, value in said.items()
+    }
+    return Use(**values)
+
+
+def read(row: Judgement) -> Kept:
+    said: dict[str, Any] = row.inputs
+    facts = Facts(
+        now_s=Decimal(said["now_s"]),
+        trading_active=said.get("trading_active"),
+        quantity=_decimal(said.get("quantity")),
+        notional=_decimal(said.get("notional")),
+        missing=said.get("missing", ""),
+        of_symbol=_use(said.get("of_symbol", {})),
+        in_total=_use(said.get("in_total", {})),
+        approved=said.get("approved", False),
+    )
+    return Kept(row.symbol, said["mode"], Decimal(said["expires_s"]), facts, said.get("unknown", ""))
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

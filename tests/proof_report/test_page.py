@@ -1,0 +1,62 @@
+"""The page Proof: the last whole proof, and the last hours from records."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.cache import caches
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apply.management.commands import proof
+from apply.proof_report import look
+from apply.proof_report.report import Span
+from quantum import clock, version
+from quantum.models import Promotion
+from quantum.redis import Client
+from tests.flow.test_admin import HOSTILE, someone, text_of
+from tests.flow.test_home import orders, plans
+from tests.proof_report.test_proof import with_finding
+
+pytestmark = pytest.mark.usefixtures("db", "redis")
+
+
+def shown(**asked: str) -> str:
+    caches["pages"].clear()
+    return text_of(someone("vera", "view_plan", "view_order").get(reverse("admin:apply_proof"), asked))
+
+
+def test_before_the_first_proof_it_says_how_one_is_made() -> None:
+    assert "<code>manage.py proof</code> makes one" in shown()
+
+
+def test_it_shows_what_the_last_proof_found_and_what_the_records_say_now() -> None:
+    orders(plans(3, minutes_ago=5), after_ms=20)
+    plans(2, minutes_ago=90, first=10)
+    proof.keep(with_finding(f"order 1 ({HOSTILE})"))
+    Promotion.objects.create(version=version.of_the_code(), way="override", by="nina", reason="to see it")
+    page = shown()
+    assert "order_by_hand" in page
+    assert HOSTILE not in page
+    assert "too few: 3 of the 100 it needs" in page
+    assert "promoted to live by override, nina: to see it" in page
+    assert "carries no permit that governor granted" in page
+    assert "<td>plans</td><td>3</td>" in page
+    six = text_of(someone("wim", "view_plan", "view_order").get(reverse("admin:apply_proof"), {"span": "6h"}))
+    assert "<td>plans</td><td>5</td>" in six
+
+
+def test_who_may_not_see_orders_may_not_see_the_proof() -> None:
+    assert someone("paul", "view_plan").get(reverse("admin:apply_proof")).status_code == 403
+
+
+def test_it_asks_as_often_for_many_plans_as_for_few(redis: Client) -> None:
+    def questions() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            look.from_records(Span(look.from_the_start().replace(year=2020), clock.now()))
+        return len(asked)
+
+    orders(plans(2), after_ms=20)
+    few = questions()
+    orders(plans(60, first=100), after_ms=20)
+    assert questions() == few
