@@ -22,7 +22,7 @@ from apply.proving.janitor import Janitor
 from apply.proving.resolver import Resolver
 from permits.desk import sweep
 from permits.state.resuming import EndOfHalt
-from quantum import clock
+from quantum import ailing, clock
 from quantum.chain.sealer import Sealer
 from quantum.exchange import connect
 from quantum.exchange.reading import Reader, ReadFailed
@@ -81,6 +81,8 @@ def _go_round(watch: Watch, intake: Intake, duties: list[Callable[[], None]]) ->
             except (RedisError, DatabaseError, ReadFailed) as error:
                 # The next turn tries again; nothing here is the only way a plan ends.
                 log.warning("warden could not do its round", error=type(error).__name__)
+                if isinstance(error, DatabaseError):
+                    ailing.note(error)
                 close_old_connections()
             if not watch.keep():  # a round of slow duties may outlast the lease
                 return

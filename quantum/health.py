@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import DatabaseError, connection
 
 from quantum import lease, roles
+from quantum.log import safe
 from quantum.redis import Client, RedisError, command_client
 
 ROLE_SILENT_S = 6.0
+AILING_CHARACTERS = 80
+STARTS_OF_A_STORM = 5
+"""Of one role within an hour: somebody who deploys does that less often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +25,34 @@ class RoleHealth:
     """Since its last heartbeat; None when it was not seen for an hour."""
     starts: int = 0
     """Within the last hour. More than one: it died, or was deployed."""
+    ailing: str = ""
+    """It lives, and cannot do its work: what failed."""
 
     @property
     def alive(self) -> bool:
         return self.silent_s is not None and self.silent_s < ROLE_SILENT_S
 
+    @property
+    def restarting(self) -> bool:
+        return self.starts >= STARTS_OF_A_STORM
+
+    @property
+    def works(self) -> bool:
+        return self.alive and not self.ailing
+
+    @property
+    def state(self) -> str:
+        if not self.alive:
+            return "SILENT"
+        return "FAILING" if self.ailing else "RESTARTING" if self.restarting else "ok"
+
     def __str__(self) -> str:
-        return "not seen" if self.silent_s is None else f"seen {self.silent_s:.1f} s ago"
+        said = ["not seen" if self.silent_s is None else f"seen {self.silent_s:.1f} s ago"]
+        if self.ailing:
+            said.append(self.ailing)
+        if self.restarting:
+            said.append(f"{self.starts} starts in an hour")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +64,7 @@ class Health:
 
     @property
     def ok(self) -> bool:
-        return self.database and self.redis and all(role.alive for role in self.roles)
+        return self.database and self.redis and all(role.works for role in self.roles)
 
     def as_data(self) -> dict[str, object]:
         """Nothing but names and ages: no address and no text of an exception, which may carry a password."""
@@ -48,7 +74,7 @@ class Health:
             "web": "ok",
             "database": answers[self.database],
             "redis": answers[self.redis],
-            "roles": {role.name: f"{'ok' if role.alive else 'SILENT'}, {role}" for role in self.roles},
+            "roles": {role.name: f"{role.state}, {role}" for role in self.roles},
         }
 
 
@@ -64,19 +90,32 @@ def role_healths(client: Client) -> tuple[RoleHealth, ...]:
     """Ages come from the heartbeats' remaining life, by Redis' clock: no two hosts' clocks are compared."""
     names = [role.name for role in roles.registered()]
     holders = client.mget([settings.KEYS.lease(name) for name in names])
+    beats = [
+        settings.KEYS.heartbeat(name, _host(holder)) for name, holder in zip(names, holders, strict=True)
+    ]
     asked = client.pipeline(transaction=False)
-    for name, holder in zip(names, holders, strict=True):
-        asked.pttl(settings.KEYS.heartbeat(name, _host(holder)))
+    asked.mget(beats)
+    for name, beat in zip(names, beats, strict=True):
+        asked.pttl(beat)
         asked.hlen(roles.starts_key(name))
-    answers = iter(asked.execute())
+    said, *rest = asked.execute()
+    answers = iter(rest)
     return tuple(
         RoleHealth(
             name=name,
             silent_s=None if left_ms < 0 else (lease.HEARTBEAT_LIFE_MS - left_ms) / 1000,
             starts=starts,
+            ailing=_ailing(beat),
         )
-        for name, left_ms, starts in zip(names, answers, answers, strict=True)
+        for name, beat, left_ms, starts in zip(names, said, answers, answers, strict=True)
     )
+
+
+def _ailing(beat: bytes | None) -> str:
+    try:
+        return safe(str(json.loads(beat or b"{}").get("ailing", "")))[:AILING_CHARACTERS]
+    except (ValueError, AttributeError):
+        return ""  # nobody's heartbeat: how old it is was asked apart
 
 
 def _host(holder: bytes | None) -> str:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from quantum import clock
+from quantum import ailing, clock
 from quantum.keys import Keys
 from quantum.redis import Client, RedisError, Value, script
 
@@ -72,7 +72,7 @@ class Lease:
         return bool(RELEASE(self._client, keys=[self._lease], args=[self.token]) == 1)
 
     def _heartbeat_text(self) -> str:
-        return json.dumps({**self._facts, "at_ms": clock.now_ms()})
+        return json.dumps({**self._facts, "at_ms": clock.now_ms(), "ailing": ailing.now()})
 
 
 def who(token: bytes) -> str:

@@ -6,6 +6,7 @@ its own; values of names that mean a secret are masked, in tracebacks as well.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -82,11 +83,13 @@ def _trace(failure: object) -> str:
 
 
 class _Lines:
-    """Writes a whole line at once, so that lines of several processes do not mix."""
+    """Writes a whole line at once, so that lines of several processes do not mix. Where a line cannot be written (the
+    disk of the log is full, whoever read it is gone) the work goes on: the records prove it, a log only tells of it."""
 
     def msg(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     debug = info = warning = error = critical = msg
 

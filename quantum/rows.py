@@ -19,6 +19,7 @@ from quantum import amounts, clock
 
 M = TypeVar("M", bound=Model)
 Convert = Callable[[Any], Any]
+Statement = tuple[str, Sequence[Any]]
 BATCH = 50
 """Rows of one statement: an old SQLite takes 999 values."""
 TEXTS_MAX = 256
@@ -45,35 +46,45 @@ def look_after_line() -> None:
 
 def run(text: str, values: Sequence[Any]) -> int:
     """How many rows it met."""
-    return _execute(text, values)[0]
+    return _execute([(text, values)])[0]
 
 
 def first(text: str, values: Sequence[Any]) -> Any:
     """The first row, as the database tells it, or None."""
-    return _execute(text, values)[1]
+    return _execute([(text, values)])[1]
 
 
-def _execute(text: str, values: Sequence[Any]) -> tuple[int, Any]:
+def _execute(statements: Sequence[Statement]) -> tuple[int, Any]:
     """By the driver itself: Django's cursor costs four times what SQLite needs, and psycopg's is dear as well. Where
     somebody counts or logs the statements, it is Django's as everywhere."""
     line = _line()
     if line.queries_logged or line.execute_wrappers:
-        with line.cursor() as counted:
-            counted.execute(text, values)
-            return counted.rowcount, counted.fetchone() if counted.description else None
+        return _counted(line, statements)
     line.close_if_health_check_failed()
     line.ensure_connection()
     line.validate_no_broken_transaction()
-    driver: Any = line.connection
     with line.wrap_database_errors:
         if line.vendor != "sqlite":
             from quantum import libpq  # psycopg, which nobody pays for who has SQLite
 
-            return libpq.execute(line, text, values)
+            return libpq.execute(line, statements)
+        return _by_sqlite(line.connection, statements)
+
+
+def _counted(line: BaseDatabaseWrapper, statements: Sequence[Statement]) -> tuple[int, Any]:
+    with line.cursor() as cursor:
+        for text, values in statements:
+            cursor.execute(text, values)
+        return cursor.rowcount, cursor.fetchone() if cursor.description else None
+
+
+def _by_sqlite(driver: Any, statements: Sequence[Statement]) -> tuple[int, Any]:
+    met, row = 0, None
+    for text, values in statements:
         cursor = driver.execute(_with_its_marks(text), values)
         met, row = cursor.rowcount, cursor.fetchone()
         cursor.close()  # half read, it would keep SQLite at the moment it was asked
-        return met, row
+    return met, row
 
 
 @lru_cache(TEXTS_MAX)
@@ -86,20 +97,18 @@ class Pile:
     there and back for each. Whoever reads what they write sends them first."""
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._values: list[Any] = []
+        self._statements: list[Statement] = []
 
     def put(self, text: str, values: Sequence[Any]) -> None:
         if _line().vendor == "sqlite":  # one at a time, and no way to go
             run(text, values)
             return
-        self._texts.append(text)
-        self._values += values
+        self._statements.append((text, values))
 
     def send(self) -> None:
-        if self._texts:
-            run(";".join(self._texts), self._values)
-            self._texts, self._values = [], []
+        if self._statements:
+            _execute(self._statements)
+            self._statements = []
 
 
 def _done(text: str, values: Sequence[Any], pile: Pile | None) -> int:

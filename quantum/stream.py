@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from quantum import clock, metrics, rows
+from quantum import ailing, clock, metrics, rows
 from quantum.log import log, safe
 from quantum.redis import Client, RedisError, Script, blocking_client, command_client
 
@@ -200,6 +201,8 @@ class Consumer:
             )
             self._taken_over.discard(entry.entry_id)
             if _is_outage(error):
+                if isinstance(error, DatabaseError):
+                    ailing.note(error)
                 self._forgive(entry)
 
     def _forgive(self, entry: Entry) -> None:

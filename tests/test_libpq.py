@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import DataError, OperationalError, connection, transaction
 
-from quantum import audit, rows
+from quantum import audit, libpq, rows
 from quantum.models import AuditEvent
 from tests.environment import TOLD
 
@@ -49,7 +49,7 @@ def test_a_text_that_no_text_of_postgresql_can_be_is_refused() -> None:
 
 
 def test_too_few_values_are_no_statement() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="1 values for 2 places"):
         rows.first("SELECT %s, %s", ["x"])
 
 
@@ -77,17 +77,73 @@ def test_what_fails_in_a_pile_takes_all_of_it_back() -> None:
     assert not AuditEvent.objects.exists()
 
 
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    told: list[bytes] = []
+    ask = libpq._Talk.ask
+
+    def listen(self: Any, message: bytes) -> Any:
+        told.append(message)
+        return ask(self, message)
+
+    monkeypatch.setattr(libpq._Talk, "ask", listen)
+    connection.close()
+    return told
+
+
+def test_postgresql_is_asked_once_for_a_pile(messages: list[bytes]) -> None:
+    for _ in range(2):
+        messages.clear()
+        pile = rows.Pile()
+        for _ in range(3):
+            rows.insert(events()[0], pile=pile)
+        with transaction.atomic():
+            pile.send()
+    assert [message.count(b"EXECUTE") for message in messages] == [3]
+    assert AuditEvent.objects.count() == 6
+
+
+def test_a_text_is_read_and_planned_once_per_connection(messages: list[bytes]) -> None:
+    for value in ("x", "y"):
+        rows.first("SELECT %s || 'z'", [value])
+    assert messages == [b"PREPARE q0 AS SELECT $1 || 'z'", b"EXECUTE q0('x');", b"EXECUTE q0('y');"]
+
+
+def test_a_text_that_was_first_said_in_a_failed_transaction_is_known_after_it() -> None:
+    with pytest.raises(DataError), transaction.atomic():
+        rows.first("SELECT 1 / %s", [0])
+    assert rows.first("SELECT 1 / %s", [1]) == (1,)
+
+
+def test_texts_without_number_do_not_fill_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libpq, "KEPT_MAX", 3)
+    for number in range(9):
+        assert rows.first(f"SELECT {number} + %s", [1]) == (number + 1,)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+            assert cursor.fetchone()[0] <= 3
+
+
+def test_a_pile_of_more_texts_than_are_kept_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libpq, "KEPT_MAX", 1)
+    pile = rows.Pile()
+    for number in range(3):
+        pile.put(f"SELECT {number} + %s", [1])
+    pile.send()
+    assert rows.first("SELECT %s::int", [5]) == (5,)
+
+
 def test_a_server_that_ended_the_connection_is_an_outage_and_the_next_work_finds_it_again() -> None:
-    rows.first("SELECT %s", [1])
+    rows.first("SELECT %s::int", [1])
     dead: Any = connection.connection
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
     _end_from_elsewhere(pid)
     with pytest.raises(OperationalError):
-        rows.first("SELECT %s", [1])
+        rows.first("SELECT %s::int", [1])
     rows.look_after_line()
-    assert rows.first("SELECT %s", [1]) == (1,)
+    assert rows.first("SELECT %s::int", [1]) == (1,)
     assert connection.connection is not dead
 
 
@@ -102,12 +158,12 @@ def _end_from_elsewhere(pid: int) -> None:
 
 def test_a_connection_that_is_cut_is_an_outage() -> None:
     """Nobody is there to say why: no code, only a text of libpq's own."""
-    rows.first("SELECT %s", [1])
+    rows.first("SELECT %s::int", [1])
     line: Any = connection.connection
     with socket.socket(fileno=os.dup(line.pgconn.socket)) as other_end:
         other_end.shutdown(socket.SHUT_RDWR)
     with pytest.raises(OperationalError):
-        rows.first("SELECT %s", [1])
+        rows.first("SELECT %s::int", [1])
     connection.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 import unicodedata
 
 import pytest
@@ -10,6 +12,17 @@ from quantum.log import MASK, log, masked, safe
 from tests.properties import given, st
 
 SECRET = "hunter2hunter2"
+
+
+class FullDisk:
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_a_line_that_cannot_be_written_holds_no_exit_up(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    getattr(log, level)("[PERMIT_WAIT] Polling for permits")
 
 
 @given(st.text(max_size=80))

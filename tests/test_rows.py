@@ -213,12 +213,3 @@ def test_what_lies_on_a_pile_is_written_in_its_order_when_it_is_sent() -> None:
         pile.send()  # nothing is sent twice
     assert Plan.objects.get().gate_reason == text["gate_reason"]
     assert (AuditEvent.objects.count(), SymbolLock.objects.count()) == (1, 0)
-
-
-def test_postgresql_is_asked_once_for_a_pile(django_assert_num_queries: Any) -> None:
-    pile = rows.Pile()
-    with django_assert_num_queries(3 if connection.vendor == "sqlite" else 1):
-        for _ in range(3):
-            rows.insert(event(), pile=pile)
-        pile.send()
-    assert AuditEvent.objects.count() == 3

@@ -116,7 +116,7 @@ class Executor:
             late.conflict(plan, actor=ACTOR)
             return True
         if row.state not in PENDING_STATES:
-            return self._known_and_final(plan, row)
+            return self._known_and_final(plan, row, entry)
         if row.state != State.OPEN:
             return True  # intended or unknown: the resolver owns it
         if plan.plan_id in self._in_hand:
@@ -129,8 +129,9 @@ class Executor:
         self._lanes.put(plan.symbol, lambda: self._wait(plan, entry), done=lambda: self._let_go(plan))
         return False
 
-    def _known_and_final(self, plan: ExitPlan, row: publish.Row) -> bool:
+    def _known_and_final(self, plan: ExitPlan, row: publish.Row, entry: Entry) -> bool:
         DEDUPED.inc()
+        publish.count_again(plan.plan_id, entry_id=entry.entry_id)
         if not row.result_id:
             results.finish(self._client, plan.plan_id)
         return True
@@ -140,6 +141,7 @@ class Executor:
         if self._in_hand.get(plan.plan_id) == entry.entry_id:
             return False
         DEDUPED.inc()
+        publish.count_again(plan.plan_id, entry_id=entry.entry_id)
         log.info("duplicate entry of a plan in hand", plan=plan.plan_id)
         return True
 

@@ -14,7 +14,7 @@ from permits.gate.outcome import SpentPair
 from permits.models import TradingState
 from positions.books import ledger
 from positions.models import SymbolLock
-from quantum import amounts, audit, clock, rows, together
+from quantum import ailing, amounts, audit, clock, rows, together
 from quantum.models import AuditEvent
 from quantum.plan import Step
 from quantum.reasons import ApplyReason, GateReason
@@ -45,7 +45,8 @@ def make(pair: SpentPair, size: Size, *, stream_id: str, timestamp_ms: int) -> O
     except IntegrityError:
         # A second intent for this plan, or a symbol whose last order is still in flight.
         return ApplyReason.SYMBOL_LOCKED.value
-    except DatabaseError:
+    except DatabaseError as error:
+        ailing.note(error)
         return ApplyReason.AUDIT_UNAVAILABLE.value
 
 

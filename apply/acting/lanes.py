@@ -13,7 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from quantum import rows
+from django.db import Error as DatabaseError
+
+from quantum import ailing, rows
 from quantum.log import log
 
 WAITERS_MAX = 256
@@ -90,4 +92,6 @@ def _tell_failure(future: Future[Any]) -> None:
         return
     error = future.exception()
     if error is not None:
+        if isinstance(error, DatabaseError):
+            ailing.note(error)
         log.failure("plan failed, its entry will be delivered again", error)

@@ -19,6 +19,8 @@ AFTER_S = {
     "redis": 10.0,
     "not_armed": 15.0,
     "role": 15.0,
+    "ailing": 15.0,
+    "restarting": 0.0,
     "feed": 20.0,
     "hold": 60.0,
     "incident": 30.0,
@@ -30,7 +32,7 @@ AFTER_S = {
     "dead_letters": 0.0,
 }
 """A deploy takes a role away for some seconds, and a plan in hand is usual: nobody is woken for those."""
-TOLD_BY_REDIS = ("not_armed", "role", "feed", "in_hand", "behind", "dead_letters")
+TOLD_BY_REDIS = ("not_armed", "role", "ailing", "restarting", "feed", "in_hand", "behind", "dead_letters")
 BEHIND_MOST = 10
 """Plans that a group may have left unread for a moment."""
 

@@ -157,6 +157,15 @@ def _stops(found: Glance) -> Iterator[Trouble]:
                 stops=True,
                 command="doctor",
             )
+        elif each.health.ailing:
+            yield Trouble(
+                kind="ailing",
+                about=each.health.name,
+                text=f"{each.health.name} cannot use the database",
+                why=f"{each.health.ailing}; is it reachable, has its disk room?",
+                stops=each.health.name in NEEDED,
+                command="doctor",
+            )
     ages = [line.age_s for line in now.lines.values() if line]
     if now.lines and all(abs(age_s) > settings.P33_STALE_THRESHOLD_SEC for age_s in ages):
         oldest = f"oldest read {max(ages):.0f} s ago" if ages else "nobody has read it"
@@ -237,6 +246,14 @@ def _slow(now: Running) -> Iterator[Trouble]:
                 about=each.health.name,
                 text=f"{each.health.name} is silent",
                 why=why,
+                command="doctor",
+            )
+        if each.health.restarting:
+            yield Trouble(
+                kind="restarting",
+                about=each.health.name,
+                text=f"{each.health.name} keeps restarting",
+                why=f"{each.health.starts} starts in an hour; its log says why it ended",
                 command="doctor",
             )
         if each.backlog and each.backlog.oldest_pending_s > OLD_IN_HAND_S:

@@ -103,11 +103,12 @@ def _trouble(each: Trouble) -> dict[str, Any]:
 
 
 def _consumer(each: Any) -> dict[str, Any]:
-    alive = each.health.alive
+    state, works = each.health.state, each.health.works
+    tone = "bad" if not works else "warn" if each.health.restarting else "good"
     lag = each.backlog.lag if each.backlog else None
     return {
         "name": each.health.name,
-        "alive": facts.chip("alive" if alive else "silent", tone="good" if alive else "bad"),
+        "alive": facts.chip("alive" if state == "ok" else state.lower(), tone=tone),
         "seen": str(each.health),
         "in_hand": each.backlog.pending if each.backlog else "—",
         "unread": "—" if each.backlog is None else NO_ANSWER if lag is None else lag,

@@ -139,6 +139,16 @@ def _standing(plan: ExitPlan, digest: str) -> Standing:
     return Standing.KNOWN if digest == plan.digest else Standing.CONFLICT
 
 
+_COUNT_AGAIN = """UPDATE apply_plan SET seen_again = COALESCE(seen_again, 0) + 1
+WHERE plan_id = %s AND stream_id NOT IN ('', %s)"""
+
+
+def count_again(plan_id: str, *, entry_id: str) -> None:
+    """A further entry told it, which counts for nothing but this number. Its own one comes again where its
+    acknowledgement was lost."""
+    rows.run(_COUNT_AGAIN, (plan_id, entry_id))
+
+
 def _look(plan: ExitPlan) -> Row | None:
     found = rows.first("SELECT state, result_id, digest FROM apply_plan WHERE plan_id = %s", (plan.plan_id,))
     if found is None:

@@ -82,7 +82,8 @@ class Timeline:
         marks = [Mark(plan.created_at, "plan recorded", {"source": plan.source, "parent": plan.parent})]
         published = stream_time(plan.stream_id)
         if published is not None:
-            marks.append(Mark(published, "published", {"stream_id": plan.stream_id}))
+            again = {"seen_again": plan.seen_again} if plan.seen_again else {}
+            marks.append(Mark(published, "published", {"stream_id": plan.stream_id, **again}))
         return marks
 
     def _permit_marks(self) -> list[Mark]:

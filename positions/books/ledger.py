@@ -291,7 +291,7 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str,
     mine = {"account": settings.ACCOUNT, "symbol": trade.symbol}
     # On SQLite the transaction itself is the lock.
     locking = "" if connection.vendor == "sqlite" else connection.ops.for_update_sql()
-    balance = rows.first(_LOCK + locking, [*mine.values()])
+    balance = rows.first(f"{_LOCK} {locking}", [*mine.values()])
     if balance is None or (kind is LedgerEntry.Kind.ENTRY and _is_contained(trade)):
         return 0
     booked = rows.first(_BOOK, [*mine.values(), trade.trade_id])

@@ -21,7 +21,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from apply.acting import intent
 from apply.models import Order, Plan
 from permits.gate import spending
-from quantum import instance, stream
+from quantum import health, instance, stream
 from tests import own_postgres
 from tests.faults.ends import ledger_agrees, told_once
 from tests.house import House, wait_for
@@ -196,30 +196,28 @@ def test_c3_a_lock_that_lasts_sends_nothing_and_says_so(
 
 @needs_file
 @pytest.mark.slow
-def test_c4_a_full_disk_spends_and_sends_nothing_and_exits_flow_again_when_there_is_room(
+def test_c4_a_full_disk_sends_nothing_health_is_red_and_exits_flow_again_when_there_is_room(
     house: House,
 ) -> None:
-    """The one process that sends can write nothing more into any file."""
+    """The one process that sends can write nothing more into any file: no record, and no line of its log."""
     house.start("p33", "governor", "warden")
     apply = house.spawn_role("apply")
     assert house.exit("ETHUSDT").state == "filled"
     _, most = resource.prlimit(apply.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(apply.pid, resource.RLIMIT_FSIZE, (0, most))
     plan = house.publish()
-    keys = settings.KEYS
-    permits = keys.governor_permit(plan.plan_id), keys.p33_permit(plan.plan_id)
-    wait_for(lambda: house.redis.exists(*permits) == 2, what="both permits")
-    wait_for(lambda: house.redis.xpending(keys.plan_stream, "apply")["pending"] == 1, what="apply to read it")
-    time.sleep(0.5)
-    assert (house.redis.exists(*permits), house.redis.exists(keys.receipt(plan.plan_id))) == (2, 0)
+    wait_for(lambda: states_of("apply") == ["FAILING"], what="health to be red")
+    assert not health.look().ok
     assert Plan.objects.get(plan_id=plan.plan_id).state == "open"
     assert house.orders(plan) == []
     resource.prlimit(apply.pid, resource.RLIMIT_FSIZE, (most, most))
+    told_once(house, plan, state="spent_unsent", error="audit_unavailable", orders=0, within_s=30)
     passes_again(house)
     assert apply.poll() is None
-    apply.kill()  # its successor begins with what it left behind
-    house.spawn_role("apply")
-    told_once(house, plan, state="filled")
+
+
+def states_of(role: str) -> list[str]:
+    return [each.state for each in health.look().roles if each.name == role]
 
 
 NEEDED = ("apply", "0002_inquiries_and_dry_run")

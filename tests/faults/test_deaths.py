@@ -135,7 +135,18 @@ def test_a1_a_death_before_the_plan_was_told_leaves_it_recorded_and_it_is_told_l
 
 def test_a2_a_death_after_the_plan_was_told_tells_it_no_second_time(house: House) -> None:
     house.start()
-    is_finished_by_the_janitor(house, dead_publisher(house, point="plan_streamed"))
+    row = dead_publisher(house, point="plan_streamed")
+    is_finished_by_the_janitor(house, row)
+    again = Plan.objects.filter(plan_id=row.plan_id)
+    assert again.get().seen_again is None
+    [(_, fields)] = house.redis.xrange(settings.KEYS.plan_stream)
+    for number in (1, 2):  # whoever tells it once more
+        house.redis.xadd(settings.KEYS.plan_stream, fields)
+        wait_for(again.filter(seen_again=number).exists, what="the further entry to be counted")
+    marks = timeline.of(row.plan_id).marks()  # type: ignore[union-attr]
+    assert [mark.detail["seen_again"] for mark in marks if mark.what == "published"] == [2]
+    results = [fields[b"plan_id"].decode() for _, fields in house.redis.xrange(settings.KEYS.result_stream)]
+    assert results == [row.plan_id]
 
 
 def test_a3_a_governor_that_dies_before_its_permit_blocks_by_name_and_no_late_permit_orders(

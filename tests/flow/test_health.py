@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import OperationalError
 from django.test import Client as WebClient
 from django.test import override_settings
 
+from apply.glance import glance
 from permits.models import TradingState
 from permits.state import holds, trading
-from quantum import metrics, roles
+from quantum import ailing, clock, metrics, roles
+from quantum.health import STARTS_OF_A_STORM
 from quantum.lease import HEARTBEAT_LIFE_MS, Lease
 from quantum.redis import Client
 
@@ -55,6 +58,58 @@ def test_health_names_the_role_that_fell_silent(redis: Client, transactional_db:
     assert status == 503
     assert said["roles"]["p33"].startswith("SILENT, seen 6.")
     assert said["roles"]["governor"].startswith("ok")
+
+
+@pytest.fixture
+def cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ailing, "_last", None)
+    ailing.note(OperationalError("disk is full, password=pass-word"))
+
+
+def test_health_is_red_while_a_role_cannot_use_its_database(
+    redis: Client, transactional_db: None, cannot_write: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(redis, "apply")
+    monkeypatch.setattr(ailing, "_last", None)
+    beat(redis, "governor", "p33", "warden")
+    status, said = health()
+    assert (status, said["ok"]) == (503, False)
+    assert said["roles"]["apply"].startswith("FAILING, seen 0.")
+    assert said["roles"]["apply"].endswith("database: OperationalError")
+    assert said["roles"]["p33"].startswith("ok")
+    assert "pass-word" not in json.dumps(said)
+    found = glance.look()
+    assert not found.flows
+    [trouble] = [each for each in found.troubles if each.kind == "ailing"]
+    assert trouble.text == "apply cannot use the database"
+
+
+def test_a_failure_of_half_a_minute_ago_is_not_told_any_more(
+    cannot_write: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = clock.boot_s()
+    assert ailing.now() == "database: OperationalError"
+    monkeypatch.setattr(clock, "boot_s", lambda: now_s + ailing.STANDS_S)
+    assert ailing.now() == ""
+
+
+def test_a15_health_says_that_a_role_keeps_restarting(redis: Client, transactional_db: None) -> None:
+    """It is alive, and exits flow: a word and a number, and health stays good."""
+    beat(redis)
+    for start in range(STARTS_OF_A_STORM):
+        redis.hset(roles.starts_key("apply"), str(start), 1)
+    status, said = health()
+    assert status == 200
+    assert said["roles"]["apply"].startswith("RESTARTING, seen 0.")
+    assert said["roles"]["apply"].endswith("5 starts in an hour")
+    assert [each.about for each in glance.look().troubles if each.kind == "restarting"] == ["apply"]
+
+
+def test_a_heartbeat_that_is_none_of_ours_breaks_no_page(redis: Client, transactional_db: None) -> None:
+    beat(redis)
+    for name, text in (("apply", b"\xff{"), ("governor", b"[1]"), ("p33", b'{"ailing": {"a": 1}}')):
+        redis.set(settings.KEYS.heartbeat(name, settings.QUANTUM_HOST), text, px=HEARTBEAT_LIFE_MS)
+    assert set(health()[1]["roles"]) == {"governor", "p33", "apply", "warden"}
 
 
 def test_health_without_redis_says_so_and_gives_nothing_away(redis: Client, transactional_db: None) -> None:
