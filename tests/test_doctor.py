@@ -212,6 +212,16 @@ def test_e25_a_clock_that_is_off_is_found(
     assert only(server.skew()).state is state
 
 
+@pytest.mark.parametrize(("ahead_ms", "state"), [(0, State.OK), (-6000, State.WARN)])
+def test_c10_a_clock_of_the_database_that_is_off_is_shown_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, ahead_ms: int, state: State
+) -> None:
+    true_ms = clock.now_ms
+    monkeypatch.setattr(clock, "now_ms", lambda: true_ms() + ahead_ms)
+    sqlite = connection.vendor == "sqlite"
+    assert only(server.database_skew()).state is (State.OK if sqlite else state)
+
+
 # ---- what is at work
 
 

@@ -20,9 +20,7 @@ ROWS = [
     for number in range(first, last + 1)
 ]
 LATER = {
-    "C8": "a row of the audit that was changed, deleted or cut off: the audit is sealed in a later version",
     "C9": "rights of the audit's own database user: the audit is sealed in a later version",
-    "C10": "order by sequence and not by the database's clock: the audit is sealed in a later version",
     "F17": "cells of an export that a spreadsheet would run: exports come in a later version",
 }
 

@@ -19,6 +19,7 @@ CHECKS: dict[str, tuple[Check, frozenset[Needs]]] = {
     "eviction": (server.eviction, frozenset({_REDIS})),
     "features": (server.features, frozenset({_REDIS})),
     "clock": (server.skew, frozenset({_REDIS})),
+    "database clock": (server.database_skew, frozenset({_DATABASE})),
     "instance": (server.identity, frozenset({_REDIS, _DATABASE})),
     "roles": (work.at_work, frozenset({_REDIS})),
     "queue": (work.queue, frozenset({_REDIS})),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 from redis.exceptions import ResponseError
 
 from quantum import clock, instance
@@ -88,13 +89,31 @@ def skew() -> Iterator[Finding]:
         before_ms = clock.now_ms()
         seconds, micros = client.time()
         after_ms = clock.now_ms()
-    ahead_ms = int(seconds) * 1000 + int(micros) // 1000 - (before_ms + after_ms) // 2
-    text = f"the server's clock is {ahead_ms:+d} ms off ours (answer took {after_ms - before_ms} ms)"
-    if abs(ahead_ms) < SKEW_WARN_MS:
-        yield ok(text)
+    yield _skew("the server", int(seconds) * 1000 + int(micros) // 1000, before_ms, after_ms)
+
+
+def database_skew() -> Iterator[Finding]:
+    """Nothing goes by the database's clock: rows carry ours, and the audit's order is its seals' (FAULTS C10)."""
+    if connection.vendor == "sqlite":
+        yield ok("SQLite has no clock of its own")
         return
-    say = fail if abs(ahead_ms) >= SKEW_FAIL_MS else warn
-    yield say(text, remedy="run a time service (chrony, systemd-timesyncd) on both machines")
+    with connection.cursor() as cursor:
+        before_ms = clock.now_ms()
+        cursor.execute("SELECT clock_timestamp()")
+        (at,) = cursor.fetchone()
+        after_ms = clock.now_ms()
+    yield _skew("the database", int(at.timestamp() * 1000), before_ms, after_ms, worst=warn)
+
+
+def _skew(
+    whose: str, theirs_ms: int, before_ms: int, after_ms: int, *, worst: Callable[..., Finding] = fail
+) -> Finding:
+    ahead_ms = theirs_ms - (before_ms + after_ms) // 2
+    text = f"{whose}'s clock is {ahead_ms:+d} ms off ours (answer took {after_ms - before_ms} ms)"
+    if abs(ahead_ms) < SKEW_WARN_MS:
+        return ok(text)
+    say = worst if abs(ahead_ms) >= SKEW_FAIL_MS else warn
+    return say(text, remedy="run a time service (chrony, systemd-timesyncd) on both machines")
 
 
 def identity() -> Iterator[Finding]:

@@ -209,7 +209,7 @@ def test_a_sealer_killed_between_a_seal_and_its_checkpoint_leaves_no_gap(
     assert whole().last_checkpoint == 3
 
 
-def test_a_clock_that_is_set_back_changes_nothing(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_c10_a_clock_that_is_set_back_changes_nothing(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     chain.seal(2)
     earlier = clock.now() - dt.timedelta(days=400)
     monkeypatch.setattr(clock, "now", lambda: earlier)

@@ -61,7 +61,7 @@ def test_the_lists_here_name_every_column() -> None:
 
 
 @pytest.mark.parametrize("field", EVENT_FIELDS)
-def test_an_event_changed_in_any_field_is_named(chain: Chain, sealed: list[int], field: str) -> None:
+def test_c8_an_event_changed_in_any_field_is_named(chain: Chain, sealed: list[int], field: str) -> None:
     event = sealed[3]
     values = ("2026-01-01 00:00:00+00:00", event) if field == "at" else (event,)
     chain.by_hand(EVENT_FIELDS[field], *values)
@@ -103,7 +103,7 @@ def test_a_link_changed_in_any_field_is_found(
 # ---- rows
 
 
-def test_an_event_that_was_deleted_is_named(chain: Chain, sealed: list[int]) -> None:
+def test_c8_an_event_that_was_deleted_is_named(chain: Chain, sealed: list[int]) -> None:
     chain.by_hand("DELETE FROM quantum_auditevent WHERE id = %s", sealed[2])
     assert found() == {("row_missing", 2, sealed[2])}
 
@@ -187,7 +187,7 @@ def test_a_seal_computed_anew_without_the_key_has_a_wrong_signature(chain: Chain
     assert ("signature", 3, None) in found()
 
 
-def test_an_end_that_was_cut_off_is_found_by_the_checkpoints(chain: Chain, sealed: list[int]) -> None:
+def test_c8_an_end_that_was_cut_off_is_found_by_the_checkpoints(chain: Chain, sealed: list[int]) -> None:
     cut_after(chain, 1)
     report = look()
     assert {problem.wrong for problem in report.problems} == {"tail_cut"}
