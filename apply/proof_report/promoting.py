@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 from typing import Any
 
 from django.conf import settings
@@ -13,11 +14,12 @@ from django.db import transaction
 from apply.models import Plan
 from apply.proof_report import look, report, starts
 from apply.proof_report.report import Outcome, Report, Span
-from quantum import audit, clock, version
+from quantum import audit, clock, promotion, version
 from quantum.exchange.reading import History
 from quantum.models import Promotion, Seal
 
 FORMAT = 1
+PLAN_ID = re.compile(r"[0-9a-f]{16}")
 EXITS_LEAST = 5
 RECENT = dt.timedelta(days=7)
 FROM = "testnet"
@@ -67,11 +69,12 @@ def read(raw: bytes) -> dict[str, Any]:
         raise NotAPaper("the file is too large")
     try:
         paper = json.loads(raw)
+        digest = digest_of(paper) if isinstance(paper, dict) else ""
     except (ValueError, RecursionError):
         raise NotAPaper("the file is not JSON") from None
     if not isinstance(paper, dict) or paper.get("format") != FORMAT:
         raise NotAPaper("the file is no paper of `promote --write`")
-    if paper.get("digest") != digest_of(paper):
+    if paper.get("digest") != digest:
         raise NotAPaper("the file was changed after it was written: its digest is of other content")
     return paper
 
@@ -86,7 +89,9 @@ def missing(paper: dict[str, Any]) -> list[str]:
         found.append(f"it is of version {proof.get('version')}, and this is {code}")
     if proof.get("outcome") != Outcome.CLEAN.value:
         found.append(f"its outcome is {proof.get('outcome')}: every part has to be clean, the exchange's too")
-    exits = len(set(_of(paper, "exits", list)))
+    exits = len(
+        {each for each in _of(paper, "exits", list) if isinstance(each, str) and PLAN_ID.fullmatch(each)}
+    )
     if exits < EXITS_LEAST:
         found.append(f"it shows {exits} clean exits, and {EXITS_LEAST} are asked for")
     if not _recent(proof.get("made_at")):
@@ -114,7 +119,7 @@ def written(paper: dict[str, Any], *, by: str, reason: str) -> None:
 
 def standing() -> Promotion | None:
     """By what this code may run live; None: it may not."""
-    return Promotion.objects.filter(version=version.of_the_code()).first()
+    return promotion.stands(version.of_the_code())
 
 
 def take(paper: dict[str, Any], *, by: str, reason: str) -> Promotion:
@@ -132,5 +137,5 @@ def _promoted(way: Promotion.Way, *, by: str, reason: str, paper: dict[str, Any]
         said |= {"digest": paper["digest"], "from": paper["proof"].get("instance")}
     with transaction.atomic():
         row = Promotion.objects.create(version=code, way=way, by=by, reason=reason, proof=paper)
-        audit.record(kind="promoted", actor=by, reason=reason, data=said)
+        audit.record(kind=promotion.PROMOTED, actor=by, reason=reason, data=said)
     return row

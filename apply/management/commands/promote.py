@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import transaction
 
 from apply.proof_report import look, promoting
 from apply.proof_report.report import Outcome
@@ -100,10 +101,11 @@ class Command(ActCommand):
                 self.say(f"missing: {safe(each)}")
             self.leave(Exit.BLOCKED, "Nothing was written.")
         try:
-            options["write"].write_text(json.dumps(paper, indent=1) + "\n")
+            with transaction.atomic():  # no file without its event: nobody could find its digest in the chain
+                promoting.written(paper, **who)
+                options["write"].write_text(json.dumps(paper, indent=1) + "\n")
         except OSError as failure:
             self.leave(Exit.ERROR, f"Nothing was written: {failure.strerror}: {options['write']}")
-        promoting.written(paper, **who)
         self.say(f"{len(paper['exits'])} clean exits, digest {paper['digest']}")
 
     # ---- in live
