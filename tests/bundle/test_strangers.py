@@ -233,7 +233,7 @@ def test_a_persons_word_is_not_told_as_the_exchanges_nor_the_other_way_round(lef
 
 
 def test_every_end_with_an_order_names_what_it_came_to(left: Left) -> None:
-    """Filled, in part, refused, and found by the resolver: each end's event has the digest, and nothing is only noted."""
+    """Filled, in part, refused, and found by the resolver: each end has its digest, and nothing is only noted."""
     for which in ("filled", "rejected", "partially_filled", "resolved"):
         raw = left.bundle(which)
         ends = [base64.b64decode(each["bytes"]) for each in json.loads(raw)["audit"]["events"]]

@@ -9,10 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apply.management.commands import proof
-from apply.proof_report import look
+from apply.proof_report import look, promoting
 from apply.proof_report.report import Span
-from quantum import clock, version
-from quantum.models import Promotion
+from quantum import clock
 from quantum.redis import Client
 from tests.flow.test_admin import HOSTILE, someone, text_of
 from tests.flow.test_home import orders, plans
@@ -34,7 +33,7 @@ def test_it_shows_what_the_last_proof_found_and_what_the_records_say_now() -> No
     orders(plans(3, minutes_ago=5), after_ms=20)
     plans(2, minutes_ago=90, first=10)
     proof.keep(with_finding(f"order 1 ({HOSTILE})"))
-    Promotion.objects.create(version=version.of_the_code(), way="override", by="nina", reason="to see it")
+    promoting.override(by="nina", reason="to see it")
     page = shown()
     assert "order_by_hand" in page
     assert HOSTILE not in page
