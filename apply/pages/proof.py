@@ -55,6 +55,7 @@ def _run(row: ProofRun) -> dict[str, Any]:
         "since": facts.moment(row.since),
         "until": facts.moment(row.until),
         "version": row.data.get("version", ""),
+        "signatures": told.signatures_told(row.data.get("signatures_verified")),
         "wrongs": row.data.get("wrongs", 0),
         "findings": [each for part in parts for each in part["findings"]],
         "doubts": [f"{part['title']}: {doubt}" for part in parts for doubt in part["doubts"]],

@@ -38,7 +38,7 @@ def proof_of_this_code(*, history: History | None, why_not: str = "") -> tuple[R
         return None, []
     until = clock.now()
     span = Span(max(began, until - RECENT), until)
-    found = look.whole(span, history=history, why_not=why_not)
+    found = look.whole(span, history=history, why_not=why_not, signatures=True)
     named = {plan_id for part in found.parts for plan_id in part.plans}
     filled = Plan.objects.filter(
         created_at__range=span.both, state=Plan.State.FILLED, mode=settings.APPLY_MODE
@@ -94,6 +94,8 @@ def missing(paper: dict[str, Any]) -> list[str]:
     )
     if exits < EXITS_LEAST:
         found.append(f"it shows {exits} clean exits, and {EXITS_LEAST} are asked for")
+    if not isinstance(proof.get("signatures_verified"), int):
+        found.append("no signature was verified in it")
     if not _recent(proof.get("made_at")):
         found.append(f"it was made at {proof.get('made_at')}, and the last {RECENT.days} days are asked for")
     return found

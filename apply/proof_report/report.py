@@ -143,6 +143,12 @@ class Report:
         for part in self.parts:
             yield from part.findings
 
+    @property
+    def signatures(self) -> int | None:
+        """How many were verified; None: none was, for nobody had asked for it."""
+        found = [part for part in self.parts if part.name == "signatures"]
+        return int(str(found[0].figures[0].value)) if found else None
+
     def part(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)
 
@@ -159,6 +165,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "version": report.version,
         "took_s": report.took_s,
         "wrongs": report.wrongs,
+        "signatures_verified": report.signatures,
         "parts": {part.name: _part(part) for part in report.parts},
     }
 

@@ -62,7 +62,7 @@ def own_permit(said: Said, **members: str) -> Said:
 
 
 @pytest.mark.parametrize(
-    "number", ["1e99999999", "-1e99999999", "1e-99999999", "NaN", "Infinity", '"' + "9" * 5000 + '"']
+    "number", ["1e99999999", "-1e99999999", "1e-99999999", "NaN", "Infinity", '"' + "9" * 100_000 + '"']
 )
 @pytest.mark.parametrize("name", ["created_at", "expires_at", "safe_close_qty"])
 def test_a_number_that_would_fill_the_memory_is_no_amount(left: Left, name: str, number: str) -> None:

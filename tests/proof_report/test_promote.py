@@ -32,7 +32,8 @@ def live(redis: Client, db: None) -> Iterator[None]:
 
 def paper(**proof: Any) -> dict[str, Any]:
     exits = [f"{number:016x}" for number in range(proof.pop("n", 5))]
-    said = {"mode": "testnet", "version": CODE, "outcome": "clean", "made_at": clock.now().isoformat()}
+    said = {"mode": "testnet", "version": CODE, "outcome": "clean", "made_at": clock.now().isoformat(),
+            "signatures_verified": 10}  # fmt: skip
     made = {"format": 1, "exits": exits, "seal": {}, "proof": {**said, **proof}}
     return {**made, "digest": promoting.digest_of(made)}
 
@@ -81,6 +82,7 @@ def test_a_proof_from_the_testnet_promotes_exactly_this_code(
         ({"mode": "paper"}, "it was made in paper"),
         ({"version": "0" * 16}, "it is of version 0000000000000000"),
         ({"outcome": "wrong"}, "its outcome is wrong"),
+        ({"signatures_verified": None}, "no signature was verified in it"),
         ({"outcome": "cannot tell"}, "its outcome is cannot tell"),
         ({"n": 4}, "it shows 4 clean exits, and 5 are asked for"),
         ({"made_at": "2026-01-01T00:00:00+00:00"}, "the last 7 days are asked for"),
