@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from django.template.loader import render_to_string
 
+from apply.proof_report import pictures
 from apply.proof_report.report import Figure, Part, Report
 from quantum.log import safe
 
@@ -64,7 +65,14 @@ def html(report: Report) -> str:
 def shown(report: Report) -> dict[str, object]:
     """For templates."""
     parts = [
-        {"part": part, "outcome": part.outcome.value, "problems": _problems(part)} for part in report.parts
+        {
+            "part": part,
+            "figures": [figure for figure in part.figures if not pictures.is_picture(figure)],
+            "pictures": list(pictures.of(part)),
+            "outcome": part.outcome.value,
+            "problems": _problems(part),
+        }
+        for part in report.parts
     ]
     return {
         "report": report,
