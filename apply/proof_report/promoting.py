@@ -16,13 +16,14 @@ from apply.proof_report import look, report, starts
 from apply.proof_report.report import Outcome, Report, Span
 from quantum import audit, clock, promotion, version
 from quantum.exchange.reading import History
-from quantum.models import Promotion, Seal
+from quantum.models import AuditEvent, Promotion, Seal, SealedEvent
 
 FORMAT = 1
 PLAN_ID = re.compile(r"[0-9a-f]{16}")
 EXITS_LEAST = 5
 RECENT = dt.timedelta(days=7)
 FROM = "testnet"
+WRITTEN = "proof_written"
 PAPER_BYTES_MAX = 4_000_000
 
 
@@ -89,9 +90,7 @@ def missing(paper: dict[str, Any]) -> list[str]:
         found.append(f"it is of version {proof.get('version')}, and this is {code}")
     if proof.get("outcome") != Outcome.CLEAN.value:
         found.append(f"its outcome is {proof.get('outcome')}: every part has to be clean, the exchange's too")
-    exits = len(
-        {each for each in _of(paper, "exits", list) if isinstance(each, str) and PLAN_ID.fullmatch(each)}
-    )
+    exits = len(set(_named(paper)))
     if exits < EXITS_LEAST:
         found.append(f"it shows {exits} clean exits, and {EXITS_LEAST} are asked for")
     if not isinstance(proof.get("signatures_verified"), int):
@@ -99,6 +98,10 @@ def missing(paper: dict[str, Any]) -> list[str]:
     if not _recent(proof.get("made_at")):
         found.append(f"it was made at {proof.get('made_at')}, and the last {RECENT.days} days are asked for")
     return found
+
+
+def _named(paper: dict[str, Any]) -> list[str]:
+    return [each for each in _of(paper, "exits", list) if isinstance(each, str) and PLAN_ID.fullmatch(each)]
 
 
 def _of(paper: dict[str, Any], name: str, kind: type) -> Any:
@@ -116,7 +119,16 @@ def _recent(text: object) -> bool:
 
 def written(paper: dict[str, Any], *, by: str, reason: str) -> None:
     data = {"digest": paper["digest"], "version": paper["proof"]["version"], "exits": len(paper["exits"])}
-    audit.record(kind="proof_written", actor=by, reason=reason, data=data)
+    audit.record(kind=WRITTEN, actor=by, reason=reason, data=data)
+
+
+def event_of(paper: dict[str, Any]) -> tuple[AuditEvent, int | None] | None:
+    """What this house recorded when it wrote this paper, and the seal that holds it; None: it never did."""
+    events = AuditEvent.objects.filter(kind=WRITTEN, plan_id="", symbol="").order_by("id")
+    found = next((each for each in events.iterator() if each.data.get("digest") == paper["digest"]), None)
+    if found is None:
+        return None
+    return found, SealedEvent.objects.filter(event_id=found.pk).values_list("seal", flat=True).first()
 
 
 def standing() -> Promotion | None:

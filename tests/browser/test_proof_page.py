@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -29,6 +30,4 @@ def test_the_pictures_of_waits_can_be_read(visit: Callable[..., Any], theme: str
         boxes = [box for each in labels if (box := each.bounding_box())]
         assert len(boxes) == 13
         assert min(box["height"] for box in boxes) >= READABLE_PX
-        assert all(
-            one["x"] + one["width"] <= other["x"] for one, other in zip(boxes, boxes[1:], strict=False)
-        )
+        assert all(one["x"] + one["width"] <= other["x"] for one, other in pairwise(boxes))

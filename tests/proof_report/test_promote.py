@@ -269,6 +269,13 @@ def test_five_clean_exits_are_written_down_and_carried_over(
     made = json.loads(file.read_text())
     assert made["exits"] == [plan.plan_id for plan in plans]
     assert AuditEvent.objects.get(kind="proof_written").data["digest"] == made["digest"]
+    code, out, _ = said("promote", "--known", str(file))
+    assert (code, "by nina" in out) == (0, True)
+    forged = {**made, "exits": [*made["exits"], "f" * 16]}
+    code, _, err = said(
+        "promote", "--known", str(on_file(tmp_path.parent, {**forged, "digest": promoting.digest_of(forged)}))
+    )
+    assert (code, "No event of this house tells of digest" in err) == (6, True)
     house.stop()
     house.paper.set_position(symbol="BTCUSDT", amount="0.100", client_order_id=f"web_{House.next_number()}")
     code, out, _ = said("promote", "--check")
