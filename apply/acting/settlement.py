@@ -13,6 +13,9 @@ from quantum.amounts import plain
 from quantum.exchange.types import Trade
 
 SETTLED_AS = b"quantum-settlement-1\n"
+_written = json.JSONEncoder(
+    separators=(",", ":")
+).encode  # json.dumps makes an encoder each time: every exit pays
 
 
 def told(status: str, executed: Decimal | None, trades: Iterable[Trade] = ()) -> dict[str, str]:
@@ -20,7 +23,7 @@ def told(status: str, executed: Decimal | None, trades: Iterable[Trade] = ()) ->
     price: the databases keep a quotient in different lengths, and it has to lie within the fills' prices."""
     fills = [_fill(trade) for trade in sorted(trades, key=attrgetter("trade_id"))]
     said = [status, None if executed is None else plain(executed), fills]
-    text = SETTLED_AS + json.dumps(said, separators=(",", ":")).encode()
+    text = SETTLED_AS + _written(said).encode()
     return {"settled": hashlib.sha256(text).hexdigest()}
 
 

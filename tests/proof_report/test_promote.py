@@ -59,6 +59,7 @@ def test_live_does_not_start_with_code_that_nobody_promoted(live: None, redis: C
     code, out, _ = said("promote", "--check")
     assert (code, "5 clean exits on the testnet" in out) == (4, True)
     Promotion.objects.create(version="0" * 16, way="proof", by="nina", reason="another version")
+    audit.record(kind="promoted", actor="nina", data={"version": "0" * 16, "way": "proof"})
     with pytest.raises(instance.WrongInstance):
         instance.ensure(redis)
 
