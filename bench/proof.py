@@ -15,7 +15,7 @@ from bench.parts import Row, apart, say, spread
 PLANS = 100_000
 TARGET_S = 10.0
 TURNS = 3
-# The pages need neither: orders that were settled, a ledger that adds up, intents of orders alone.
+# The pages need neither: orders that were settled, a ledger that adds up, intents of orders alone, ends.
 _WHOLE = (
     "SET session_replication_role = replica",
     "UPDATE apply_order SET settled_at = answered_at",
@@ -27,6 +27,10 @@ _WHOLE = (
        WHERE last.symbol = b.symbol""",
     """DELETE FROM quantum_auditevent a WHERE kind = 'order_intended'
        AND NOT EXISTS (SELECT FROM apply_order o WHERE o.plan_id = a.plan_id)""",
+    """UPDATE quantum_auditevent e SET kind = 'plan_' || p.state FROM apply_plan p
+       WHERE p.plan_id = e.plan_id AND e.kind = 'plan_ended'""",
+    "UPDATE quantum_auditevent SET kind = 'plan_recorded' WHERE kind = 'plan_published'",
+    """UPDATE quantum_auditevent SET data = '{"side": "SELL", "quantity": "0.1"}' WHERE kind = 'order_intended'""",
     "SET session_replication_role = DEFAULT",
     "VACUUM ANALYZE",
 )

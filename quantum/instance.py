@@ -16,8 +16,8 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from quantum import audit, version
-from quantum.models import Instance, Promotion
+from quantum import audit, promotion, version
+from quantum.models import Instance
 from quantum.redis import Client, command_client
 
 STARTED = "role_started"
@@ -51,7 +51,7 @@ def ensure_here(role: str = "") -> Identity:
     with command_client() as client:
         found = ensure(client)
     if role:
-        audit.record(kind=STARTED, actor=role, data={"version": version.of_the_code(), "mode": found.mode})
+        audit.record(kind=STARTED, actor=role, data={"version": version.that_runs(), "mode": found.mode})
     return found
 
 
@@ -95,8 +95,15 @@ def _compare_with_settings(stored: Identity) -> None:
 def _require_promotion() -> None:
     """What was never tried does not run live. When the proof was recent is asked where it is taken, not here: a role
     that falls over on a quiet day must come back."""
-    code = version.of_the_code()
-    if settings.APPLY_MODE == "live" and not Promotion.objects.filter(version=code).exists():
+    if settings.APPLY_MODE != "live":
+        return
+    code = version.that_runs()
+    if code != version.of_the_code():
+        raise WrongInstance(
+            f"live does not start with version {code}: the code was changed under a process that runs; "
+            f"restart it, or put the old code back"
+        )
+    if not promotion.stands(code):
         raise WrongInstance(
             f"live does not start with version {code}: nobody has promoted it; "
             f"manage.py promote --check says what is missing"

@@ -224,6 +224,19 @@ def for_proofs(name: str, directory: Path) -> dict[str, Ed25519PublicKey]:
     return {fingerprint_of(key): key for key in found}
 
 
+Kept = tuple[VerifyKey, ...]
+
+
+def kept(name: str, directory: Path) -> Kept:
+    """The same, for whoever verifies many."""
+    return tuple(VerifyKey(key.public_bytes_raw()) for key in for_proofs(name, directory).values())
+
+
+def is_signed_by(keys: Kept, raw: bytes) -> bool:
+    parts = parts_of(raw)
+    return parts is not None and any(_verifies(key, parts[1], parts[0]) for key in keys)
+
+
 def pem_pair() -> tuple[bytes, bytes]:
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

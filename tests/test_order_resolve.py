@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from apply.acting import settlement
 from apply.models import Inquiry, Order, Plan
 from apply.plans import results
 from apply.proving import deciding, inquiries
@@ -183,3 +184,17 @@ def test_in_live_the_account_is_typed(order: Order, settings: Any) -> None:
     nothing_changed(order)
     run(order, "filled", reason=WHY, confirm="main")
     assert Plan.objects.get().state == "filled"
+
+
+@pytest.mark.parametrize("said", ["filled", "not_at_exchange"])
+def test_the_end_by_a_persons_word_names_what_it_came_to(order: Order, said: str) -> None:
+    """Of the rows as they stand then: a proof bundle makes the same digest from them."""
+    asked(order, Finding.FAILING)
+    if said == "filled":
+        ledger.store([SeenTrade(trade(quantity="0.1"), order.client_order_id)])
+    run(order, said, reason=WHY)
+    order.refresh_from_db()
+    fills = [ledger.trade_of(entry.fill) for entry in LedgerEntry.objects.exclude(fill=None) if entry.fill]
+    told = settlement.told(order.status, order.executed_quantity, fills)
+    event = AuditEvent.objects.get(kind=f"plan_{Plan.objects.get().state}")
+    assert event.data["settled"] == told["settled"]

@@ -21,7 +21,7 @@ Problem = tuple[int, str]
 Rule = Callable[[str, str], Iterator[Problem]]
 
 LINES_MAX = 400
-LONGER = {"tests/contract/test_paper_exchange.py": 670, "tools/verify_bundle.py": 680}
+LONGER = {"tests/contract/test_paper_exchange.py": 670, "tools/verify_bundle.py": 740}
 """The first was longer when the rule came; it may not grow, and leaves this list when it is split. The second is
 one file on purpose: a stranger copies it and needs nothing else."""
 NO_NOUNS = {"utils", "util", "helpers", "helper", "services", "service", "common", "misc"}

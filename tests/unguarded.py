@@ -1,4 +1,5 @@
-"""What the database refuses (quantum/chain/guards.py), done all the same, as somebody could who owns its tables."""
+"""What the database refuses (quantum/chain/guards.py, apply/plans/triggers.py), done all the same, as somebody could
+who owns its tables."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ def unguarded() -> Iterator[None]:
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-            guards = [(name, sql) for name, sql in cursor.fetchall() if name.startswith("quantum_")]
+            guards = cursor.fetchall()
             for name, _ in guards:
                 cursor.execute(f"DROP TRIGGER {name}")
             try:

@@ -22,13 +22,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 WHOLE, BROKEN, CANNOT_TELL = 0, 6, 7
 FORMAT, VERSION, SIGNED_AS = "quantum-proof-bundle", 1, b"quantum-proof-bundle-1\n"
+SETTLED_AS = b"quantum-settlement-1\n"
 BYTES_MAX = 64_000_000
+TOLD_MAX, POWER_MAX = 300, 40
 SHAPES = {
     "bundle": "format v versions instance plan permits consume order exchange fills ledger audit keys signature",
     "versions": "quantum",
@@ -60,12 +62,15 @@ SENT = ("filled", "partially_filled", "rejected", "already_done", "not_at_exchan
 ANSWER = ("order_id", "status", "executed_quantity", "average_price", "error", "error_code", "error_text")
 MASKED = ("signature", "X-MBX-APIKEY")
 _SEAL = re.compile(
-    r'\{"seal":(\d+),"v":(\d+),"instance":"([^"]*)","events":(\d+),"total":(\d+),"previous":"([0-9a-f]{64})",'
-    r'"root":"([0-9a-f]{64})","at_us":(\d+),"checkpointed":(\d+),"key":"([0-9a-f]{16})"\}'
+    r'\{"seal":N,"v":N,"instance":"([^"]*)","events":N,"total":N,"previous":"([0-9a-f]{64})",'
+    r'"root":"([0-9a-f]{64})","at_us":N,"checkpointed":N,"key":"([0-9a-f]{16})"\}'.replace(
+        "N", "(0|[1-9][0-9]{0,18})"
+    )
 )
 _SIGNED = re.compile(rb'(\{.*),"sig":"([A-Za-z0-9_-]{86})"\}', re.DOTALL)
-_LINE = re.compile(r'[0-9a-f]{64} \{"seal":(\d{1,18}),.*\}')
+_LINE = re.compile(r'[0-9a-f]{64} \{"seal":([0-9]{1,19}),.*\}')
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,18})?")
+_ANSWERED = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,18})?(E-[0-9]{1,2})?")
 Keys = dict[tuple[str, str], Ed25519PublicKey]
 
 
@@ -79,6 +84,8 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    of: str = ""
+    """Which plan of whom it speaks of: whole it may be of another one than was asked for."""
 
     @property
     def exit_code(self) -> int:
@@ -159,6 +166,7 @@ class _Look:
             AttributeError,
             ArithmeticError,
             RecursionError,
+            MemoryError,
         ) as error:
             self.report.wrong.append(f"cannot be read: {what} ({type(error).__name__})")
             return False
@@ -179,12 +187,14 @@ class _Look:
         )
         for name, shape in (("permits", "permit"), ("exchange", "talk"), ("fills", "fill"), ("ledger", "entry"),
                             ("keys", "key")):  # fmt: skip
-            for each in said[name]:
+            for each in _list(said[name]):
                 _shape(shape, each)
         for name in ("versions", "instance", "plan", "audit", "signature"):
             _shape(name, said[name])
-        for each in said["audit"]["events"]:
+        for each in _list(said["audit"]["events"]):
             _shape("event", each)
+        for chain in _list(said["audit"]["chains"]):
+            _list(chain)
         for name in ("consume", "order"):
             _so(
                 (said[name] is None) == (said["order"] is None),
@@ -193,6 +203,9 @@ class _Look:
             if said[name] is not None:
                 _shape(name, said[name])
         self.said = said
+        self.report.of = "plan {plan_id}, {action} of {symbol}, {state}; {mode} {account}, house ".format(
+            **said["plan"]
+        ) + str(said["instance"]["uuid"])
 
     def _keys(self) -> None:
         own: Keys = {}
@@ -283,11 +296,15 @@ class _Look:
                 row["signer"] in ("", "operator" if by_operator else row["gate"]),
                 "signed by another than its issuer",
             )
+            if by_operator:
+                self.report.notes.append(
+                    f"an operator signed in the place of {row['gate']}: {permit['issuer']}"
+                )
             self.permits.append({**permit, "verdict": permit["granted" if row["gate"] == "governor" else "allow"],
                                  "sha256": hashlib.sha256(raw).hexdigest(), "fate": row["fate"]})  # fmt: skip
         marks = [permit["sha256"] for permit in self.permits]
         _so(len(set(marks)) == len(marks), "a permit stands there twice")
-        order = [(int(permit["created_at"] * 1000), permit["gate"]) for permit in self.permits]
+        order = [(int(_number(permit["created_at"]) * 1000), permit["gate"]) for permit in self.permits]
         _so(order == sorted(order), "the permits stand in another order than theirs")
 
     # ---- the audit chain
@@ -371,6 +388,32 @@ class _Look:
         told = self._one("order_intended")["data"]
         for name in ("client_order_id", "quantity", "side"):
             _so(told[name] == order[name], f"the intent was for another {name.replace('_', ' ')}")
+        by_person = bool(self._of("order_resolved"))
+        _so((order["status"] == "BY_PERSON") == by_person, "who said what became of it is told in two ways")
+        self._settled(ended["data"])
+
+    def _settled(self, told: dict[str, Any]) -> None:
+        """What the end came to stands in its event as a digest, and each movement of the ledger in one of its own."""
+        order, fills, ledger = self.said["order"], self.said["fills"], self.said["ledger"]
+        moved = [(each["data"]["delta"], each["data"]["balance"], each["data"]["by"], each["actor"])
+                 for each in self._of("ledger_moved")]  # fmt: skip
+        entries = [(each["delta"], each["balance"], each["kind"], each["actor"]) for each in ledger]
+        _so(moved == entries, "the audit events tell of other movements of the ledger")
+        if "settled" not in told:
+            self.report.notes.append(
+                "the event of its end is from before ends named what they came to: answer and fills rest on the key "
+                "proof, and on fitting together"
+            )
+            return
+        names = ("trade_id", "order_id", "side", "quantity", "price", "realized_pnl", "commission",
+                 "commission_asset")  # fmt: skip
+        rows = [[*(fill[name] for name in names), int(_seconds(fill["at"]) * 1000)] for fill in fills]
+        said = [order["status"], order["executed_quantity"], sorted(rows, key=lambda row: int(row[0]))]
+        text = SETTLED_AS + json.dumps(said, separators=(",", ":")).encode()
+        _so(
+            hashlib.sha256(text).hexdigest() == told["settled"],
+            "answer and fills are not what its end was recorded with",
+        )
 
     def _of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["kind"] == kind]
@@ -535,6 +578,11 @@ def _shape(name: str, said: Any) -> None:
     _so(isinstance(said, dict) and list(said) == SHAPES[name].split(), f"{name} has not the members of one")
 
 
+def _list(said: Any) -> list[Any]:
+    _so(isinstance(said, list), "one thing where a list belongs")
+    return list(said)
+
+
 def _written(said: Any) -> bytes:
     return json.dumps(said, indent=1).encode() + b"\n"
 
@@ -564,17 +612,16 @@ def _unurl(text: str) -> bytes:
 
 
 def _number(said: Any) -> Decimal:
-    text = format(said, "f") if isinstance(said, Decimal) else said
+    """A power is written out only where it is small: 1e999999999 would fill the memory."""
+    text = format(said, "f") if isinstance(said, Decimal) and abs(said.adjusted()) < POWER_MAX else said
     _so(isinstance(text, str) and _NUMBER.fullmatch(text) is not None, f"{said!r} is no amount")
     return Decimal(text)
 
 
 def _plain(value: Any) -> str:
+    """Of what is an amount; any other text, one that Decimal would read as well, is itself."""
     text = str(value)
-    try:
-        return format(Decimal(text).normalize(), "f")
-    except ArithmeticError:
-        return text
+    return format(Decimal(text).normalize(), "f") if _ANSWERED.fullmatch(text) else text
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -601,7 +648,7 @@ def _event(raw: bytes) -> dict[str, Any]:
         found.append(raw[at + 4 : at + 4 + length].decode())
         at += 4 + length
     _so(at == len(raw), "an event with more, or less, than its fields")
-    return {**dict(zip(names, found, strict=True)), "data": json.loads(found[-1])}
+    return {**dict(zip(names, found, strict=True)), "data": json.loads(found[-1], object_pairs_hook=_unique)}
 
 
 def _root(event: bytes, position: int, size: int, path: list[str]) -> str:
@@ -620,6 +667,12 @@ def _root(event: bytes, position: int, size: int, path: list[str]) -> str:
 
 
 # ---- the command
+
+
+def _safe(text: str) -> str:
+    """A stranger's words stand in it: they must neither move the cursor nor fill the screen."""
+    shown = text if len(text) <= TOLD_MAX or "note: " in text[:6] else f"{text[:TOLD_MAX]}..."
+    return "".join(each if each.isascii() and each.isprintable() else ascii(each)[1:-1] for each in shown)
 
 
 def _lines_of(files: list[Path]) -> Iterator[str]:
@@ -654,15 +707,17 @@ def main(words: list[str]) -> int:
     marks = {(name, mark) for name, _, mark in (text.partition("=") for text in told.fingerprint)}
     try:
         given = Given(keys_of(told.keys) if told.keys else {}, marks, told.checkpoints)
-        report = check(told.bundle.read_bytes(), given)
-    except (OSError, ValueError) as failure:
-        print(f"cannot tell: {failure}")
+        with told.bundle.open("rb") as opened:
+            report = check(opened.read(BYTES_MAX + 1), given)
+    except (OSError, ValueError, MemoryError, UnsupportedAlgorithm) as failure:
+        print(_safe(f"cannot tell: {failure}"))
         return CANNOT_TELL
     print({WHOLE: "whole", BROKEN: "broken", CANNOT_TELL: "cannot tell"}[report.exit_code])
+    print(_safe(f"of: {report.of or 'nothing that can be read'}"))
     for label, lines in (("checked", report.checked), ("BROKEN", report.wrong), ("cannot tell", report.doubts),
                          ("note", report.notes)):  # fmt: skip
         for line in lines:
-            print(f"{label}: {line}")
+            print(_safe(f"{label}: {line}"))
     return report.exit_code
 
 

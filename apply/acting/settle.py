@@ -10,6 +10,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import transaction
 
+from apply.acting import settlement
 from apply.acting.told import Told
 from apply.models import Inquiry, Order, Plan
 from apply.plans import transitions
@@ -28,6 +29,8 @@ from quantum.redis import Client
 
 State = Plan.State
 IN_FLIGHT = (State.INTENDED, State.UNKNOWN)
+REFUSED, NOT_FOUND, BY_PERSON = "REFUSED", "NOT_FOUND", "BY_PERSON"
+"""What an order ended as where no answer of the exchange says it."""
 TRADES_PAUSES_S = (0.0, 0.1, 0.5)
 
 
@@ -83,8 +86,9 @@ def _settle(order: Order, proof: Proof, actor: str) -> bool:
     with transaction.atomic():
         end = _end_of(order, executed)
         error = "" if executed else _why_nothing(order, state)
+        told = settlement.told(state.status.value, executed, proof.trades)
         if not transitions.move(
-            order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error, pile=pile
+            order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error, told=told, pile=pile
         ):
             return False
         if not proof.stored:
@@ -132,14 +136,17 @@ def _end_of(order: Order, executed: Decimal) -> Plan.State:
 def refuse(order: Order, refused: Refused, *, to: Plan.State, error: str, actor: str) -> bool:
     """Surely not executed: the lock is released, the plan ends, a new attempt needs new permits."""
     with transaction.atomic():
-        if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=to, actor=actor, error=error):
+        told = settlement.told(REFUSED, Decimal(0))
+        if not transitions.move(
+            order.plan_id, come_from=IN_FLIGHT, to=to, actor=actor, error=error, told=told
+        ):
             return False
         _record_permits(order)
         if to != State.ALREADY_DONE:  # flat is what the plan wanted: no failure
             usage.failed(plan_id=order.plan_id, symbol=order.symbol)
         _release(order)
         Order.objects.filter(plan_id=order.plan_id).update(
-            status="REFUSED",
+            status=REFUSED,
             executed_quantity=Decimal(0),
             error=error,
             error_code=refused.code,
@@ -155,15 +162,16 @@ def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
     """The exchange proved that it never had the order."""
     with transaction.atomic():
         error = ApplyReason.NOT_AT_EXCHANGE.value
+        told = settlement.told(NOT_FOUND, Decimal(0))
         if not transitions.move(
-            order.plan_id, come_from=IN_FLIGHT, to=State.NOT_AT_EXCHANGE, actor=actor, error=error
+            order.plan_id, come_from=IN_FLIGHT, to=State.NOT_AT_EXCHANGE, actor=actor, error=error, told=told
         ):
             return False
         _record_permits(order)
         usage.failed(plan_id=order.plan_id, symbol=order.symbol)
         _release(order)
         Order.objects.filter(plan_id=order.plan_id).update(
-            status="NOT_FOUND",
+            status=NOT_FOUND,
             executed_quantity=Decimal(0),
             error=error,
             error_text=evidence[:200],
@@ -213,19 +221,23 @@ def decide(order: Order, word: Word) -> bool:
     error = (ApplyReason.RESOLVED_BY_PERSON if word.filled else ApplyReason.NOT_AT_EXCHANGE).value
     with transaction.atomic():
         before = Plan.objects.values_list("state", flat=True).get(plan_id=order.plan_id)
-        if not transitions.move(order.plan_id, come_from=IN_FLIGHT, to=to, actor=word.by, error=error):
-            return False
         seen = seen_trades(order) if word.filled else []
+        trades = [each.trade for each in seen]
+        executed = sum((trade.quantity for trade in trades), Decimal(0)) if seen or not word.filled else None
+        told = settlement.told(BY_PERSON, executed, trades)
+        if not transitions.move(
+            order.plan_id, come_from=IN_FLIGHT, to=to, actor=word.by, error=error, told=told
+        ):
+            return False
         ledger.book(seen, kind=LedgerEntry.Kind.EXIT, actor=word.by, plan_id=order.plan_id)
         _record_permits(order)
         _charge_word(order, seen, filled=word.filled)
         _release(order)
-        executed = sum((each.trade.quantity for each in seen), Decimal(0))
         Order.objects.filter(plan_id=order.plan_id).update(
-            status="BY_PERSON",
-            executed_quantity=executed if seen or not word.filled else None,
-            realized_pnl=sum((each.trade.realized_pnl for each in seen), Decimal(0)) if seen else None,
-            commission=_commission([each.trade for each in seen]),
+            status=BY_PERSON,
+            executed_quantity=executed,
+            realized_pnl=sum((trade.realized_pnl for trade in trades), Decimal(0)) if seen else None,
+            commission=_commission(trades),
             error=error,
             error_text=f"{word.by}: {word.reason}"[:200],
             settled_at=clock.now(),
@@ -236,7 +248,12 @@ def decide(order: Order, word: Word) -> bool:
             plan_id=order.plan_id,
             symbol=order.symbol,
             reason=word.reason,
-            data={"before": before, "after": to.value, "booked": amounts.plain(executed), **word.evidence},
+            data={
+                "before": before,
+                "after": to.value,
+                "booked": amounts.plain(executed or Decimal(0)),
+                **word.evidence,
+            },
         )
     return True
 

@@ -10,8 +10,8 @@ from django.template.response import TemplateResponse
 
 from apply.proof_report import look, told
 from apply.proof_report.report import Outcome, Span
-from quantum import clock, facts, live, version
-from quantum.models import Promotion, ProofRun
+from quantum import clock, facts, live, promotion, version
+from quantum.models import ProofRun
 
 SPANS = {"1h": ("the last hour", 1), "6h": ("the last 6 hours", 6), "24h": ("the last 24 hours", 24)}
 """Longer ones are the command's: a page must not read a million plans."""
@@ -40,7 +40,7 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
         "made": facts.moment(found.made_at),
         "last": _run(last) if last else None,
         "version": version.of_the_code(),
-        "promotion": Promotion.objects.filter(version=version.of_the_code()).first(),
+        "promotion": promotion.stands(version.of_the_code()),
     }
     return TemplateResponse(request, "apply/proof.html", {**context, **shown})
 
@@ -55,6 +55,7 @@ def _run(row: ProofRun) -> dict[str, Any]:
         "since": facts.moment(row.since),
         "until": facts.moment(row.until),
         "version": row.data.get("version", ""),
+        "signatures": told.signatures_told(row.data.get("signatures_verified")),
         "wrongs": row.data.get("wrongs", 0),
         "findings": [each for part in parts for each in part["findings"]],
         "doubts": [f"{part['title']}: {doubt}" for part in parts for doubt in part["doubts"]],

@@ -42,16 +42,17 @@ def move(
     actor: str,
     error: str = "",
     changes: dict[str, object] | None = None,
+    told: dict[str, str] | None = None,
     pile: rows.Pile | None = None,
 ) -> bool:
     """True when this call made the step. Inside a transaction of the caller's, or in one of its own; then without a
-    pile, which is the caller's to send."""
+    pile, which is the caller's to send. What is `told` stands in the event."""
     _refuse_illegal(come_from, to)
     with transaction.atomic(savepoint=False):
         for state in come_from:  # one after the other, so that the event can say where it came from
             stands = {"plan_id": plan_id, "state": state}
             if rows.change(Plan, {**_fields(to, error), **(changes or {})}, where=stands):
-                rows.insert(_event(plan_id, state, to, actor, error), pile=pile)
+                rows.insert(_event(plan_id, state, to, actor, error, told), pile=pile)
                 return True
     return False
 
@@ -84,6 +85,13 @@ def _fields(to: Plan.State, error: str) -> dict[str, object]:
     return {"state": to, "error": error, **ended}
 
 
-def _event(plan_id: str, state: Plan.State, to: Plan.State, actor: str, error: str) -> AuditEvent:
-    data = {"from": state.value, "worker": worker()}
+def _event(
+    plan_id: str,
+    state: Plan.State,
+    to: Plan.State,
+    actor: str,
+    error: str,
+    told: dict[str, str] | None = None,
+) -> AuditEvent:
+    data = {"from": state.value, "worker": worker(), **(told or {})}
     return audit.event(kind=f"plan_{to.value}", actor=actor, plan_id=plan_id, reason=error, data=data)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from apply.proof_report import books, plans, races, starts, venue
+from apply.proof_report import books, ends, plans, races, signed, starts, venue
 from apply.proof_report.report import Part, Report, Span
 from quantum import clock, version
 from quantum.exchange import connect
@@ -22,6 +22,7 @@ OF_RECORDS: tuple[Callable[[Span], Part], ...] = (
     plans.of_waits,
     races.of_races,
     races.of_orders,
+    ends.of_ends,
     books.of_ledger,
     starts.of_services,
 )
@@ -33,9 +34,22 @@ def from_records(span: Span) -> Report:
     return _report(span, lambda: ())
 
 
-def whole(span: Span, *, history: History | None, why_not: str = "") -> Report:
+def whole(
+    span: Span,
+    *,
+    history: History | None,
+    why_not: str = "",
+    signatures: bool = False,
+    tell: signed.Tell | None = None,
+) -> Report:
     """The exchange first: what is committed while it is asked must not look as if it knew it and we did not."""
-    return _report(span, lambda: (venue.of_exchange(span, history, why_not),))
+
+    def more() -> Iterable[Part]:
+        yield venue.of_exchange(span, history, why_not)
+        if signatures:
+            yield signed.of_signatures(span, tell)
+
+    return _report(span, more)
 
 
 def exchange() -> tuple[History | None, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import MD5
 
 from apply.models import Order, Plan
@@ -75,6 +75,20 @@ def _same_bytes(part: Part, gate: str, span: Span) -> None:
 def of_orders(span: Span) -> Part:
     part = Part("orders", "Orders without permits (0 expected)")
     orders = Order.objects.filter(intended_at__range=span.both).order_by()
+    unpermitted(part, orders)
+    intents = AuditEvent.objects.filter(kind=INTENDED)
+    there = Order.objects.filter(plan_id=OuterRef("plan_id"))
+    gone = intents.filter(Q(at__range=span.both) & ~Exists(there)).order_by()
+    for plan_id, symbol in gone.values_list("plan_id", "symbol"):
+        text = f"the audit tells of an intent of plan {plan_id}, and its order row is gone"
+        part.wrong("order_row_missing", text, plan_id=plan_id, symbol=symbol)
+    part.figure("orders", orders.count(), of=orders.count())
+    part.figure("found", part.wrongs, of=orders.count())
+    return part
+
+
+def unpermitted(part: Part, orders: QuerySet[Order]) -> None:
+    """Each of them that lacks a permit, its plan or its intent."""
     due = orders.filter(intended_at__lt=clock.now() - YOUNG)
     for gate in GATES:
         theirs = Permit.objects.filter(
@@ -87,16 +101,7 @@ def of_orders(span: Span) -> Part:
     for plan_id, symbol in orders.filter(~Exists(published)).values_list("plan_id", "symbol"):
         text = f"the order of plan {plan_id} is of no plan"
         part.wrong("order_without_plan", text, plan_id=plan_id, symbol=symbol)
-    intents = AuditEvent.objects.filter(kind=INTENDED)
-    told = intents.filter(plan_id=OuterRef("plan_id"))
+    told = AuditEvent.objects.filter(kind=INTENDED, plan_id=OuterRef("plan_id"))
     for plan_id, symbol in orders.filter(~Exists(told)).values_list("plan_id", "symbol"):
         text = f"the audit knows no intent of the order of plan {plan_id}"
         part.wrong("order_without_intent", text, plan_id=plan_id, symbol=symbol)
-    there = Order.objects.filter(plan_id=OuterRef("plan_id"))
-    gone = intents.filter(Q(at__range=span.both) & ~Exists(there)).order_by()
-    for plan_id, symbol in gone.values_list("plan_id", "symbol"):
-        text = f"the audit tells of an intent of plan {plan_id}, and its order row is gone"
-        part.wrong("order_row_missing", text, plan_id=plan_id, symbol=symbol)
-    part.figure("orders", orders.count(), of=orders.count())
-    part.figure("found", part.wrongs, of=orders.count())
-    return part

@@ -16,6 +16,7 @@ NAMED_MOST = 200
 BEYOND = 5
 """A percentile is told where so many records lie beyond it: the p99 of ten plans is only the slowest of ten."""
 SHARE_LEAST = 100
+HISTOGRAM = " histogram ms"
 STEPS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 PERCENTILES = (50, 95, 99)
 
@@ -88,7 +89,7 @@ class Part:
             few = spread.n < least
             value = None if few else spread.percentile(percent)
             self.figures.append(Figure(f"{name} p{percent} ms", value, spread.n, least))
-        self.figure(f"{name} histogram ms", histogram(spread), of=spread.n)
+        self.figure(f"{name}{HISTOGRAM}", histogram(spread), of=spread.n)
 
     def wrong(self, wrong: str, text: str, *, plan_id: str = "", symbol: str = "") -> None:
         self.plans |= {plan_id} - {""}
@@ -112,10 +113,13 @@ def histogram(spread: Spread) -> dict[str, int]:
     """Only the spans that came."""
     found: dict[str, int] = {}
     for value in sorted(spread.counts):
-        step = next((step for step in STEPS_MS if value <= step), None)
-        name = f"> {STEPS_MS[-1]}" if step is None else f"<= {step}"
+        name = step_name(next((step for step in STEPS_MS if value <= step), None))
         found[name] = found.get(name, 0) + spread.counts[value]
     return found
+
+
+def step_name(step: int | None) -> str:
+    return f"> {STEPS_MS[-1]}" if step is None else f"<= {step}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,12 @@ class Report:
         for part in self.parts:
             yield from part.findings
 
+    @property
+    def signatures(self) -> int | None:
+        """How many were verified; None: none was, for nobody had asked for it."""
+        found = [part for part in self.parts if part.name == "signatures"]
+        return int(str(found[0].figures[0].value)) if found else None
+
     def part(self, name: str) -> Part:
         return next(part for part in self.parts if part.name == name)
 
@@ -159,6 +169,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "version": report.version,
         "took_s": report.took_s,
         "wrongs": report.wrongs,
+        "signatures_verified": report.signatures,
         "parts": {part.name: _part(part) for part in report.parts},
     }
 

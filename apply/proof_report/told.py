@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from django.template.loader import render_to_string
 
+from apply.proof_report import pictures
 from apply.proof_report.report import Figure, Part, Report
 from quantum.log import safe
 
@@ -21,9 +22,16 @@ def span_of(report: Report) -> str:
     return f"{report.span.since:%Y-%m-%d %H:%M:%S} to {report.span.until:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def signatures_told(verified: int | None) -> str:
+    if verified is None:
+        return "Signatures were not verified: proof --signatures does"
+    return f"Signatures of {verified} permits were verified"
+
+
 def lines(report: Report) -> Iterator[str]:
     yield headline(report)
     yield f"{span_of(report)}, version {report.version}, computed in {report.took_s:.1f} s"
+    yield signatures_told(report.signatures)
     for part in report.parts:
         yield f"{part.title}: {part.outcome}"
         yield from (f"  {figure.name:<28}{figure.told}{_of(figure)}" for figure in part.figures)
@@ -32,7 +40,12 @@ def lines(report: Report) -> Iterator[str]:
 
 def markdown(report: Report) -> str:
     """Texts of strangers (client ids of orders) stand in it: as code, where nothing is read as markup."""
-    made = [f"# Proof: {headline(report)}", "", f"{span_of(report)}, version `{report.version}`.", ""]
+    made = [
+        f"# Proof: {headline(report)}",
+        "",
+        f"{span_of(report)}, version `{report.version}`. {signatures_told(report.signatures)}.",
+        "",
+    ]
     for part in report.parts:
         made += [
             f"## {part.title}: {part.outcome}",
@@ -52,9 +65,22 @@ def html(report: Report) -> str:
 def shown(report: Report) -> dict[str, object]:
     """For templates."""
     parts = [
-        {"part": part, "outcome": part.outcome.value, "problems": _problems(part)} for part in report.parts
+        {
+            "part": part,
+            "figures": [figure for figure in part.figures if not pictures.is_picture(figure)],
+            "pictures": list(pictures.of(part)),
+            "outcome": part.outcome.value,
+            "problems": _problems(part),
+        }
+        for part in report.parts
     ]
-    return {"report": report, "headline": headline(report), "span": span_of(report), "parts": parts}
+    return {
+        "report": report,
+        "headline": headline(report),
+        "span": span_of(report),
+        "parts": parts,
+        "signatures": signatures_told(report.signatures),
+    }
 
 
 def _of(figure: Figure) -> str:

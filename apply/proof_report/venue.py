@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db.models import Min
 
 from apply.models import Order
+from apply.proof_report import races
 from apply.proof_report.report import Part, Span
 from positions.judging import difference
 from positions.judging.difference import Origin
@@ -22,6 +23,7 @@ from quantum.plan import plan_of_order
 YOUNG = dt.timedelta(seconds=10)
 """A trade so young may still be on its way to us; those of an order that was settled are not."""
 SKEW = dt.timedelta(seconds=2)
+_COMPARED = ("client_order_id", "side", "quantity", "executed_quantity", "settled_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ def of_exchange(span: Span, history: History | None, why_not: str = "") -> Part:
         .annotate(first=Min("at"))
     )
     n: Counter[str] = Counter()
-    for symbol in sorted({*entered, *settings.APPLY_ALLOWLIST}):
+    orders = Order.objects.filter(intended_at__range=span.both).order_by()
+    traded = orders.values_list("symbol", flat=True).distinct()
+    for symbol in sorted({*entered, *settings.APPLY_ALLOWLIST, *traded}):
         try:
             told = _ask(history, symbol, span)
         except ReadFailed as failed:
@@ -80,7 +84,10 @@ def _orders(part: Part, symbol: str, told: Told, span: Span) -> int:
     """How many are ours."""
     ours = [each for each in told.orders if _origin(each) is Origin.OURS]
     ids = [each.client_order_id for each in ours]
-    known = set(Order.objects.filter(client_order_id__in=ids).values_list("client_order_id", flat=True))
+    rows = Order.objects.filter(client_order_id__in=ids).order_by()
+    known = {row.client_order_id: row for row in rows.only(*_COMPARED)}
+    # Those whose row says another time: no other part has looked at them, and the exchange lists them now.
+    races.unpermitted(part, rows.exclude(intended_at__range=span.both))
     by_plan: dict[str, set[int]] = defaultdict(set)
     for each in ours:
         plan_id = plan_of_order(each.client_order_id) or ""
@@ -88,6 +95,10 @@ def _orders(part: Part, symbol: str, told: Told, span: Span) -> int:
         if each.client_order_id not in known:
             text = f"{_said(each)}: it bears our prefix, and no order row knows it"
             part.wrong("order_unknown_to_us", text, plan_id=plan_id, symbol=symbol)
+            continue
+        if other := _differs(each, known[each.client_order_id]):
+            text = f"{_said(each)}, executed {amounts.plain(each.executed_quantity)}: our row {other}"
+            part.wrong("order_differs_at_exchange", text, plan_id=plan_id, symbol=symbol)
     for plan_id, numbers in by_plan.items():
         if plan_id and len(numbers) > 1:
             text = f"plan {plan_id} has the orders {', '.join(map(str, sorted(numbers)))} at the exchange"
@@ -101,6 +112,17 @@ def _orders(part: Part, symbol: str, told: Told, span: Span) -> int:
             part.wrong("order_by_exchange", f"{_said(each)}: by the exchange itself", symbol=symbol)
     _not_there(part, symbol, {each.client_order_id for each in ours}, told, span)
     return len(ours)
+
+
+def _differs(each: OrderState, row: Order) -> str:
+    """What it executed is compared once both sides have ended."""
+    if (each.side.value, each.quantity) != (row.side, row.quantity):
+        return f"says {row.side} {amounts.plain(row.quantity)}"
+    executed = row.executed_quantity
+    ended = each.status.terminal and row.settled_at is not None and executed is not None
+    if ended and executed != each.executed_quantity:
+        return f"says that it executed {amounts.plain(executed)}"
+    return ""
 
 
 def _not_there(part: Part, symbol: str, there: set[str], told: Told, span: Span) -> None:

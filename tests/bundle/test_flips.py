@@ -25,7 +25,7 @@ HOUSES_WORD = {
         permits.fate_at permits.fate_by permits.fate_reason permits.recorded_at
         consume.token consume.consumed_at
         order.intended_at order.settled_at
-        ledger.balance ledger.actor ledger.reason ledger.recorded_at
+        ledger.reason ledger.recorded_at
         audit.events keys
     """,
     "blocked": """

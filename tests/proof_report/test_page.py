@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.core.cache import caches
 from django.db import connection
@@ -9,10 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apply.management.commands import proof
-from apply.proof_report import look
-from apply.proof_report.report import Span
-from quantum import clock, version
-from quantum.models import Promotion
+from apply.models import Plan
+from apply.proof_report import look, pictures, promoting, told
+from apply.proof_report.report import STEPS_MS, Span
+from quantum import charts, clock
 from quantum.redis import Client
 from tests.flow.test_admin import HOSTILE, someone, text_of
 from tests.flow.test_home import orders, plans
@@ -34,7 +36,7 @@ def test_it_shows_what_the_last_proof_found_and_what_the_records_say_now() -> No
     orders(plans(3, minutes_ago=5), after_ms=20)
     plans(2, minutes_ago=90, first=10)
     proof.keep(with_finding(f"order 1 ({HOSTILE})"))
-    Promotion.objects.create(version=version.of_the_code(), way="override", by="nina", reason="to see it")
+    promoting.override(by="nina", reason="to see it")
     page = shown()
     assert "order_by_hand" in page
     assert HOSTILE not in page
@@ -44,6 +46,26 @@ def test_it_shows_what_the_last_proof_found_and_what_the_records_say_now() -> No
     assert "<td>plans</td><td>3</td>" in page
     six = text_of(someone("wim", "view_plan", "view_order").get(reverse("admin:apply_proof"), {"span": "6h"}))
     assert "<td>plans</td><td>5</td>" in six
+
+
+def test_waits_are_a_picture_and_told_in_words() -> None:
+    """Every step has its place, so the second column of one picture is the second of all."""
+    orders(plans(3, minutes_ago=5), after_ms=20)
+    Plan.objects.filter(plan_id__in=Plan.objects.values("plan_id")[:2]).update(wait_ms=4)
+    Plan.objects.exclude(wait_ms=4).update(wait_ms=9000)
+    said = "Wait in milliseconds, of 3: 2 up to 5, 1 over 5000"
+    now = clock.now()
+    for page in (shown(), told.html(look.from_records(Span(now - dt.timedelta(hours=1), now)))):
+        assert f'role="img" aria-label="{said}"' in page
+        assert f'<p class="quiet">{said}.</p>' in page
+        assert "histogram" not in page
+        assert page.count('text-anchor="middle">5s</text>') == 2  # waits, and from plan to order
+    step = charts.WIDTH / (len(STEPS_MS) + 1)
+    drawn = dict(pictures.of(look.from_records(Span(now - dt.timedelta(hours=1), now)).part("waits")))
+    assert [bar.x for bar in drawn["wait"].bars if float(bar.height) > 0] == [
+        f"{2 * step:.1f}",
+        f"{12 * step:.1f}",
+    ]
 
 
 def test_who_may_not_see_orders_may_not_see_the_proof() -> None:

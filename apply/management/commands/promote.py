@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import transaction
 
 from apply.proof_report import look, promoting
 from apply.proof_report.report import Outcome
@@ -33,6 +34,9 @@ class Command(ActCommand):
         ways.add_argument(
             "--take", type=Path, metavar="FILE", help="in live: promote by what the testnet wrote"
         )
+        ways.add_argument(
+            "--known", type=Path, metavar="FILE", help="on the testnet: did this house write that file?"
+        )
         ways.add_argument("--override", action="store_true", help="in live: promote without a proof")
         parser.add_argument("--reason", default="", help=f"why, at least {REASON_MIN} characters")
         parser.add_argument("--by", default="", help="who; default: the login name")
@@ -44,6 +48,8 @@ class Command(ActCommand):
         try:
             if options["write"]:
                 self._write(options)
+            elif options["known"]:
+                self._known(options)
             elif options["take"] or options["override"]:
                 self._promote(options)
             else:
@@ -88,6 +94,26 @@ class Command(ActCommand):
 
     # ---- on the testnet
 
+    def _known(self, options: dict[str, Any]) -> None:
+        """For whoever doubts what was taken in live: there the file has to be believed, here its digest is sealed."""
+        paper = self._read(options["known"])
+        found = promoting.event_of(paper)
+        if found is None:
+            self.leave(Exit.BROKEN, f"No event of this house tells of digest {paper['digest']}.")
+        event, seal = found
+        said = {"event": event.pk, "at": event.at, "by": event.actor, "reason": event.reason, "seal": seal}
+        if options["json"]:
+            self.data({"digest": paper["digest"], **said})
+        else:
+            where = (
+                "not sealed yet"
+                if seal is None
+                else f"seal {seal}: audit_verify tells whether the chain is whole"
+            )
+            self.stdout.write(
+                f"event {event.pk}, {event.at:%Y-%m-%d %H:%M:%S} UTC, by {safe(event.actor)}; {where}"
+            )
+
     def _write(self, options: dict[str, Any]) -> None:
         who = self.who_and_why(options)
         if settings.APPLY_MODE != promoting.FROM:
@@ -100,10 +126,11 @@ class Command(ActCommand):
                 self.say(f"missing: {safe(each)}")
             self.leave(Exit.BLOCKED, "Nothing was written.")
         try:
-            options["write"].write_text(json.dumps(paper, indent=1) + "\n")
+            with transaction.atomic():  # no file without its event: nobody could find its digest in the chain
+                promoting.written(paper, **who)
+                options["write"].write_text(json.dumps(paper, indent=1) + "\n")
         except OSError as failure:
             self.leave(Exit.ERROR, f"Nothing was written: {failure.strerror}: {options['write']}")
-        promoting.written(paper, **who)
         self.say(f"{len(paper['exits'])} clean exits, digest {paper['digest']}")
 
     # ---- in live
@@ -120,14 +147,17 @@ class Command(ActCommand):
         row = promoting.take(paper, **who) if paper else promoting.override(**who)
         self._tell(row, options)
 
-    def _taken(self, file: Path) -> dict[str, Any]:
+    def _read(self, file: Path) -> dict[str, Any]:
         try:
             with file.open("rb") as opened:
-                paper = promoting.read(opened.read(promoting.PAPER_BYTES_MAX + 1))
+                return promoting.read(opened.read(promoting.PAPER_BYTES_MAX + 1))
         except OSError as failure:
             self.leave(Exit.USAGE, f"Nothing was changed. {failure.strerror}: {file}")
         except promoting.NotAPaper as none:
             self.leave(Exit.BROKEN, f"Nothing was changed. {none}")
+
+    def _taken(self, file: Path) -> dict[str, Any]:
+        paper = self._read(file)
         if missing := promoting.missing(paper):
             for each in missing:
                 self.say(f"missing: {safe(each)}")

@@ -53,6 +53,9 @@ class Command(Base):
             "--live", type=int, metavar="N", help="watch until N exits have passed, then report"
         )
         parser.add_argument("--within", type=float, default=3600, metavar="S", help="how long --live watches")
+        parser.add_argument(
+            "--signatures", action="store_true", help="verify every permit's too: about 0.1 ms each"
+        )
         ways = parser.add_mutually_exclusive_group()
         for way in ("json", "html", "md"):
             ways.add_argument(f"--{way}", action="store_true", help=f"as {way} on stdout")
@@ -68,7 +71,8 @@ class Command(Base):
             passed = self._watch(live, begin, options["within"]) if live else None
             span = Span(begin if live else since or look.from_the_start(), until or clock.now())
             history, why_not = look.exchange()
-            found = look.whole(span, history=history, why_not=why_not)
+            asked, tell = options["signatures"], self._verified
+            found = look.whole(span, history=history, why_not=why_not, signatures=asked, tell=tell)
             keep(found)
         except DatabaseError as failure:
             text = f"The database refuses ({type(failure).__name__}): nothing can be told."
@@ -96,6 +100,9 @@ class Command(Base):
         except KeyboardInterrupt:
             self.say("")
         return passed
+
+    def _verified(self, n: int, total: int) -> None:
+        self._progress(f"{n:,} of {total:,} permits: signatures verified")
 
     def _progress(self, text: str) -> None:
         if sys.stderr.isatty():

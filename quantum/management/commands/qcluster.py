@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from quantum import version
 from quantum.redis import HOST, log_in_as
 
 PRELOAD = (
@@ -38,6 +39,7 @@ class Command(BaseCommand):
             os.environ["Q_CLUSTER_NAME"] = cluster_name
         for module in PRELOAD:
             import_module(module)
+        version.of_the_code()  # every worker is forked from the code as it is now
         from quantum.cluster import Cluster  # django-q2 reads the name above when it is imported
 
         cluster = Cluster(hosts_roles=not run_once)
