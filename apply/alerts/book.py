@@ -25,6 +25,7 @@ from quantum.log import masked, safe
 Event = Notice.Event
 GONE_S = 60.0
 """Gone for so long is over. What comes and goes within it is told once."""
+BATCH = 500
 PLAN_PAGE = "/admin/apply/plan/{}/change/"
 ON_CALL_PAGE = "/admin/oncall/"
 """Spelled here: to ask the router would load every page into the warden. A test compares them."""
@@ -49,6 +50,16 @@ def forget(targets: Sequence[Target]) -> None:
     _open_notices().exclude(target__in=[target.name for target in targets]).update(
         given_up_at=clock.now(), answer="this target is not set any more"
     )
+
+
+def trim(*, before: dt.datetime) -> None:
+    """What is long over, with what was told of it. What is open stays, however old."""
+    with transaction.atomic():
+        over = list(
+            Alert.objects.filter(ended_at__lt=before).order_by("id").values_list("id", flat=True)[:BATCH]
+        )
+        Notice.objects.filter(alert__in=over).delete()
+        Alert.objects.filter(id__in=over).delete()
 
 
 def read() -> Iterator[Metric]:
