@@ -113,6 +113,9 @@ def _follow(row: Alert, condition: Condition, now: dt.datetime, targets: Sequenc
         Alert.objects.filter(pk=row.pk, ended_at=None).update(gone_at=None)
     if row.told_at is None:  # until it is told it follows the numbers
         Alert.objects.filter(pk=row.pk, told_at=None).update(**_words(condition))
+    if row.told_at is None and row.since > now:  # the clock was set back: it lasts from now on
+        Alert.objects.filter(pk=row.pk, told_at=None).update(since=now)
+        row.since = now
     lasted_s = (now - row.since).total_seconds()
     if row.told_at is None and lasted_s >= condition.after_s:
         chosen = [target.name for target in targets if not target.escalations_only]
@@ -129,8 +132,8 @@ def _end(row: Alert, now: dt.datetime) -> None:
         Alert.objects.filter(
             pk=row.pk, told_at=None
         ).delete()  # nobody heard of it: nobody hears that it is over
-    elif row.gone_at is None:
-        Alert.objects.filter(pk=row.pk, gone_at=None).update(gone_at=now)
+    elif row.gone_at is None or row.gone_at > now:  # ahead: the clock was set back since
+        Alert.objects.filter(pk=row.pk, gone_at=row.gone_at).update(gone_at=now)
     elif (now - row.gone_at).total_seconds() >= GONE_S:
         told = Notice.objects.filter(alert=row).order_by().values_list("target", flat=True).distinct()
         _tell(row, Event.RECOVERY, now, to=list(told))
