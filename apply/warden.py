@@ -20,6 +20,7 @@ from apply.operators.retry import RetryByRule
 from apply.proposals.intake import Intake
 from apply.proving.janitor import Janitor
 from apply.proving.resolver import Resolver
+from apply.trimming import Trimming
 from permits.desk import sweep
 from permits.state.resuming import EndOfHalt
 from quantum import ailing, clock
@@ -41,6 +42,7 @@ def duties_of(client: Client) -> list[Callable[[], None]]:
         EndOfHalt(client=client).tick,
         sweep.PermitSweep().tick,
         Sealer().tick,
+        Trimming().tick,
         *alerts.of(client),
     ]
     if settings.APPLY_RETRIES_MAX:

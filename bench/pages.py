@@ -25,6 +25,8 @@ FIFTIETH = PLANS // 50
 P95_MS = 250.0
 GAP_S = 8
 """From plan to plan: a million are three months of a busy house."""
+USED, USED_A_DAY = 500_000, 100_000
+"""Usage rows, and those of the last 24 hours: a house that is busier than the plans here."""
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", *(f"P{number:02d}USDT" for number in range(17)))
 EVENTS = ("plan_published", "permit_issued", "permit_issued", "order_intended", "plan_ended")
 ENDS = {
@@ -112,6 +114,7 @@ def fill(plans: int) -> None:
             with transaction.atomic(), connection.cursor() as cursor:
                 for table in tables.values():
                     table.write(cursor)
+    _use(USED)
     policies.ensure_first()
     trading.ensure_first_state()
     Balance.objects.bulk_create(
@@ -155,6 +158,22 @@ def _indexes_afterwards(tables: list[str]) -> Iterator[None]:
             cursor.execute(definition)
         for table, name, definition in unique:
             cursor.execute(f'ALTER TABLE "{table}" ADD CONSTRAINT "{name}" {definition}')
+
+
+def _use(count: int) -> None:
+    """Each seventh came to nothing."""
+    from django.db import connection
+
+    symbols = ", ".join(f"'{symbol}'" for symbol in SYMBOLS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO permits_usage (plan_id, symbol, kind, quantity, notional, at)
+            SELECT 'u' || lpad(n::text, 15, '0'), (ARRAY[{symbols}])[1 + n %% {len(SYMBOLS)}],
+                CASE WHEN n %% 7 = 0 THEN 'failed' ELSE 'executed' END, 0.1, 5,
+                now() - ({count} - n) * interval '{86_400 / USED_A_DAY} seconds'
+            FROM generate_series(1, {count}) AS numbers(n)""",  # noqa: S608  numbers and symbols of our own
+            [],
+        )
 
 
 def plan_id_of(number: int) -> str:

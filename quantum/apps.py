@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
 # First of all apps: prometheus_client decides at its own import, once, whether values are shared
@@ -44,12 +45,13 @@ class QuantumConfig(AppConfig):
         from axes.signals import user_locked_out
 
         from quantum import checks, entrance, gauges, pages  # noqa: F401  registers the system checks
-        from quantum.chain import guards, standing
+        from quantum.chain import guards, refusals, standing
 
         user_locked_out.connect(entrance.record_locked_out)
         gauges.register("stream", gauges.stream)
         gauges.register("roles", gauges.silent_roles)
         gauges.register("audit", standing.gauges)
         post_migrate.connect(guards.install, sender=self)
+        connection_created.connect(refusals.watch)
         pages.register(_pages)
         pages.register(_second_factor)

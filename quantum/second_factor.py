@@ -21,6 +21,7 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.cached_db import SessionStore
+from django.core.cache import cache
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -38,7 +39,10 @@ SECRET_BYTES = 20
 RECOVERY_CODES = 8
 RECOVERY_BYTES = 10
 OFFER_LIFE_S = 900
+GUESSES_MAX, GUESSES_LIFE_S = 20, 24 * 3600
+"""Wrong codes with the right password, whatever addresses they come from. Beyond that only a recovery code lets in."""
 _SALT = "quantum.second_factor"
+_RECOVERY = re.compile("[A-Z2-7]{16}")
 OWN = "quantum_second_factor"
 SET_UP = (OWN, f"{OWN}_begin", f"{OWN}_confirm")
 """Pages: all that somebody can open who has to have one and has none yet."""
@@ -69,17 +73,38 @@ def of(user: User) -> SecondFactor | None:
 
 def _lets_in(user: User, token: str) -> bool:
     factor = of(user)
-    return factor is None or _takes(factor, token)
+    if factor is None:
+        return True
+    guesses = f"second_factor_guesses:{factor.pk}"
+    if not _RECOVERY.fullmatch(_said(token)) and cache.get(guesses, 0) >= GUESSES_MAX:
+        return False
+    if _takes(factor, token):
+        cache.delete(guesses)
+        return True
+    _guessed(user, guesses)
+    return False
+
+
+def _guessed(user: User, guesses: str) -> None:
+    """Counted by account: a lock by address alone leaves whoever has a million addresses a million guesses, and he
+    knows the password already. Nobody without it can lock anybody out."""
+    cache.add(guesses, 0, timeout=GUESSES_LIFE_S)
+    if cache.incr(guesses) == GUESSES_MAX:
+        audit.record(kind="second_factor_guessed", actor=_name(user), data={"wrong_codes": GUESSES_MAX})
 
 
 def _takes(factor: SecondFactor, token: str) -> bool:
     """Whether this code counts, and it counts once: of two at the same moment the database lets one change the row."""
-    said = re.sub(r"[\s-]", "", token[:80]).upper()
+    said = _said(token)
     step = _step_of(factor, said)
     if step is not None:
         mine = SecondFactor.objects.filter(pk=factor.pk, confirmed_at__isnull=False)
         return mine.filter(last_step__lt=step).update(last_step=step) == 1
-    return bool(re.fullmatch("[A-Z2-7]{16}", said)) and _takes_recovery(factor, said)
+    return bool(_RECOVERY.fullmatch(said)) and _takes_recovery(factor, said)
+
+
+def _said(token: str) -> str:
+    return re.sub(r"[\s-]", "", token[:80]).upper()
 
 
 def _takes_recovery(factor: SecondFactor, said: str) -> bool:

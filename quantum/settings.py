@@ -92,6 +92,8 @@ PERMIT_KEYS_DIR = _env.path("PERMIT_KEYS_DIR", default=VAR_DIR / "keys")
 
 # ---- audit
 AUDIT_CHECKPOINTS = _env.path("AUDIT_CHECKPOINTS", default=VAR_DIR / "audit-checkpoints")
+# How long rows stay that prove nothing.
+QUANTUM_KEEP_DAYS = _env.integer("QUANTUM_KEEP_DAYS", default=90, least=2, most=3650)
 
 # ---- positions
 P33_STALE_THRESHOLD_SEC = _env.number("P33_STALE_THRESHOLD_SEC", default="10", least="0.5", most="60")

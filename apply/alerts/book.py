@@ -25,6 +25,7 @@ from quantum.log import masked, safe
 Event = Notice.Event
 GONE_S = 60.0
 """Gone for so long is over. What comes and goes within it is told once."""
+BATCH = 500
 PLAN_PAGE = "/admin/apply/plan/{}/change/"
 ON_CALL_PAGE = "/admin/oncall/"
 """Spelled here: to ask the router would load every page into the warden. A test compares them."""
@@ -49,6 +50,16 @@ def forget(targets: Sequence[Target]) -> None:
     _open_notices().exclude(target__in=[target.name for target in targets]).update(
         given_up_at=clock.now(), answer="this target is not set any more"
     )
+
+
+def trim(*, before: dt.datetime) -> None:
+    """What is long over, with what was told of it. What is open stays, however old."""
+    with transaction.atomic():
+        over = list(
+            Alert.objects.filter(ended_at__lt=before).order_by("id").values_list("id", flat=True)[:BATCH]
+        )
+        Notice.objects.filter(alert__in=over).delete()
+        Alert.objects.filter(id__in=over).delete()
 
 
 def read() -> Iterator[Metric]:
@@ -102,6 +113,9 @@ def _follow(row: Alert, condition: Condition, now: dt.datetime, targets: Sequenc
         Alert.objects.filter(pk=row.pk, ended_at=None).update(gone_at=None)
     if row.told_at is None:  # until it is told it follows the numbers
         Alert.objects.filter(pk=row.pk, told_at=None).update(**_words(condition))
+    if row.told_at is None and row.since > now:  # the clock was set back: it lasts from now on
+        Alert.objects.filter(pk=row.pk, told_at=None).update(since=now)
+        row.since = now
     lasted_s = (now - row.since).total_seconds()
     if row.told_at is None and lasted_s >= condition.after_s:
         chosen = [target.name for target in targets if not target.escalations_only]
@@ -118,8 +132,8 @@ def _end(row: Alert, now: dt.datetime) -> None:
         Alert.objects.filter(
             pk=row.pk, told_at=None
         ).delete()  # nobody heard of it: nobody hears that it is over
-    elif row.gone_at is None:
-        Alert.objects.filter(pk=row.pk, gone_at=None).update(gone_at=now)
+    elif row.gone_at is None or row.gone_at > now:  # ahead: the clock was set back since
+        Alert.objects.filter(pk=row.pk, gone_at=row.gone_at).update(gone_at=now)
     elif (now - row.gone_at).total_seconds() >= GONE_S:
         told = Notice.objects.filter(alert=row).order_by().values_list("target", flat=True).distinct()
         _tell(row, Event.RECOVERY, now, to=list(told))

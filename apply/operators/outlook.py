@@ -10,8 +10,7 @@ from decimal import Decimal
 from django.conf import settings
 
 from permits.desk import payloads
-from permits.governor import usage
-from permits.governor.tally import Tally
+from permits.governor import spent
 from permits.policy import policy
 from permits.policy.policy import TOTAL, Facts, Limits, Policy, Use
 from permits.state import trading
@@ -42,10 +41,8 @@ def of(plan: ExitPlan, line: Line, rules: Policy, *, quantity: Decimal) -> list[
 
 def used(symbol: str) -> tuple[Use, Use]:
     """Of the limits, by fills: of the symbol, and in total. What live permits have reserved is not in it."""
-    tally, now_ms = Tally(), int(clock.boot_s() * 1000)
-    for charge in usage.Reader().new():
-        tally.charge(charge)
-    return tally.use(symbol, now_ms=now_ms), tally.use(TOTAL, now_ms=now_ms)
+    found = spent.used()
+    return found.get(symbol, Use()), found[TOTAL]
 
 
 def limits(rules: Policy, symbol: str) -> list[str]:

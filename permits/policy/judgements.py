@@ -5,6 +5,7 @@ What the shadow rules say is worked out here too, when the permit is long out: t
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,8 @@ from quantum.plan import ExitPlan
 
 POLICY_AND_USAGE, APPROVALS = "policy and usage", "approvals"
 """What a Governor says that it could not know, so that it denied whatever the rules say."""
+BATCH = 1_000
+"""Of one turn: nobody waits for the table."""
 NOT_READ = "the size: no limit that held then had it read"
 
 
@@ -125,3 +128,19 @@ def read(row: Judgement) -> Kept:
 
 def _decimal(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
+
+
+# ---- rows that nobody replays any more
+
+
+def forget(*, before: dt.datetime, kept: int) -> int:
+    """Of the oldest, those that are older and that no replay of the last `kept` plans reads. How many went."""
+    newest = Judgement.objects.order_by("-id").values_list("id", flat=True)
+    beyond = newest[kept : kept + 1].first()
+    if beyond is None:
+        return 0
+    oldest = Judgement.objects.filter(id__lte=beyond).order_by("id").values_list("id", "at")[:BATCH]
+    now = clock.now()
+    # What a clock that was ahead wrote is as old as its neighbours: it must not stand in their way for a year.
+    old = [number for number, at in oldest if not before <= at <= now]
+    return Judgement.objects.filter(id__in=old).delete()[0]

@@ -8,6 +8,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from quantum import signing
+from quantum.chain import refusals
 from quantum.models import SealedEvent
 from tests.chain.hand import Chain, whole
 
@@ -37,3 +38,12 @@ def sealed(chain: Chain) -> list[int]:
     chain.seal(2, 3, 2)
     whole()
     return list(SealedEvent.objects.order_by("seal", "position").values_list("event_id", flat=True))
+
+
+@pytest.fixture(autouse=True)
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """What would be recorded of refusals. Most tests here are one transaction, which another line would wait for."""
+    found: list[dict[str, str]] = []
+    monkeypatch.setattr(refusals, "_said", {})
+    monkeypatch.setattr(refusals, "tell", found.append)
+    return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+import threading
 import time
+from contextlib import suppress
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +52,36 @@ def test_a_target_that_hangs_drips_or_fails_gets_it_later_and_only_once(
         "the same id: it can tell what it knows"
     )
     assert Notice.objects.get().told_at is not None
+
+
+def test_a_target_that_drips_its_part_of_the_tls_handshake_comes_to_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before a byte of ours is on its way: the step's own time would be asked for anew with each of its bytes."""
+    monkeypatch.setattr(asking, "STEP_S", 1.0)
+    monkeypatch.setattr(asking, "WHOLE_S", 0.3)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            line, _ = server.accept()
+            with line, suppress(OSError):
+                line.sendall(b"\x16\x03\x03\x3f\xff")  # a record of 16 KB begins
+                while not over.wait(0.02):
+                    line.sendall(b"x")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        closing = threading.Timer(5, over.set)
+        closing.start()
+        started_s = time.monotonic()
+        with pytest.raises(OSError, match=r"timed out|SSL|record"):
+            asking.ask("POST", f"https://127.0.0.1:{server.getsockname()[1]}/hook", body=b"{}", headers={})
+        took_s = time.monotonic() - started_s
+        over.set()
+        closing.cancel()
+        thread.join(5)
+    assert took_s < 3
 
 
 def test_a_target_that_is_not_there_is_tried_ever_less_often_and_then_given_up(

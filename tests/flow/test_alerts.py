@@ -231,6 +231,39 @@ def test_of_two_that_saw_the_same_notice_one_tells_it(calm: Calm, monkeypatch: p
     assert claimed[0] is not None
 
 
+def test_a_clock_that_is_set_back_delays_no_alert_no_notice_and_no_recovery(
+    calm: Calm, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot_s, steady = clock.boot_s, [0.0]
+    monkeypatch.setattr(clock, "boot_s", lambda: boot_s() + steady[0])
+
+    def set_back() -> None:
+        steady[0] += 3600
+        calm.later(-3600)
+
+    holds.place(calm.redis, symbol="ETHUSDT", by="nina", reason="to see its alert")
+    calm.after(5)
+    set_back()
+    calm.warden()
+    calm.after(5)
+    calm.after(61)
+    assert receiver.events == [("alert", "hold")], "it lasted since an hour ahead"
+    halt()
+    calm.couriers = []
+    calm.after(5)
+    set_back()
+    calm.warden()
+    calm.after(5)
+    assert receiver.events[1:] == [ALERT], "its notice was to go out an hour ahead"
+    resume()
+    calm.after(5)
+    set_back()
+    calm.warden()
+    calm.after(5)
+    calm.after(61)
+    assert receiver.events[2:] == [RECOVERY], "it was gone an hour ahead"
+
+
 def test_what_only_redis_tells_is_not_over_while_redis_is_silent(calm: Calm) -> None:
     silent = conditions.Condition(key="role:p33", text="p33 is silent", after_s=0)
     book.take(Seen([silent], redis_answers=True), targets=[])

@@ -121,6 +121,25 @@ def test_wrong_codes_lock_like_wrong_passwords_and_the_right_one_does_not_help()
     assert inside(log_in(code(user))), "her own address"
 
 
+def test_codes_cannot_be_guessed_from_many_addresses_and_a_recovery_code_still_lets_in() -> None:
+    """Whoever knows the password and has a network of his own is locked out nowhere twice."""
+    user, codes = with_code()
+    for number in range(second_factor.GUESSES_MAX):
+        assert not inside(log_in("000000", REMOTE_ADDR=f"2001:db8::{number:x}"))
+    assert not inside(log_in(code(user), REMOTE_ADDR="2001:db8::ffff"))
+    assert AuditEvent.objects.get(kind="second_factor_guessed").actor == "nina"
+    assert inside(log_in(codes[0], REMOTE_ADDR="2001:db8::ffff"))
+    assert inside(log_in(code(user))), "she is in, and the count begins anew"
+
+
+def test_nobody_without_the_password_can_use_up_somebodys_codes() -> None:
+    user, _ = with_code()
+    wrong = {"username": "nina", "password": "a wrong one", "token": "000000"}
+    for number in range(second_factor.GUESSES_MAX + 1):
+        WebClient().post(reverse("admin:login"), wrong, REMOTE_ADDR=f"2001:db8::{number:x}")
+    assert inside(log_in(code(user)))
+
+
 def test_a_recovery_code_lets_in_once_and_is_told() -> None:
     _, [first, *others] = with_code()
     assert len(others) == 7
