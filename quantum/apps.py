@@ -10,6 +10,7 @@ from django.db.models.signals import post_migrate
 from quantum import metrics  # noqa: F401
 
 if TYPE_CHECKING:
+    from quantum.exports.declared import Export
     from quantum.pages import Page
 
 
@@ -35,6 +36,12 @@ def _second_factor() -> list[Page]:
     return second_factor_pages.declared()
 
 
+def _exports() -> list[Export]:
+    from quantum.chain import page
+
+    return [page.EXPORT]
+
+
 class QuantumConfig(AppConfig):
     name = "quantum"
     default = True
@@ -43,7 +50,7 @@ class QuantumConfig(AppConfig):
     def ready(self) -> None:
         from axes.signals import user_locked_out
 
-        from quantum import checks, entrance, gauges, pages  # noqa: F401  registers the system checks
+        from quantum import checks, entrance, exports, gauges, pages  # noqa: F401  registers the system checks
         from quantum.chain import guards, standing
 
         user_locked_out.connect(entrance.record_locked_out)
@@ -52,4 +59,5 @@ class QuantumConfig(AppConfig):
         gauges.register("audit", standing.gauges)
         post_migrate.connect(guards.install, sender=self)
         pages.register(_pages)
+        exports.register(_exports)
         pages.register(_second_factor)
