@@ -8,10 +8,11 @@ from django.db.models.signals import post_migrate
 from django.urls import URLPattern
 from prometheus_client import Metric
 
-from quantum import gauges, pages, roles, routes
+from quantum import exports, gauges, pages, roles, routes
 
 if TYPE_CHECKING:
     from permits.governor.reservations import InFlight
+    from quantum.exports.declared import Export
 
 
 def _apply(watch: roles.Watch) -> None:
@@ -174,6 +175,12 @@ def _oncall() -> list[pages.Page]:
     return [*oncall.declared(), *alerts.declared()]
 
 
+def _exports() -> list[Export]:
+    from apply.pages import orders, plan_list
+
+    return [plan_list.EXPORT, orders.EXPORT]
+
+
 class ApplyConfig(AppConfig):
     name = "apply"
     default_auto_field = "django.db.models.BigAutoField"
@@ -195,5 +202,6 @@ class ApplyConfig(AppConfig):
         gauges.register("exits", _gauges)
         routes.register(_api)
         pages.register(_pages)
+        exports.register(_exports)
         pages.register(_oncall)
         post_migrate.connect(triggers.install, sender=self)

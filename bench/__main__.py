@@ -11,7 +11,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import busy, floor, many, million, pages, product, proof, scripts, sealing, waits, ways, wide
+from bench import (
+    busy,
+    exporting,
+    floor,
+    many,
+    million,
+    pages,
+    product,
+    proof,
+    scripts,
+    sealing,
+    waits,
+    ways,
+    wide,
+)
 from bench.parts import ROOT, Row, apart, machine, place, say, spread
 
 P50_TIMES_FLOOR = 1.8
@@ -25,7 +39,8 @@ ONE_WAY_MS = 50.0
 OVERHEAD_MS = 15.0
 VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle",
-        "ten_symbols", "proposals", "throughput", "wide", "million", "pages", "proof", "sealing")  # fmt: skip
+        "ten_symbols", "proposals", "throughput", "wide", "million", "pages", "proof", "sealing",
+        "exports")  # fmt: skip
 RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
@@ -102,6 +117,8 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Row]:
         yield from pages.rows_of(plans=asked.plans, n=40)
     if asked.only in ("", "proof"):
         yield from proof.rows_of(plans=max(asked.plans, proof.PLANS) if asked.only else asked.plans)
+    if asked.only in ("", "exports"):
+        yield from exporting.rows_of(plans=max(asked.plans, exporting.PLANS) if asked.only else asked.plans)
     if asked.only in ("", "sealing"):
         yield from sealing.every_database(events=asked.events)
     if asked.only in ("", "idle"):

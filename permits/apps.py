@@ -1,9 +1,15 @@
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
 from prometheus_client import Metric
 
-from quantum import doctor, gauges, pages, roles
+from quantum import doctor, exports, gauges, pages, roles
+
+if TYPE_CHECKING:
+    from quantum.exports.declared import Export
 
 
 def _governor(watch: roles.Watch) -> None:
@@ -74,6 +80,12 @@ def _pages() -> list[pages.Page]:
     ]
 
 
+def _exports() -> list[Export]:
+    from permits.pages import permit_list
+
+    return [permit_list.EXPORT]
+
+
 class PermitsConfig(AppConfig):
     name = "permits"
     default_auto_field = "django.db.models.BigAutoField"
@@ -82,4 +94,5 @@ class PermitsConfig(AppConfig):
         roles.register(roles.Role(name="governor", metrics_index=1, run=_governor))
         gauges.register("permits", _gauges)
         pages.register(_pages)
+        exports.register(_exports)
         doctor.register("policy", _policy_check, doctor.Needs.DATABASE)

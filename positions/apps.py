@@ -1,9 +1,15 @@
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
 from prometheus_client import Metric
 
-from quantum import doctor, gauges, pages, roles
+from quantum import doctor, exports, gauges, pages, roles
+
+if TYPE_CHECKING:
+    from quantum.exports.declared import Export
 
 
 def _p33(watch: roles.Watch) -> None:
@@ -72,6 +78,12 @@ def _pages() -> list[pages.Page]:
     ]
 
 
+def _exports() -> list[Export]:
+    from positions.pages import ledger
+
+    return [ledger.EXPORT]
+
+
 class PositionsConfig(AppConfig):
     name = "positions"
     default_auto_field = "django.db.models.BigAutoField"
@@ -80,4 +92,5 @@ class PositionsConfig(AppConfig):
         roles.register(roles.Role(name="p33", metrics_index=2, run=_p33))
         gauges.register("positions", _gauges)
         pages.register(_pages)
+        exports.register(_exports)
         doctor.register("user stream", _stream_check)

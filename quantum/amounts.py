@@ -9,9 +9,13 @@ _PLAIN = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,18})?")
 LARGEST = Decimal(10) ** 15
 
 
+def is_plain(text: str) -> bool:
+    return _PLAIN.fullmatch(text) is not None
+
+
 def parse(text: str) -> Decimal | None:
     """Plain decimal text only: no exponent, blank, NaN or infinity; None if it is anything else."""
-    if not _PLAIN.fullmatch(text):
+    if not is_plain(text):
         return None
     value = Decimal(text)
     return value if abs(value) <= LARGEST else None

@@ -11,6 +11,7 @@ from django.db.models.signals import post_migrate
 from quantum import metrics  # noqa: F401
 
 if TYPE_CHECKING:
+    from quantum.exports.declared import Export
     from quantum.pages import Page
 
 
@@ -36,6 +37,12 @@ def _second_factor() -> list[Page]:
     return second_factor_pages.declared()
 
 
+def _exports() -> list[Export]:
+    from quantum.chain import page
+
+    return [page.EXPORT]
+
+
 class QuantumConfig(AppConfig):
     name = "quantum"
     default = True
@@ -44,7 +51,7 @@ class QuantumConfig(AppConfig):
     def ready(self) -> None:
         from axes.signals import user_locked_out
 
-        from quantum import checks, entrance, gauges, pages  # noqa: F401  registers the system checks
+        from quantum import checks, entrance, exports, gauges, pages  # noqa: F401  registers the system checks
         from quantum.chain import guards, refusals, standing
 
         user_locked_out.connect(entrance.record_locked_out)
@@ -54,4 +61,5 @@ class QuantumConfig(AppConfig):
         post_migrate.connect(guards.install, sender=self)
         connection_created.connect(refusals.watch)
         pages.register(_pages)
+        exports.register(_exports)
         pages.register(_second_factor)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django import forms
+from django.db import models
 
-from quantum import clock, facts
-from quantum.lists import PART_MIN, Leaf, Window
+from quantum import clock, facts, lists
+from quantum.lists import PART_MIN, PARTS_MOST, Asked, Book, Leaf, Window
 
 _PART = re.compile(r"[0-9a-f]+")
 SPANS = {
@@ -19,6 +21,7 @@ SPANS = {
     "30d": ("the last 30 days", dt.timedelta(days=30)),
 }
 LEAVES = ("before", "after")
+M = TypeVar("M", bound=models.Model)
 
 
 class FindForm(forms.Form):
@@ -75,6 +78,22 @@ class FindForm(forms.Form):
     def window(self) -> Window:
         asked = self.cleaned_data
         return Window(before=asked["before"], after=asked["after"], since=self.since, until=asked["until"])
+
+    def asked(
+        self, model: type[M], *, when: str, found: Callable[[dict[str, Any]], models.QuerySet[M]]
+    ) -> Asked[M]:
+        """`found` knows what the filters of its own list mean."""
+        if not self.is_valid():
+            nothing = model._default_manager.none()
+            return Asked(found=nothing, book=Book(model=model, when=when), problem=self.problem)
+        rows, ids = found(self.cleaned_data), lists.with_part(model, self.part) if self.part else []
+        return Asked(
+            found=rows.filter(plan_id__in=ids) if self.part else rows,
+            book=Book(model=model, when=when, named=bool(self.part)),
+            window=self.window,
+            said=self.said(),
+            not_all=f"More than {PARTS_MOST} ids have this part." if len(ids) == PARTS_MOST else "",
+        )
 
     def told(self, leaf: Leaf[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         """For quantum/list.html."""

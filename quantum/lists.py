@@ -7,7 +7,7 @@ leaf costs what the first one does. Django's own count to a number, and say so.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -26,6 +26,10 @@ ID_LENGTH = 16
 DIGITS_MAX = 18
 COUNTED_MOST = 10_000
 LOOKED_AT = 1_000
+AT_ONCE = 500
+"""Rows of a whole list that are in memory at a time."""
+ROUGHLY = dt.timedelta(hours=1)
+"""How far a row's time may be from where its number lies: a whole list looks so much further than it has to."""
 
 M = TypeVar("M", bound=models.Model)
 if TYPE_CHECKING:
@@ -73,17 +77,43 @@ class Book(Generic[M]):
     """None: each filter of this list has its index."""
 
     def leaf(self, found: models.QuerySet[M], window: Window) -> Leaf[M]:
-        if window.since:
-            found = found.filter(**{f"{self.when}__gte": window.since})
-        if window.until:
-            found = found.filter(**{f"{self.when}__lte": window.until})
+        found = self._within(found, window)
         if self.named:
             return Leaf(list(found.order_by("-id")[:PARTS_MOST]))
-        newest = self._first(self._all().order_by("-id"), "id") or 0
+        newest = self._newest()
         if window.after is not None:
             return self._going_up(found, after=window.after, newest=newest)
         top = window.before or self._after_the_end(window) or newest + 1
         return self._going_down(found, top=top, newest=newest, since=window.since)
+
+    def whole(self, found: models.QuerySet[M], window: Window) -> Iterator[list[M]]:
+        """All of it, newest first, a few rows at a time, however long somebody takes for them: each question is over
+        before its rows are given, and looks through no more rows than a leaf does. What is written meanwhile has a
+        higher number and is not in it. An empty list: so far nothing was found."""
+        found, newest = self._within(found, window), self._newest()
+        top = (self._after_the_end(window, by=ROUGHLY) if window.until else None) or newest + 1
+        while top > 1:
+            end = 1 if self.named else max(1, top - LOOKED_THROUGH)
+            rows = list(found.filter(id__lt=top, id__gte=end).order_by("-id")[:AT_ONCE])
+            yield rows
+            full = len(rows) == AT_ONCE
+            top = rows[-1].pk if full else end
+            if not full and window.since and self._lies_before(end, window.since - ROUGHLY):
+                return
+
+    def _within(self, found: models.QuerySet[M], window: Window) -> models.QuerySet[M]:
+        if window.since:
+            found = found.filter(**{f"{self.when}__gte": window.since})
+        if window.until:
+            found = found.filter(**{f"{self.when}__lte": window.until})
+        return found
+
+    def _newest(self) -> int:
+        return self._first(self._all().order_by("-id"), "id") or 0
+
+    def _lies_before(self, number: int, moment: dt.datetime) -> bool:
+        at = self._first(self._all().filter(id__lt=number).order_by("-id"), self.when)
+        return at is not None and at < moment
 
     def _going_up(self, found: models.QuerySet[M], *, after: int, newest: int) -> Leaf[M]:
         end = after + self.looked_through if self.looked_through else newest
@@ -107,11 +137,11 @@ class Book(Generic[M]):
             return Leaf(rows, newer=newer)
         return Leaf(rows, older=end, newer=newer, looked_to=looked_to)
 
-    def _after_the_end(self, window: Window) -> int | None:
+    def _after_the_end(self, window: Window, by: dt.timedelta = dt.timedelta(0)) -> int | None:
         """The number of the first row past `until`; None: the newest are not past it."""
         if window.until is None:
             return None
-        past = self._all().filter(**{f"{self.when}__gt": window.until})
+        past = self._all().filter(**{f"{self.when}__gt": window.until + by})
         found: int | None = self._first(past.order_by(self.when), "id")
         return found
 
@@ -121,6 +151,27 @@ class Book(Generic[M]):
     @staticmethod
     def _first(rows: models.QuerySet[M], name: str) -> Any:
         return rows.values_list(name, flat=True).first()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Generic[M]):
+    """What an address asks of a list: the page shows a leaf of it, an export takes all of it."""
+
+    found: models.QuerySet[M]
+    book: Book[M]
+    window: Window = Window()
+    said: Mapping[str, object] = field(default_factory=dict)
+    """The filters of the address, without where the leaf lies."""
+    problem: str = ""
+    """It makes no sense: nothing is shown."""
+    not_all: str = ""
+    """Why this is not all that is meant, which a leaf may be and a whole list may not."""
+
+    def leaf(self) -> Leaf[M]:
+        return Leaf([]) if self.problem else self.book.leaf(self.found, self.window)
+
+    def whole(self) -> Iterator[list[M]]:
+        return self.book.whole(self.found, self.window)
 
 
 def window_of(said: Mapping[str, str]) -> Window:

@@ -55,13 +55,13 @@ def masked(text: str) -> str:
 
 
 @cache
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
     """Of the names of fields, which are written in our code."""
     return _SECRET_NAME.search(name) is not None
 
 
 def _field(name: str, value: object) -> str:
-    if _is_secret(name):
+    if is_secret(name):
         return f"{name}={MASK}"
     return f"{name}={safe(masked(str(value)))}"
 

@@ -23,6 +23,7 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("export", "Can save whole lists as files; each is an event here")]
         # Of a symbol and of no plan: what people and the books did. The many events of plans are not in it.
         indexes = [
             models.Index(fields=["symbol", "id"], name="audit_of_symbol", condition=models.Q(plan_id=""))

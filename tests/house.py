@@ -65,7 +65,7 @@ def wait_for(condition: Callable[[], Any], *, what: str, within_s: float = PATIE
     raise AssertionError(f"waited {within_s} s for {what}")
 
 
-def _database_url() -> str:
+def database_url() -> str:
     """The test's own database, as a process of ours is told of it."""
     name = connection.settings_dict["NAME"]
     if connection.vendor == "sqlite":
@@ -162,7 +162,7 @@ class House:
         process = subprocess.Popen(
             [sys.executable, str(settings.BASE_DIR / "manage.py"), *command],
             env=os.environ
-            | {"DATABASE_URL": _database_url(), "REDIS_URL": settings.REDIS_URL, "QUANTUM_FAULT": fault},
+            | {"DATABASE_URL": database_url(), "REDIS_URL": settings.REDIS_URL, "QUANTUM_FAULT": fault},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )

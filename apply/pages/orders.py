@@ -3,7 +3,7 @@ a person says what became of one that nobody can prove."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,15 @@ from apply.pages.views import standing
 from apply.proving import deciding, inquiries
 from apply.proving.deciding import CannotDecide, Evidence
 from quantum import amounts, clock, facts, lists
+from quantum.exports import download
+from quantum.exports.declared import Export
+from quantum.finding import LEAVES
+from quantum.lists import Asked
 from quantum.models import AuditEvent
 from quantum.redis import command_client
 
 IN_FLIGHT_SHOWN = 50
+IN_FLIGHT_READ = 500
 EVENTS_SHOWN = 50
 CHANGED = "Nothing was changed: this page is too old, or of another account or mode. Look again, then decide."
 NO_DATABASE = "The database refuses, so nothing may be changed. Ask again when it is back."
@@ -88,31 +93,71 @@ class Row:
 
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
-    asked = {
-        name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "state", "q", "before", "after")
-    }
-    book = lists.Book(model=Order, when="intended_at", looked_through=None)
-    shown = book.leaf(_wanted(asked), lists.window_of(asked))
+    asked = _said(request.GET)
     flying = _in_flight()
+    wanted = _asked(asked, flying)
+    shown = wanted.leaf()
     told = {
         "title": "Orders",
         "asked": asked,
+        "problem": wanted.problem,
         "states": STATES,
         "leaf": shown,
         "rows": _rows(shown.rows),
         "flying": _rows(Order.objects.filter(plan_id__in=flying[:IN_FLIGHT_SHOWN]).order_by("id")),
         "more": max(0, len(flying) - IN_FLIGHT_SHOWN),
         "narrowed": any(asked.values()),
+        "exports": download.links(request, EXPORT, wanted.said),
     }
     return TemplateResponse(request, "apply/orders.html", {**context, **told})
 
 
-def _wanted(asked: Mapping[str, str]) -> QuerySet[Order]:
+FILTERS = ("symbol", "state", "q")
+
+
+def _said(address: Mapping[str, str]) -> dict[str, str]:
+    return {name: address.get(name, "").strip()[:40] for name in (*FILTERS, *LEAVES)}
+
+
+def _asked(asked: Mapping[str, str], flying: Collection[str]) -> Asked[Order]:
+    full = asked["state"] == "flight" and len(flying) == IN_FLIGHT_READ
+    return Asked(
+        found=_wanted(asked, flying),
+        book=lists.Book(model=Order, when="intended_at", looked_through=None),
+        window=lists.window_of(asked),
+        said={name: asked[name] for name in FILTERS if asked[name]},
+        problem="" if asked["state"] in STATES else f"State is one of {', '.join(filter(None, STATES))}.",
+        not_all=f"More than {IN_FLIGHT_READ} orders are in flight." if full else "",
+    )
+
+
+def _states(orders: Sequence[Order]) -> dict[int, dict[str, Any]]:
+    plans = Plan.objects.filter(plan_id__in=[order.plan_id for order in orders])
+    known = dict(plans.values_list("plan_id", "state"))
+    return {order.pk: {"state": known.get(order.plan_id)} for order in orders}
+
+
+EXPORT = Export(
+    name="orders",
+    sees="apply.view_order",
+    asked=lambda address: _asked(_said(address), _in_flight()),
+    filters=(*FILTERS, *LEAVES),
+    columns=(
+        "id", "plan_id", "client_order_id", "intended_at", "symbol", "side", "step", "quantity", "state", "status",
+        "order_id", "executed_quantity", "average_price", "realized_pnl", "commission", "consumed_at", "sent_at",
+        "answered_at", "settled_at", "timestamp_ms", "error", "error_code", "error_text",
+    ),
+    beside=_states,
+)  # fmt: skip
+"""Without the attempt's token, and without the permits: they are a list of their own."""
+
+
+def _wanted(asked: Mapping[str, str], flying: Collection[str]) -> QuerySet[Order]:
     rows = Order.objects.all()
     if asked["symbol"]:
         rows = rows.filter(symbol=asked["symbol"].upper())
     if asked["state"] == "flight":
-        rows = rows.filter(plan_id__in=_in_flight())
+        rows = rows.filter(plan_id__in=flying)
     elif asked["state"] == "failed":
         rows = rows.exclude(error="")
     if asked["q"]:  # each part of it has an index of its own
@@ -123,7 +168,7 @@ def _wanted(asked: Mapping[str, str]) -> QuerySet[Order]:
 def _in_flight() -> list[str]:
     """Of plans without a result, for which there is an index that is empty when all is well."""
     rows = Plan.objects.filter(result_id="", state__in=settle.IN_FLIGHT).order_by("created_at")
-    return list(rows.values_list("plan_id", flat=True)[: IN_FLIGHT_SHOWN * 10])
+    return list(rows.values_list("plan_id", flat=True)[:IN_FLIGHT_READ])
 
 
 def _rows(orders: Collection[Order]) -> list[Row]:

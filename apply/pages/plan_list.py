@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
@@ -12,9 +13,11 @@ from apply.models import Plan
 from apply.pages.views import standing
 from apply.plans import finding
 from quantum import facts, lists
+from quantum.exports import download
+from quantum.exports.declared import Export
 from quantum.facts import plan_url
 from quantum.finding import FindForm
-from quantum.lists import Book, Leaf
+from quantum.lists import Asked
 
 
 class PlansForm(FindForm):
@@ -35,18 +38,34 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     ids = lists.with_part(Plan, form.part) if form.part else None
     if ids and len(ids) == 1 and len(said) == 1:
         return HttpResponseRedirect(plan_url(ids[0]))
-    leaf: Leaf[Plan] = _leaf(form, ids) if form.is_valid() else Leaf([])
-    told = form.told(leaf, [_row(plan, said) for plan in leaf.rows])
+    leaf = _asked(form).leaf()
+    told = {
+        **form.told(leaf, [_row(plan, said) for plan in leaf.rows]),
+        "exports": download.links(request, EXPORT, said),
+    }
     return TemplateResponse(request, "apply/plan_list.html", {**context, **told})
 
 
-def _leaf(form: PlansForm, ids: list[str] | None) -> Leaf[Plan]:
-    asked = form.cleaned_data
-    names = ("state", "reason", "source")
-    found = finding.of(symbol=form.symbol_asked, **{name: asked[name] for name in names})
-    if ids is not None:
-        found = found.filter(plan_id__in=ids)
-    return Book(model=Plan, when="created_at", named=ids is not None).leaf(found, form.window)
+def _asked(form: PlansForm) -> Asked[Plan]:
+    def found(said: dict[str, Any]) -> QuerySet[Plan]:
+        return finding.of(
+            symbol=form.symbol_asked, **{name: said[name] for name in ("state", "reason", "source")}
+        )
+
+    return form.asked(Plan, when="created_at", found=found)
+
+
+EXPORT = Export(
+    name="plans",
+    sees="apply.view_plan",
+    asked=lambda said: _asked(PlansForm(said)),
+    filters=tuple(PlansForm.base_fields),
+    columns=(
+        "id", "plan_id", "created_at", "symbol", "action", "decision", "kill_score", "timestamp", "state", "error",
+        "gate_reason", "wait_ms", "gov_ttl", "p33_ttl", "ended_at", "would_quantity", "source", "reason_codes",
+        "parent", "attempt", "expires_at", "digest", "mode", "account",
+    ),
+)  # fmt: skip
 
 
 def _row(plan: Plan, said: dict[str, object]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -18,8 +19,10 @@ from permits.models import Approval, Permit
 from permits.pages import pages, policy_pages
 from permits.pages.story import GATES
 from quantum import clock, facts, lists, live
+from quantum.exports import download
+from quantum.exports.declared import Export
 from quantum.finding import FindForm
-from quantum.lists import Book, Leaf
+from quantum.lists import Asked
 from quantum.live import Part
 from quantum.reasons import BrainReason, GovernorReason
 from quantum.redis import RedisError, command_client
@@ -44,28 +47,46 @@ class PermitsForm(FindForm):
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = PermitsForm(request.GET)
     said = form.said()
-    leaf: Leaf[Permit] = _leaf(form) if form.is_valid() else Leaf([])
+    leaf = _asked(form).leaf()
     now = clock.now()
     told = {
         **form.told(leaf, [_row(permit, said, now=now) for permit in leaf.rows]),
+        "exports": download.links(request, EXPORT, said),
         "part": part(),
         "waiting": _waiting(now) if request.user.has_perm("permits.view_approval") else [],
     }
     return TemplateResponse(request, "permits/permit_list.html", {**context, **told})
 
 
-def _leaf(form: PermitsForm) -> Leaf[Permit]:
-    asked, found = form.cleaned_data, Permit.objects.all()
-    for name in ("gate", "reason", "fate"):
-        if asked[name]:
-            found = found.filter(**{name: asked[name]})
-    if asked["answer"]:
-        found = found.filter(verdict=asked["answer"] == "granted")
-    if form.symbol_asked:
-        found = found.filter(symbol=form.symbol_asked)
-    if form.part:
-        found = found.filter(plan_id__in=lists.with_part(Permit, form.part))
-    return Book(model=Permit, when="issued_at", named=bool(form.part)).leaf(found, form.window)
+def _asked(form: PermitsForm) -> Asked[Permit]:
+    def found(said: dict[str, Any]) -> QuerySet[Permit]:
+        rows = Permit.objects.all()
+        for name in ("gate", "reason", "fate"):
+            if said[name]:
+                rows = rows.filter(**{name: said[name]})
+        if said["answer"]:
+            rows = rows.filter(verdict=said["answer"] == "granted")
+        return rows.filter(symbol=form.symbol_asked) if form.symbol_asked else rows
+
+    return form.asked(Permit, when="issued_at", found=found)
+
+
+def _fates(permits: Sequence[Permit]) -> dict[int, dict[str, Any]]:
+    now = clock.now()
+    return {permit.pk: {"fate": records.fate_at(permit, now=now)} for permit in permits}
+
+
+EXPORT = Export(
+    name="permits",
+    sees="permits.view_permit",
+    asked=lambda said: _asked(PermitsForm(said)),
+    filters=tuple(PermitsForm.base_fields),
+    columns=(
+        "id", "plan_id", "issued_at", "gate", "verdict", "reason", "symbol", "quantity", "fate", "fate_at", "fate_by",
+        "fate_reason", "issuer", "expires_at", "recorded_at", "digest", "mode", "account",
+    ),
+    beside=_fates,
+)  # fmt: skip
 
 
 def _row(permit: Permit, said: dict[str, object], *, now: dt.datetime) -> dict[str, Any]:

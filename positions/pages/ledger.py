@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,40 +11,87 @@ from django.template.response import TemplateResponse
 from positions.books import entries
 from positions.models import Incident, LedgerEntry
 from quantum import amounts, facts, lists
+from quantum.exports import download
+from quantum.exports.declared import Export
+from quantum.finding import LEAVES
+from quantum.lists import Asked
 
 Kind = LedgerEntry.Kind
 KIND_TONES = {Kind.EXIT: "good", Kind.CORRECTION: "warn"}
 NO_TIME = "This is no time; write it like 2026-01-31T12:00:00, in UTC."
+NO_BY = "By is “people”, or nothing."
 
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
-    asked = {
-        name: request.GET.get(name, "").strip()[:40] for name in ("symbol", "by", "at", "before", "after")
-    }
-    return TemplateResponse(request, "positions/ledger.html", {**context, **shown(asked)})
+    asked = _said(request.GET)
+    then = _then(asked)
+    wanted = _asked(asked, then)
+    told = {**_shown(asked, wanted, then), "exports": download.links(request, EXPORT, wanted.said)}
+    return TemplateResponse(request, "positions/ledger.html", {**context, **told})
 
 
-def shown(asked: dict[str, str]) -> dict[str, Any]:
-    symbol = asked["symbol"].upper()
-    moment = entries.moment_of(asked["at"]) if asked["at"] else None
-    then = entries.at_moment(moment, symbol=symbol) if moment else []
-    until = max((entry.pk for entry in then), default=0) if moment else None
-    book = lists.Book(model=LedgerEntry, when="recorded_at", looked_through=None)
-    rows = entries.rows(symbol=symbol, by_people=asked["by"] == "people", until_id=until)
-    found = book.leaf(rows, lists.window_of(asked))
+FILTERS = ("symbol", "by", "at")
+
+
+def _said(address: Mapping[str, str]) -> dict[str, str]:
+    return {name: address.get(name, "").strip()[:40] for name in (*FILTERS, *LEAVES)}
+
+
+def _then(asked: Mapping[str, str]) -> list[LedgerEntry] | None:
+    """None: no moment was asked for, or none that is one."""
+    moment = entries.moment_of(asked["at"])
+    return entries.at_moment(moment, symbol=asked["symbol"].upper()) if moment else None
+
+
+def _asked(asked: Mapping[str, str], then: list[LedgerEntry] | None) -> Asked[LedgerEntry]:
+    until = None if then is None else max((entry.pk for entry in then), default=0)
+    by_people = asked["by"] == "people"
+    no_time = NO_TIME if asked["at"] and then is None else ""
+    return Asked(
+        found=entries.rows(symbol=asked["symbol"].upper(), by_people=by_people, until_id=until),
+        book=lists.Book(model=LedgerEntry, when="recorded_at", looked_through=None),
+        window=lists.window_of(asked),
+        said={name: asked[name] for name in FILTERS if asked[name]},
+        problem=no_time or ("" if by_people or not asked["by"] else NO_BY),
+    )
+
+
+def _shown(
+    asked: dict[str, str], wanted: Asked[LedgerEntry], then: list[LedgerEntry] | None
+) -> dict[str, Any]:
+    moment, found = entries.moment_of(asked["at"]), wanted.leaf()
     return {
         "title": "Ledger",
         "asked": asked,
         "moment": facts.moment(moment) if moment else None,
-        "no_time": NO_TIME if asked["at"] and moment is None else "",
+        "problem": wanted.problem,
         "then": [
             {"row": entry, "balance": amounts.plain(entry.balance), "at": facts.moment(entry.recorded_at)}
-            for entry in then
+            for entry in then or ()
         ],
         "leaf": found,
         "entries": _told(found.rows),
         "narrowed": any(asked.values()),
     }
+
+
+def _fills(rows: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+    """Nothing: no fill moved it."""
+    names = ("trade_id", "price", "order_id", "client_order_id")
+    return {row.pk: {name: getattr(row.fill, name, None) for name in names} for row in rows}
+
+
+EXPORT = Export(
+    name="ledger",
+    sees="positions.view_ledgerentry",
+    asked=lambda address: _asked(said := _said(address), _then(said)),
+    filters=(*FILTERS, *LEAVES),
+    columns=(
+        "id", "recorded_at", "at", "symbol", "kind", "delta", "balance", "plan_id", "trade_id", "price", "order_id",
+        "client_order_id", "actor", "reason", "account",
+    ),
+    beside=_fills,
+)  # fmt: skip
 
 
 def _told(rows: Sequence[LedgerEntry]) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -13,8 +15,10 @@ from quantum import facts, lists
 from quantum.chain import standing
 from quantum.chain.standing import Standing
 from quantum.chain.verify import Outcome
+from quantum.exports import download
+from quantum.exports.declared import Export
 from quantum.finding import FindForm
-from quantum.lists import Book, Leaf
+from quantum.lists import Asked
 from quantum.models import AuditEvent, SealedEvent, Verification
 
 TONES = {Outcome.WHOLE: "good", Outcome.BROKEN: "bad", Outcome.CANNOT_TELL: "warn"}
@@ -29,11 +33,12 @@ class AuditForm(FindForm):
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = AuditForm(request.GET)
     said = form.said()
-    leaf: Leaf[AuditEvent] = _leaf(form) if form.is_valid() else Leaf([])
+    leaf = _asked(form).leaf()
     places = _places(leaf.rows)
     told = {
         **context,
         **form.told(leaf, [_row(event, said, places.get(event.pk)) for event in leaf.rows]),
+        "exports": download.links(request, EXPORT, said),
         "title": "Audit",
         "empty_says": "Nothing has happened yet. Each fact and each act of a person appears here: who, when, why.",
         "chain": _chain(standing.now()),
@@ -41,19 +46,33 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     return TemplateResponse(request, "quantum/audit.html", told)
 
 
-def _leaf(form: AuditForm) -> Leaf[AuditEvent]:
-    asked, found = form.cleaned_data, AuditEvent.objects.all()
-    for name in ("kind", "actor"):
-        if asked[name]:
-            found = found.filter(**{name: asked[name].strip()})
-    if form.symbol_asked:
-        found = found.filter(symbol=form.symbol_asked)
-    if form.part:
-        found = found.filter(plan_id__in=lists.with_part(AuditEvent, form.part))
-    return Book(model=AuditEvent, when="at", named=bool(form.part)).leaf(found, form.window)
+def _asked(form: AuditForm) -> Asked[AuditEvent]:
+    def found(said: dict[str, Any]) -> QuerySet[AuditEvent]:
+        rows = AuditEvent.objects.all()
+        for name in ("kind", "actor"):
+            if said[name]:
+                rows = rows.filter(**{name: said[name].strip()})
+        return rows.filter(symbol=form.symbol_asked) if form.symbol_asked else rows
+
+    return form.asked(AuditEvent, when="at", found=found)
 
 
-def _places(events: list[AuditEvent]) -> dict[int, int]:
+def _seals(events: Sequence[AuditEvent]) -> dict[int, dict[str, Any]]:
+    places = _places(events)
+    return {event.pk: {"seal": places.get(event.pk)} for event in events}
+
+
+EXPORT = Export(
+    name="audit",
+    sees="quantum.view_auditevent",
+    asked=lambda said: _asked(AuditForm(said)),
+    filters=tuple(AuditForm.base_fields),
+    columns=("id", "at", "kind", "plan_id", "symbol", "actor", "reason", "seal", "data"),
+    beside=_seals,
+)
+
+
+def _places(events: Sequence[AuditEvent]) -> dict[int, int]:
     found = SealedEvent.objects.filter(event_id__in=[event.pk for event in events])
     return dict(found.values_list("event_id", "seal"))
 

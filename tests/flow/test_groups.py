@@ -85,8 +85,13 @@ ADDRESSES = sorted(set(admin_addresses()))
 @pytest.fixture
 def given(redis: Client, transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the migrations give; a flushed database has lost it."""
-    for name in ("0005_groups", "0006_orders_room", "0007_alerts"):
-        migration = importlib.import_module(f"apply.migrations.{name}")
+    for name in (
+        "apply.{}.0005_groups",
+        "apply.{}.0006_orders_room",
+        "apply.{}.0007_alerts",
+        "quantum.{}.0006_export",
+    ):
+        migration = importlib.import_module(name.format("migrations"))
         migration.forwards(apps, SimpleNamespace(connection=connection))
     cache.clear()
     settings.PASSWORD_HASHERS = [
