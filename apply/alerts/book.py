@@ -23,8 +23,10 @@ from quantum.gauges import gauge
 from quantum.log import masked, safe
 
 Event = Notice.Event
-GONE_S = 60.0
-"""Gone for so long is over. What comes and goes within it is told once."""
+GONE_S, GONE_TIMES, GONE_MOST_S = 60.0, 4, 960.0
+"""Gone for so long is over. What comes and goes within it is told once. Each time that the same was told within an hour
+makes it four times as long: what flaps is told two or three times in an hour, not thirty."""
+FLAPS = dt.timedelta(hours=1)
 BATCH = 500
 PLAN_PAGE = "/admin/apply/plan/{}/change/"
 ON_CALL_PAGE = "/admin/oncall/"
@@ -134,9 +136,14 @@ def _end(row: Alert, now: dt.datetime) -> None:
         ).delete()  # nobody heard of it: nobody hears that it is over
     elif row.gone_at is None or row.gone_at > now:  # ahead: the clock was set back since
         Alert.objects.filter(pk=row.pk, gone_at=row.gone_at).update(gone_at=now)
-    elif (now - row.gone_at).total_seconds() >= GONE_S:
+    elif (now - row.gone_at).total_seconds() >= _gone_s(row, now):
         told = Notice.objects.filter(alert=row).order_by().values_list("target", flat=True).distinct()
         _tell(row, Event.RECOVERY, now, to=list(told))
+
+
+def _gone_s(row: Alert, now: dt.datetime) -> float:
+    before = Alert.objects.filter(key=row.key, told_at__gt=now - FLAPS).exclude(pk=row.pk).count()
+    return min(GONE_S * GONE_TIMES ** min(before, 5), GONE_MOST_S)
 
 
 _STAMP = {Event.ALERT: "told_at", Event.ESCALATION: "escalated_at", Event.RECOVERY: "ended_at"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from apply.alerts.targets import NotTold, Target
-from apply.models import Notice
+from apply.models import Alert, Notice
 from quantum import clock
 from quantum.log import log
 
@@ -13,6 +13,7 @@ LOOKS_EVERY_S = 2.0
 HELD_S = 30.0
 """For one attempt. Who died in the middle of it has not told: then it is another's."""
 ATTEMPTS_MAX = 10
+"""Of what is over. What still stands is worth telling however late."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0
 
 
@@ -48,7 +49,7 @@ class Courier:
         try:
             answer = self._target.tell(notice.body, mark=notice.mark)
         except NotTold as failed:
-            over = failed.permanent or notice.attempts >= ATTEMPTS_MAX
+            over = failed.permanent or (notice.attempts >= ATTEMPTS_MAX and _is_over(notice))
             wait_s = min(FIRST_WAIT_S * 2 ** (notice.attempts - 1), LONGEST_WAIT_S)
             now = clock.now()
             row.update(
@@ -62,6 +63,10 @@ class Courier:
                 )
         else:
             row.update(told_at=clock.now(), answer=answer[:120])
+
+
+def _is_over(notice: Notice) -> bool:
+    return not Alert.objects.filter(pk=notice.alert_id, ended_at=None).exists()
 
 
 def _waits(notice: Notice, now: dt.datetime) -> bool:

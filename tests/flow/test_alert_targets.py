@@ -84,7 +84,7 @@ def test_a_target_that_drips_its_part_of_the_tls_handshake_comes_to_an_end(
     assert took_s < 3
 
 
-def test_a_target_that_is_not_there_is_tried_ever_less_often_and_then_given_up(
+def test_a_target_that_is_not_there_is_tried_ever_less_often_and_given_up_when_it_is_over(
     calm: Calm, receiver: Receiver, settings: Settings
 ) -> None:
     settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:9/hook"
@@ -94,8 +94,27 @@ def test_a_target_that_is_not_there_is_tried_ever_less_often_and_then_given_up(
         calm.after(courier.LONGEST_WAIT_S + 1)
     notice = Notice.objects.get()
     assert "ConnectionRefusedError" in notice.answer
-    assert notice.attempts == courier.ATTEMPTS_MAX
+    assert notice.attempts > courier.ATTEMPTS_MAX
+    assert notice.given_up_at is None, "it still stands: somebody has to hear of it, however late"
+    resume()
+    for _ in range(3):
+        calm.after(courier.LONGEST_WAIT_S + 1)
+    notice.refresh_from_db()
     assert notice.given_up_at is not None
+
+
+def test_a_target_that_was_away_for_hours_is_told_what_still_stands(
+    calm: Calm, receiver: Receiver, settings: Settings
+) -> None:
+    there, settings.ALERT_WEBHOOK_URL = settings.ALERT_WEBHOOK_URL, "http://127.0.0.1:9/hook"
+    calm.warden()
+    halt()
+    for _ in range(courier.ATTEMPTS_MAX + 5):
+        calm.after(courier.LONGEST_WAIT_S + 1)
+    settings.ALERT_WEBHOOK_URL = there
+    calm.warden()
+    calm.after(courier.LONGEST_WAIT_S + 1)
+    assert receiver.events == [("alert", "halted")]
 
 
 def test_a_redirect_is_not_followed_and_no_to_a_notice_is_a_no(calm: Calm, receiver: Receiver) -> None:

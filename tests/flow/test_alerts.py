@@ -98,6 +98,21 @@ def test_what_comes_and_goes_is_told_once(calm: Calm, receiver: Receiver) -> Non
     assert receiver.events == [ALERT]
 
 
+def test_what_flaps_slower_than_that_is_one_alert_from_the_second_time_on(
+    calm: Calm, receiver: Receiver
+) -> None:
+    for _ in range(25):
+        halt()
+        calm.after(20)
+        resume()
+        for _ in range(4):
+            calm.after(25)
+    assert receiver.events == [ALERT, RECOVERY, ALERT]
+    for _ in range(40):
+        calm.after(25)
+    assert receiver.events[-1] == RECOVERY
+
+
 # ---- exits that stay blocked
 
 
