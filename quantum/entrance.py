@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -15,9 +16,11 @@ from django.urls import reverse
 from quantum import audit, second_factor
 from quantum.log import log
 from quantum.second_factor import OWN, SET_UP
+from quantum.texts import storable
 
 LOOKING = ("GET", "HEAD", "OPTIONS")
 READ_ONLY_SAYS = "These pages are read-only (WEB_READ_ONLY); the command line, or other pages, can act."
+NO_TEXT_SAYS = "This address holds a character that no text can hold (NUL). Type what you look for again."
 SET_UP_SAYS = "Here everybody logs in with a code (WEB_TOTP_REQUIRED). Set up your second factor first."
 PATH_MAX = 200
 
@@ -30,7 +33,10 @@ class Entrance:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         looking = request.method in LOOKING
-        if settings.WEB_READ_ONLY == "on" and not looking and request.path not in _ways_in_and_out():
+        if not storable(unquote(request.get_full_path())):
+            # PostgreSQL refuses the question itself, which would be an error page of ours
+            answer = _refused(request, NO_TEXT_SAYS, status=400)
+        elif settings.WEB_READ_ONLY == "on" and not looking and request.path not in _ways_in_and_out():
             answer = _refused(request, READ_ONLY_SAYS)
         elif settings.WEB_TOTP_REQUIRED == "on" and _has_to_set_up(request):
             answer = _to_set_up() if looking else _refused(request, SET_UP_SAYS)
@@ -60,8 +66,8 @@ def _to_set_up() -> HttpResponse:
     return HttpResponseRedirect(reverse(f"admin:{OWN}"))
 
 
-def _refused(request: HttpRequest, why: str) -> HttpResponse:
-    shown = TemplateResponse(request, "403.html", {"title": "Refused", "exception": why}, status=403)
+def _refused(request: HttpRequest, why: str, *, status: int = 403) -> HttpResponse:
+    shown = TemplateResponse(request, "403.html", {"title": "Refused", "exception": why}, status=status)
     return shown.render()
 
 

@@ -95,12 +95,13 @@ class FindForm(forms.Form):
             not_all=f"More than {PARTS_MOST} ids have this part." if len(ids) == PARTS_MOST else "",
         )
 
-    def told(self, leaf: Leaf[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def told(self, asked: Asked[Any], leaf: Leaf[Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         """For quantum/list.html."""
         return {
             "form": self,
             "said": self.said(),
             "problem": self.problem,
+            "not_all": asked.not_all,
             "leaf": leaf,
             "rows": rows,
             "looked_to": facts.moment(leaf.looked_to) if leaf.looked_to else "",

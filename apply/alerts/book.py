@@ -23,7 +23,7 @@ from quantum.gauges import gauge
 from quantum.log import masked, safe
 
 Event = Notice.Event
-GONE_S, GONE_TIMES, GONE_MOST_S = 60.0, 4, 960.0
+GONE_S, GONE_TIMES, GONE_MOST_S = 60.0, 4.0, 960.0
 """Gone for so long is over. What comes and goes within it is told once. Each time that the same was told within an hour
 makes it four times as long: what flaps is told two or three times in an hour, not thirty."""
 FLAPS = dt.timedelta(hours=1)

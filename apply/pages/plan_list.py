@@ -38,9 +38,10 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     ids = lists.with_part(Plan, form.part) if form.part else None
     if ids and len(ids) == 1 and len(said) == 1:
         return HttpResponseRedirect(plan_url(ids[0]))
-    leaf = _asked(form).leaf()
+    asked = _asked(form)
+    leaf = asked.leaf()
     told = {
-        **form.told(leaf, [_row(plan, said) for plan in leaf.rows]),
+        **form.told(asked, leaf, [_row(plan, said) for plan in leaf.rows]),
         "exports": download.links(request, EXPORT, said),
     }
     return TemplateResponse(request, "apply/plan_list.html", {**context, **told})

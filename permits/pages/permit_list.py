@@ -47,10 +47,10 @@ class PermitsForm(FindForm):
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = PermitsForm(request.GET)
     said = form.said()
-    leaf = _asked(form).leaf()
-    now = clock.now()
+    asked = _asked(form)
+    leaf, now = asked.leaf(), clock.now()
     told = {
-        **form.told(leaf, [_row(permit, said, now=now) for permit in leaf.rows]),
+        **form.told(asked, leaf, [_row(permit, said, now=now) for permit in leaf.rows]),
         "exports": download.links(request, EXPORT, said),
         "part": part(),
         "waiting": _waiting(now) if request.user.has_perm("permits.view_approval") else [],

@@ -33,11 +33,12 @@ class AuditForm(FindForm):
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
     form = AuditForm(request.GET)
     said = form.said()
-    leaf = _asked(form).leaf()
+    asked = _asked(form)
+    leaf = asked.leaf()
     places = _places(leaf.rows)
     told = {
         **context,
-        **form.told(leaf, [_row(event, said, places.get(event.pk)) for event in leaf.rows]),
+        **form.told(asked, leaf, [_row(event, said, places.get(event.pk)) for event in leaf.rows]),
         "exports": download.links(request, EXPORT, said),
         "title": "Audit",
         "empty_says": "Nothing has happened yet. Each fact and each act of a person appears here: who, when, why.",

@@ -164,6 +164,17 @@ def test_f8_the_history_of_a_row_needs_the_right_to_see_it(redis: Client, transa
         assert nobody.get(reverse(f"{names}_change", args=[row.pk])).status_code == 403
 
 
+@pytest.mark.parametrize("address", ["orders/?symbol=%00", "order/%00/change/", "plan/?q=a&q=%00&symbol=%00"])
+def test_an_address_with_a_character_that_no_database_keeps_is_refused_in_words(
+    redis: Client, transactional_db: None, address: str
+) -> None:
+    web = WebClient()
+    web.force_login(get_user_model().objects.create_superuser("root"))
+    answer = web.get(f"/admin/apply/{address}")
+    assert answer.status_code == 400
+    assert "no text can hold" in answer.content.decode()
+
+
 def test_f9_no_list_acts_on_many_rows(redis: Client, transactional_db: None) -> None:
     lived_in(1)
     web = someone("root", superuser=True)
