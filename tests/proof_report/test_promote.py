@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,18 @@ def test_code_that_was_changed_under_a_running_process_does_not_run_live(
         instance.WrongInstance, match=f"{CODE}\\+ffffffffffffffff: the code was changed under"
     ):
         instance.ensure(redis)
+
+
+def test_another_release_of_what_it_rests_on_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+    assert version._on_disk() == CODE
+    for name, release in (("python-binance", "9.9.9"), ("urllib3", "9.9.9")):
+        monkeypatch.setattr(
+            metadata, "version", lambda asked, n=name, r=release: r if asked == n else real(asked)
+        )
+        assert version._on_disk() != CODE
+    monkeypatch.setattr(metadata, "version", lambda asked: "9.9.9" if asked == "pytest" else real(asked))
+    assert version._on_disk() == CODE, "what stands beside it decides nothing"
 
 
 def test_a_role_of_changed_code_proves_neither_version(
