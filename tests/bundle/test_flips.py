@@ -92,6 +92,8 @@ def test_what_is_signed_or_hashed_inside_is_found_whatever_the_house_signs_over_
     left: Left, which: str
 ) -> None:
     raw, given = left.bundle(which), left.given()
+    report = verify_bundle.check(raw, given, whole_signed=False)
+    assert not report.exit_code, report
     unnoticed = {
         field
         for field, said in flips(json.loads(raw))

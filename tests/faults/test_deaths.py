@@ -129,7 +129,8 @@ def test_a1_a_death_before_the_plan_was_told_leaves_it_recorded_and_it_is_told_l
     assert (row.state, row.stream_id) == ("open", "")
     assert not house.redis.exists(settings.KEYS.plan_stream)
     assert [mark.what for mark in timeline.Timeline(row, None, [], [], [], []).marks()] == ["plan recorded"]
-    house.start()
+    house.start("p33", "governor", "apply")
+    house.start("warden")  # the janitor tells it at once: nobody may lack what it needs
     is_finished_by_the_janitor(house, row)
 
 

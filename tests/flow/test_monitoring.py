@@ -153,9 +153,9 @@ def test_a_group_that_is_behind_and_a_plan_that_stays_in_hand(calm: Calm) -> Non
     calm.redis.xgroup_create(stream, "apply", id="0", mkstream=True)
     for number in range(12):
         calm.redis.xadd(stream, {"a": "b"}, id=f"{clock.now_ms() - 9000}-{number}")
-    assert burning(look(), before) == {"QuantumGroupBehind"}
+    assert burning(look(), before) - OF_THE_PROCESS == {"QuantumGroupBehind"}
     calm.redis.xreadgroup("apply", "tests", {stream: ">"})
-    assert burning(look(), before) == {"QuantumPlanInHand"}
+    assert burning(look(), before) - OF_THE_PROCESS == {"QuantumPlanInHand"}
 
 
 def test_a_group_that_fails_again_and_again(calm: Calm) -> None:
@@ -164,9 +164,9 @@ def test_a_group_that_fails_again_and_again(calm: Calm) -> None:
     failures.inc()
     before = look()
     failures.inc(3)
-    assert burning(look(), before) == set()
+    assert burning(look(), before) - OF_THE_PROCESS == set()
     failures.inc()
-    assert burning(look(), before) == {"QuantumHandlerFails"}
+    assert burning(look(), before) - OF_THE_PROCESS == {"QuantumHandlerFails"}
 
 
 def test_nothing_scraped_is_an_alert_of_its_own() -> None:
