@@ -15,7 +15,7 @@ from django.conf import settings
 
 from apply.acting.executor import RECEIPT_GRACE_MS
 from apply.models import Order, Plan
-from apply.plans import timeline
+from apply.plans import publish, timeline
 from permits.models import Permit
 from positions.models import Balance, SymbolLock
 from quantum import clock
@@ -144,6 +144,8 @@ def test_a2_a_death_after_the_plan_was_told_tells_it_no_second_time(house: House
     for number in (1, 2):  # whoever tells it once more
         house.redis.xadd(settings.KEYS.plan_stream, fields)
         wait_for(again.filter(seen_again=number).exists, what="the further entry to be counted")
+    publish.count_again(row.plan_id, entry_id=again.get().stream_id)
+    assert again.get().seen_again == 2, "its own entry, delivered once more, is no further one"
     marks = timeline.of(row.plan_id).marks()  # type: ignore[union-attr]
     assert [mark.detail["seen_again"] for mark in marks if mark.what == "published"] == [2]
     results = [fields[b"plan_id"].decode() for _, fields in house.redis.xrange(settings.KEYS.result_stream)]
