@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.db import OperationalError
 from django.test import Client as WebClient
 from django.test import override_settings
 
+from apply.acting.lanes import Lanes
 from apply.glance import glance
 from permits.models import TradingState
 from permits.state import holds, trading
@@ -21,6 +23,8 @@ from quantum import ailing, clock, metrics, roles
 from quantum.health import STARTS_OF_A_STORM
 from quantum.lease import HEARTBEAT_LIFE_MS, Lease
 from quantum.redis import Client
+from quantum.stream import Consumer, Entry
+from tests.house import Terms
 
 NOWHERE = "unix:///nowhere/at-all.sock"
 
@@ -82,6 +86,30 @@ def test_health_is_red_while_a_role_cannot_use_its_database(
     assert not found.flows
     [trouble] = [each for each in found.troubles if each.kind == "ailing"]
     assert trouble.text == "apply cannot use the database"
+
+
+def fails(*_: object) -> Any:
+    raise OperationalError("disk is full")
+
+
+def in_a_lane() -> None:
+    lanes = Lanes()
+    lanes.put("BTCUSDT", fails, done=lambda: None)
+    lanes.drain()
+
+
+def in_a_handler() -> None:
+    consumer = Consumer(terms=Terms("tests"), stream="a-stream", group="a-group", handle=fails)
+    consumer._hand_over(Entry(entry_id="1-1", fields={}))
+
+
+@pytest.mark.parametrize("meet", [in_a_lane, in_a_handler])
+def test_whoever_meets_a_database_that_fails_notes_it(
+    redis: Client, transactional_db: None, monkeypatch: pytest.MonkeyPatch, meet: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(ailing, "_last", None)
+    meet()
+    assert ailing.now() == "database: OperationalError"
 
 
 def test_a_failure_of_half_a_minute_ago_is_not_told_any_more(
