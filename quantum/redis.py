@@ -7,6 +7,7 @@ entries. Here nothing is ever resent; a script is idempotent by its token and it
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
@@ -20,8 +21,6 @@ from redis.exceptions import NoScriptError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from quantum import clock
-
 # redis-py's own types answer unions of text and bytes, sync and async; ours are always sync and bytes.
 Client: TypeAlias = Any
 RedisError = redis.RedisError
@@ -30,7 +29,8 @@ COMMAND_TIMEOUT_S = 1.0
 CONNECTIONS_MAX = 512
 """Of one client. Every waiter of apply needs one while it blocks (lanes.WAITERS_MAX is 256): with
 redis-py's default of 100 the 101st wait found the pool empty and heard no wake-up until a line was free."""
-QUIET_S = 1.0
+RESTING_MAX = CONNECTIONS_MAX // 2
+"""Of those, at rest between two commands. The pool counts them as in use, and pipelines take theirs from the pool."""
 Value = bytes | str | int
 
 WEB = "web"
@@ -67,43 +67,56 @@ def _login(user: str) -> dict[str, str]:
 
 
 class _Straight(redis.Redis):
-    """A command is one write and one read on a line of its own pool.
+    """A command is one write and one read on a line of its own pool (decision 047).
 
-    redis-py takes a line from its pool and gives it back for each command, tries each time whether it still stands (four
-    calls of the system), and keeps figures that nobody here reads: 55 of a command's 85 us. Here a line that was used a
-    moment ago is taken as it is: where the server has closed it since, the command fails as it would have failed a moment
-    later, and nothing is ever resent. Whatever ends a command but its answer ends the line too, so that no answer is
-    ever read by another's command.
+    redis-py takes a line from its pool and gives it back for each command, under locks and with figures that nobody
+    here reads. Here the lines that rest are in a list: whoever takes one from it is alone with it. Whatever ends a
+    command but its whole answer ends the line too, so that no answer is ever read by another's command.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lines: deque[tuple[Any, float]] = deque()
+        self._resting: deque[Any] = deque()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         line = self._line()
         try:
             line.send_command(*args)
             answer = self.parse_response(line, args[0], **options)
-        except redis.ResponseError:
-            self._lines.append((line, clock.boot_s()))
+        except redis.ResponseError:  # a whole answer too
+            self._put_back(line)
             raise
         except BaseException:
             line.disconnect()
             self.connection_pool.release(line)
             raise
-        self._lines.append((line, clock.boot_s()))
+        self._put_back(line)
         return answer
 
     def _line(self) -> Any:
         try:
-            line, used_s = self._lines.pop()
+            line = self._resting.pop()
         except IndexError:
             return self.connection_pool.get_connection()
-        if clock.boot_s() - used_s < QUIET_S:
+        if _stands(line):
             return line
         self.connection_pool.release(line)
         return self.connection_pool.get_connection()
+
+    def _put_back(self, line: Any) -> None:
+        if len(self._resting) < RESTING_MAX:
+            self._resting.append(line)
+        else:
+            self.connection_pool.release(line)
+
+
+def _stands(line: Any) -> bool:
+    """The pool's own test, one call of the system: nobody closed it, and nothing lies in it that was not asked for.
+    After a fork it is the parent's."""
+    try:
+        return line.pid == os.getpid() and not line.can_read()
+    except RedisError:
+        return False
 
 
 def _client(*, socket_timeout_s: float, user: str = "", **more: Any) -> Client:
@@ -123,7 +136,7 @@ def _client(*, socket_timeout_s: float, user: str = "", **more: Any) -> Client:
 
 
 def command_client(*, user: str = "") -> Client:
-    """For commands that answer at once. Shares a pool: safe in threads, not across a fork."""
+    """For commands that answer at once. Shares a pool: safe in threads, and a forked child makes its own lines."""
     return _client(socket_timeout_s=COMMAND_TIMEOUT_S, user=user)
 
 
