@@ -82,7 +82,7 @@ class _Straight(redis.Redis):
         line = self._line()
         try:
             line.send_command(*args)
-            answer = self.parse_response(line, args[0], **options)
+            answer = self.parse_response(line, args[0], **options)  # type: ignore[no-untyped-call]
         except redis.ResponseError:  # a whole answer too
             self._put_back(line)
             raise
