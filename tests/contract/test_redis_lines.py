@@ -212,7 +212,7 @@ class Played:
             threading.Thread(target=self._serve, args=(line,), daemon=True).start()
 
     def _serve(self, line: socket.socket) -> None:
-        with line:
+        with line, suppress(OSError):  # who hangs up with words unread resets the line
             while request := line.recv(65536):
                 self.requests.append(request)
                 answer = self.answers.pop(0) if self.answers else b"+last\r\n"
