@@ -11,13 +11,14 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from permits.desk import approvals, records
-from permits.desk.gatekeeper import RECORD_DELAY_S, RECORD_EVERY_S, Recorder, Written
+from permits.desk.gatekeeper import Recorder, Written
 from permits.models import Approval, Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.feed.ear import Ear
 from positions.feed.gathered import GATHER_S, Gathered
 from quantum import clock
+from quantum.beside import DELAY_S, EVERY_S
 from quantum.exchange.events import Event
 from quantum.exchange.inbox import Received
 from quantum.redis import Client
@@ -145,10 +146,10 @@ def test_permits_that_come_close_together_share_a_transaction(
     monkeypatch.setattr(records, "record_issued", write)
     monkeypatch.setattr(Recorder, "join", lambda *_: None)
     monkeypatch.setattr(clock, "sleep_s", slept.append)
-    monkeypatch.setattr("permits.desk.gatekeeper.connection", SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("quantum.beside.connection", SimpleNamespace(close=lambda: None))
     recorder.put(one)
     recorder.run()
-    assert slept == pytest.approx([RECORD_DELAY_S, RECORD_EVERY_S])
+    assert slept == pytest.approx([DELAY_S, EVERY_S])
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -158,6 +159,6 @@ def test_what_was_decided_beside_a_permit_is_kept_where_its_plan_comes_again_at_
     asked = approvals.question(plan=plan, rule="exits above 5 USD", compared={})
     first = Written(permit(plan, GOVERNOR), GOVERNOR, plan.plan_id, "1-0", beside=(asked,))
     recorder = Recorder(ack=lambda *entries: acked.extend(entries))
-    recorder._write([first, replace(first, entry_id="2-0", beside=())])
+    recorder.write([first, replace(first, entry_id="2-0", beside=())])
     assert acked == ["1-0", "2-0"]
     assert Approval.objects.get().asked_plan_id == plan.plan_id

@@ -14,6 +14,7 @@ from apply.acting import account, intent, late, orders, settle, sizing
 from apply.acting.cancels import Cancels
 from apply.acting.lanes import After, Lanes
 from apply.acting.late import Late
+from apply.acting.marks import Marks
 from apply.acting.told import Told
 from apply.models import PENDING_STATES, Order, Plan
 from apply.plans import publish, results, transitions
@@ -82,6 +83,8 @@ class Executor:
         self._in_hand: dict[str, str] = {}
         self._unrecorded: set[str] = set()
         self._late = Late(client=client, actor=ACTOR)
+        self._marks = Marks(client=client)
+        self._marks.start()
         self._cancels = Cancels(cancel=lambda order: orders.cancel(desk.sender, order), actor=ACTOR)
         self.ack: Callable[..., None] = lambda *_: None
 
@@ -90,6 +93,7 @@ class Executor:
 
     def idle(self) -> None:
         """After every batch of entries, and every second: what belongs to no lane."""
+        self._marks.check()
         self.ack_all(self._late.end_some())
         if self._cancels.due():
             self._lanes.work(self._cancels.send_all)
@@ -100,6 +104,7 @@ class Executor:
 
     def drain(self) -> None:
         self._lanes.drain()
+        self._marks.finish()
 
     # ---- reading: the recovery table of SEMANTICS, top to bottom
 
@@ -247,9 +252,9 @@ class Executor:
             side=order.side,
         )
         self.ack(entry.entry_id)
-        self._record(order, outcome)
+        end = self._record(order, outcome)
         fault_point("order_settled")
-        results.finish_if_final(self._client, plan.plan_id, token=pair.token)
+        self._marks.tell(pair, order, end)
         if rules_may_be_old(outcome) or clock.boot_s() - self._rules_boot_s > RULES_LIFE_S:
             self._read_rules_again()
 
@@ -298,18 +303,19 @@ class Executor:
         )
         self.ack(entry.entry_id)
 
-    def _record(self, order: Order, outcome: Answered | Refused | FateUnknown) -> None:
-        if isinstance(outcome, FateUnknown):
+    def _record(self, order: Order, outcome: Answered | Refused | FateUnknown) -> settle.End | None:
+        if isinstance(outcome, Answered):
+            return self._answered(order, outcome)
+        if isinstance(outcome, Refused):
+            self._refused(order, outcome)
+        else:
             log.warning(
                 f"{order.symbol}: outcome unknown, symbol locked", plan=order.plan_id, error=outcome.text
             )
             settle.unknown(order, text=outcome.text, actor=ACTOR)
-        elif isinstance(outcome, Refused):
-            self._refused(order, outcome)
-        else:
-            self._answered(order, outcome)
+        return None
 
-    def _answered(self, order: Order, outcome: Answered) -> None:
+    def _answered(self, order: Order, outcome: Answered) -> settle.End | None:
         done = (
             "executed successfully" if outcome.order.executed_quantity else "accepted, nothing executed yet"
         )
@@ -322,8 +328,8 @@ class Executor:
         proof = settle.gather(self._desk.reader, outcome.order, told=self._told)
         if proof is None:
             settle.record_reply(order, outcome.order)  # the resolver goes on until the trades add up
-            return
-        settle.settle(order, proof, actor=ACTOR)
+            return None
+        return settle.settle(order, proof, actor=ACTOR)
 
     def _refused(self, order: Order, refused: Refused) -> None:
         refused = _with_its_time(refused)

@@ -74,12 +74,21 @@ def record_reply(order: Order, state: OrderState) -> None:
     )
 
 
-def settle(order: Order, proof: Proof, *, actor: str) -> bool:
-    """False: someone else has settled it. Apply and the resolver may both come here; one row decides."""
+@dataclass(frozen=True, slots=True)
+class End:
+    """What the plan's row says since this settlement."""
+
+    state: Plan.State
+    error: str
+
+
+def settle(order: Order, proof: Proof, *, actor: str) -> End | None:
+    """None: someone else has settled it. Apply and the resolver may both come here; one row decides. Where it is ours
+    the order is what its row has become."""
     return together.run(lambda: _settle(order, proof, actor))
 
 
-def _settle(order: Order, proof: Proof, actor: str) -> bool:
+def _settle(order: Order, proof: Proof, actor: str) -> End | None:
     state, executed = proof.state, proof.state.executed_quantity
     seen = [SeenTrade(trade, order.client_order_id) for trade in proof.trades]
     pile = rows.Pile()
@@ -90,7 +99,7 @@ def _settle(order: Order, proof: Proof, actor: str) -> bool:
         if not transitions.move(
             order.plan_id, come_from=IN_FLIGHT, to=end, actor=actor, error=error, told=told, pile=pile
         ):
-            return False
+            return None
         if not proof.stored:
             ledger.store(seen)
         fault_point("exit_stored")
@@ -110,7 +119,9 @@ def _settle(order: Order, proof: Proof, actor: str) -> bool:
         }
         rows.change(Order, proved, where={"plan_id": order.plan_id}, pile=pile)
         pile.send()
-    return True
+    for name, value in proved.items():
+        setattr(order, name, value)
+    return End(end, error)
 
 
 def _why_nothing(order: Order, state: OrderState) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -50,21 +51,59 @@ def _plan(plan_id: str) -> Plan:
 
 
 def _finish(client: Client, plan: Plan, *, token: str) -> str:
-    plan_id = plan.plan_id
-    order = rows.one(Order, where={"plan_id": plan_id})
+    order = rows.one(Order, where={"plan_id": plan.plan_id})
+    result = tell(client, plan, order, token=token)
+    note(client, [result])
+    return result.stream_id
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An end that the stream has been told of, and its rows may not know it yet."""
+
+    plan: Plan
+    order: Order | None
+    fields: dict[str, str]
+    stream_id: str
+
+    @property
+    def executed(self) -> bool:
+        return self.fields["executed"] == "True"
+
+
+def tell(client: Client, plan: Plan, order: Order | None, *, token: str) -> Result:
     fields = result_fields(plan, order)
-    executed = fields["executed"] == "True"
     stream_id = _tell(client, plan, fields, token=token)
     fault_point("result_published")
-    told = {"result_id": stream_id.decode()}
-    if together.run(lambda: rows.change(Plan, told, where={"plan_id": plan_id, "result_id": ""})):
-        _count(plan, order, executed=executed)
-        if order is not None and executed:
-            _project(client, order)
+    return Result(plan, order, fields, stream_id.decode())
+
+
+def note(client: Client, told: Sequence[Result]) -> None:
+    """The id into each plan's row, once, and what goes with the first time: counts, a line, the ledger's copy."""
+    moved: dict[str, dict[str, str]] = {}
+    for result in together.run(lambda: _note(told)):
+        plan, order, error = result.plan, result.order, result.fields["error"]
+        _count(plan, order, executed=result.executed)
+        if order is not None and result.executed:
+            moved[order.symbol] = _last(order)
         log.info(
-            f"{plan.symbol}: Result published (executed={executed}, error={fields['error']})", plan=plan_id
+            f"{plan.symbol}: Result published (executed={result.executed}, error={error})", plan=plan.plan_id
         )
-    return stream_id.decode()
+    if moved:
+        ledger.project_exits(client, moved)
+
+
+def _note(told: Sequence[Result]) -> list[Result]:
+    with transaction.atomic():
+        return [
+            result
+            for result in told
+            if rows.change(
+                Plan,
+                {"result_id": result.stream_id},
+                where={"plan_id": result.plan.plan_id, "result_id": ""},
+            )
+        ]
 
 
 def finish_all(client: Client, plan_ids: Collection[str]) -> None:
@@ -100,15 +139,14 @@ def _tell(client: Client, plan: Plan, fields: dict[str, str], *, token: str) -> 
     return stream_id
 
 
-def _project(client: Client, order: Order) -> None:
-    """The ledger's copy for readers in Redis, with what moved it last."""
-    last = {
+def _last(order: Order) -> dict[str, str]:
+    """What moved a symbol last, beside the ledger's copy for readers in Redis."""
+    return {
         "last_order_id": str(order.order_id or ""),
         "last_result_plan_id": order.plan_id,
         "last_executed_qty": _amount(order.executed_quantity),
         "last_side": order.side,
     }
-    ledger.project(client, order.symbol, last=last)
 
 
 def result_fields(plan: Plan, order: Order | None) -> dict[str, str]:

@@ -7,19 +7,18 @@ entry is still pending, the permit still stands and is recorded when the entry c
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from permits.desk import payloads, records
 from permits.desk.desk import INPUTS_CHANGED, Desk, Finding, Issued, NotIssued
 from permits.models import Permit
 from quantum import clock
+from quantum.beside import Beside
 from quantum.fault import fault_point
 from quantum.log import log
 from quantum.plan import Decision, ExitPlan, MalformedPlan, parse
@@ -27,20 +26,11 @@ from quantum.reasons import GovernorReason
 from quantum.rows import look_after_line
 from quantum.stream import Entry
 
-RECORD_DELAY_S = 0.025
-RECORD_EVERY_S = 0.075
-"""From one transaction to the next at least: while permits come close together they share one, and a row can still be
-seen within a tenth of a second of its permit."""
-BATCH_MAX = 500
 DATABASE_PAUSE_S = 0.5
 DECISIONS_MAX = 10
 
 Decide = Callable[[ExitPlan], Finding]
 Announce = Callable[[ExitPlan, Finding], None]
-
-
-class RecorderEnded(Exception):
-    """The recorder's thread ended although nobody told it to: the role starts anew."""
 
 
 class Gatekeeper:
@@ -65,9 +55,8 @@ class Gatekeeper:
         return self._recorder
 
     def check_recorder(self) -> None:
-        """For the consumer's idle turn: without its recorder a gate would sign and keep no record."""
-        if self._recorder is not None and not self._recorder.is_alive():
-            raise RecorderEnded
+        if self._recorder is not None:
+            self._recorder.check()
 
     def handle(self, entry: Entry) -> bool:
         try:
@@ -144,38 +133,14 @@ class Written:
             return None
 
 
-class Recorder(threading.Thread):
+class Recorder(Beside[Written]):
     """Writes permit rows beside the path and acknowledges what it has written."""
 
     def __init__(self, *, ack: Callable[..., None]) -> None:
-        super().__init__(name="permit-recorder", daemon=True)
+        super().__init__(name="permit-recorder")
         self._ack = ack
-        self._waiting: queue.SimpleQueue[Written | None] = queue.SimpleQueue()
 
-    def put(self, written: Written) -> None:
-        self._waiting.put(written)
-
-    def finish(self, *, timeout_s: float = 3.0) -> None:
-        """Write what is left; what cannot be written stays pending in the stream."""
-        self._waiting.put(None)
-        self.join(timeout_s)
-
-    def run(self) -> None:
-        next_s = 0.0
-        while (first := self._waiting.get()) is not None:
-            clock.sleep_s(max(RECORD_DELAY_S, next_s - clock.boot_s()))
-            next_s = clock.boot_s() + RECORD_EVERY_S
-            batch = [first]
-            while len(batch) < BATCH_MAX and not self._waiting.empty():
-                item = self._waiting.get()
-                if item is None:
-                    self._waiting.put(None)
-                    break
-                batch.append(item)
-            self._write(batch)
-        connection.close()
-
-    def _write(self, batch: list[Written]) -> None:
+    def write(self, batch: list[Written]) -> None:
         look_after_line()
         # One permit may stand for many entries: claimed again while it waited, or its plan was added again. Its row is
         # written once, with what the first of them decided beside it, and each of them is acknowledged.
@@ -193,6 +158,6 @@ class Recorder(threading.Thread):
             clock.sleep_s(DATABASE_PAUSE_S)
             if isinstance(error, OperationalError | InterfaceError):
                 for written in batch:
-                    self._waiting.put(written)
+                    self.put(written)
             return
         self._ack(*dict.fromkeys(written.entry_id for written in batch))

@@ -335,12 +335,20 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str,
     return 1
 
 
-def project(client: Client, symbol: str, *, last: dict[str, str] | None = None) -> None:
+def project(client: Client, symbol: str) -> None:
     """For readers in Redis. The Brain reads the database, so a hand edit there moves nothing."""
     balance = rows.one(Balance, where={"account": settings.ACCOUNT, "symbol": symbol})
     if balance is not None:
-        copy = _copy(balance.version, balance.amount)
-        client.hset(settings.KEYS.ledger(symbol), mapping={**copy, **(last or {})})
+        client.hset(settings.KEYS.ledger(symbol), mapping=_copy(balance.version, balance.amount))
+
+
+def project_exits(client: Client, last: Mapping[str, dict[str, str]]) -> None:
+    """The same where exits were booked, with what moved each symbol last."""
+    held = Balance.objects.filter(account=settings.ACCOUNT, symbol__in=last)
+    pipeline = client.pipeline(transaction=False)
+    for symbol, version, amount in held.values_list("symbol", "version", "amount"):
+        pipeline.hset(settings.KEYS.ledger(symbol), mapping={**_copy(version, amount), **last[symbol]})
+    pipeline.execute()
 
 
 def project_all(client: Client, held: Mapping[str, tuple[int, Decimal]]) -> None:

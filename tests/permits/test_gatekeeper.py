@@ -8,8 +8,9 @@ import pytest
 from django.db import InterfaceError, OperationalError
 
 from permits.desk import records
-from permits.desk.gatekeeper import Gatekeeper, Recorder, RecorderEnded, Written
+from permits.desk.gatekeeper import Gatekeeper, Recorder, Written
 from permits.models import Approval, Permit
+from quantum.beside import Ended
 from quantum.models import AuditEvent
 from quantum.plan import Action
 from quantum.redis import Client
@@ -35,7 +36,7 @@ def test_a_gate_whose_recorder_has_ended_ends_too() -> None:
     recorder = gate.start_recording(ack=lambda *_: None)
     gate.check_recorder()
     recorder.finish()
-    with pytest.raises(RecorderEnded):
+    with pytest.raises(Ended):
         gate.check_recorder()
 
 

@@ -1,0 +1,51 @@
+"""The last mark of an exit that was settled here: its result is told at once, and noted in its rows beside the path."""
+
+from __future__ import annotations
+
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+
+from apply.acting.settle import End
+from apply.models import Order, Plan
+from apply.plans import results
+from apply.plans.results import Result
+from permits.gate.outcome import SpentPair
+from quantum import ailing
+from quantum.beside import Beside
+from quantum.log import log
+from quantum.redis import Client, RedisError
+from quantum.rows import look_after_line
+
+
+class Marks(Beside[Result]):
+    """What is lost with the process or the database the janitor tells and notes again: the same id comes back."""
+
+    def __init__(self, *, client: Client) -> None:
+        super().__init__(name="result-marks")
+        self._client = client
+
+    def tell(self, pair: SpentPair, order: Order, end: End | None) -> None:
+        """By what this process knows: what its settlement wrote need not be read back. Any other end is in the rows."""
+        if end is None:
+            results.finish_if_final(self._client, pair.plan.plan_id, token=pair.token)
+            return
+        row = Plan(
+            plan_id=pair.plan.plan_id,
+            symbol=pair.plan.symbol,
+            action=pair.plan.action.value,
+            decision=pair.plan.decision.value,
+            state=end.state,
+            error=end.error,
+            wait_ms=pair.wait_ms,
+        )
+        self.put(results.tell(self._client, row, order, token=pair.token))
+
+    def write(self, batch: list[Result]) -> None:
+        look_after_line()
+        try:
+            results.note(self._client, batch)
+        except (DatabaseError, RedisError) as error:
+            if isinstance(error, DatabaseError):
+                ailing.note(error)
+            log.warning("results not noted in their plans' rows", n=len(batch), error=type(error).__name__)
+            close_old_connections()
