@@ -54,19 +54,20 @@ class Books:
 
     def read_anew(self) -> None:
         """Reservations first, usage last: a plan that ends in between is seen in both, and counts as what it
-        came to. The other way round it would be seen in neither."""
+        came to. The other way round it would be seen in neither. One that no longer holds anything is let go of
+        only with a look for what it came to, however old that row is by now (048)."""
         held = self._book.read()
         if self._is_lost(held):
             log.warning("reservations were lost, and are made anew", were=len(self._tally.reserved))
             self._book.rebuild(self._tally.reserved.values())
             held = self._book.read()
         freed = self._book.sweep(held)
-        self._usage_id = self._reader.newest_id()
-        for charge in self._reader.new():
+        live = {plan_id: one for plan_id, one in held.reservations.items() if plan_id not in freed}
+        newest_id = self._reader.newest_id()
+        for charge in self._reader.new(left=self._tally.reserved.keys() - live.keys()):
             self._tally.charge(charge)
-        self._tally.replace_reserved(
-            one for plan_id, one in held.reservations.items() if plan_id not in freed
-        )
+        self._usage_id = newest_id
+        self._tally.replace_reserved(live.values())
         self._tally.unproven = self._book.unproven
         self.version = held.version
 

@@ -82,11 +82,12 @@ class Book:
 
     def rebuild(self, known: Iterable[Reservation]) -> None:
         """After a loss, and at a start, which may follow one. Permits are lost with the hash, so only what is in
-        flight, or was spent a moment ago and may be about to be, is held again: the rest must not stand in the
-        way of the next exit (I8)."""
+        flight is held again, and for a moment what may have been spent just before and be about to be: whatever
+        the age of its permit, for it may have waited behind another exit. The rest, and a second loss, must not
+        stand in the way of the next exit (I8)."""
         now_ms = clock.now_ms()
-        recent = [one for one in known if one.issued_ms > now_ms - SPENDING_MS]
-        held = {one.plan_id: _until(one, now_ms) for one in recent}
+        spent = [one for one in known if one.expires_ms > now_ms - SPENDING_MS]
+        held = {one.plan_id: _until(one, min(one.expires_ms, now_ms)) for one in spent}
         held |= {one.plan_id: one for one in in_flight()}
         fields = {one.plan_id: one.text() for one in held.values()}
         # No version of before comes back, so that whoever decided by one decides again.

@@ -45,7 +45,7 @@ class Tally:
         return {one.symbol for one in self._reserved.values()}
 
     def charge(self, charge: Charge) -> None:
-        """Once per plan, in the order of time. Usage wins over a reservation that was not yet released."""
+        """Once per plan, as they are seen. Usage wins over a reservation that was not yet released."""
         if charge.plan_id in self._charged:
             return
         self.release(charge.plan_id)
@@ -131,9 +131,9 @@ class _Scope:
     def charge(self, charge: Charge) -> None:
         if charge.failed:
             self.failures += 1
-            self.failed_ms = charge.at_ms
+            self.failed_ms = _later(charge.at_ms, self.failed_ms)
             return
-        self.failures, self.exit_ms = 0, charge.at_ms
+        self.failures, self.exit_ms = 0, _later(charge.at_ms, self.exit_ms)
         for window in (self.five_min, self.hour, self.day):
             window.add(charge)
 
@@ -155,6 +155,11 @@ class _Scope:
             since_failure_s=_since_s(now_ms, self.failed_ms),
             in_flight=held - unproven,
         )
+
+
+def _later(at_ms: int, before_ms: int | None) -> int:
+    """Since the machine started: of the day before that they are below zero."""
+    return at_ms if before_ms is None else max(at_ms, before_ms)
 
 
 def _since_s(now_ms: int, then_ms: int | None) -> Decimal | None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from permits.desk.payloads import GOVERNOR
 from permits.desk.reserved import Reservation
@@ -216,6 +216,30 @@ def test_after_a_wipe_an_unused_permit_stands_in_the_way_for_seconds_only(
     assert governor.reason() == "approved"
 
 
+def test_after_a_wipe_a_permit_that_waited_for_its_turn_may_have_been_spent(
+    start: Start, redis: Client, in_flight: list[reservations.InFlight]
+) -> None:
+    """Behind another exit of its symbol a pair is spent long after it was signed. Its intent is not there yet, its
+    receipt is lost; and a second wipe makes it hold no longer."""
+    limit("permits_per_5min=1")
+    governor, plan, issued_ms = start(), House.make(), clock.now_ms() - 20_000
+    waited = Reservation(plan.plan_id, "BTCUSDT", Decimal(1), Decimal(1), issued_ms, issued_ms + 60_000)
+    redis.hset(RESERVED, plan.plan_id, waited.text())
+    governor.governor.decide_anew(plan)
+    until: set[int] = set()
+    for _ in range(2):
+        redis.flushall()
+        arm(redis)
+        snapshot(redis)
+        assert governor.reason() == "burst_limit"
+        held = Reservation.read(plan.plan_id, redis.hget(RESERVED, plan.plan_id).decode())
+        assert held is not None
+        until.add(held.expires_ms)
+        clock.sleep_s(0.01)
+    assert len(until) == 1
+    assert until.pop() <= clock.now_ms()
+
+
 def test_what_nobody_freed_is_swept(
     start: Start, redis: Client, in_flight: list[reservations.InFlight]
 ) -> None:
@@ -270,6 +294,41 @@ def test_a_plan_that_is_settled_while_the_usage_is_read_is_never_missed(
     monkeypatch.setattr(reservations, "YOUNG_MS", -1000)
     assert governor.reason() == "burst_limit"
     assert reserved_plans(redis) == set()
+
+
+def test_a_settlement_whose_commit_took_long_is_never_missed(start: Start, redis: Client) -> None:
+    """Its sender was frozen between its row and its commit: when that is seen, one that was written after it was read
+    seconds ago, and only the reservation that has gone tells that there is something to look for."""
+    limit("permits_per_5min=2")
+    governor, slow, quick = start(), House.make(), House.make("ETHUSDT")
+    assert [governor.reason(slow), governor.reason(quick)] == ["approved", "approved"]
+    fill(quick)
+    number = Usage.objects.get().id
+    Usage.objects.update(id=number + 1)
+    finish(redis, quick)
+    assert governor.reason() == "burst_limit", "one was executed, one is reserved"
+    written = clock.from_ms(clock.now_ms() - int(usage.LATE_COMMIT_S * 1000) - 1000)
+    Usage.objects.create(
+        id=number, plan_id=slow.plan_id, symbol=slow.symbol, kind="executed", quantity=1, notional=1, at=written
+    )  # fmt: skip
+    finish(redis, slow)
+    assert governor.reason() == "burst_limit", "both were executed"
+
+
+def test_what_could_not_be_read_is_read_the_next_time(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exit that an operator signed reserves nothing: its row is all that tells of it."""
+    limit("permits_per_5min=1")
+    governor = start()
+    fill(House.make())
+    with monkeypatch.context() as gone:
+        gone.setattr(usage.Reader, "new", _no_database)
+        governor.governor._books.look(age_s=0)
+    governor.governor._books.look(age_s=0)
+    assert governor.reason() == "burst_limit"
+
+
+def _no_database(*_: object, **__: object) -> None:
+    raise DatabaseError("gone")
 
 
 @pytest.mark.parametrize("restarted", [False, True])

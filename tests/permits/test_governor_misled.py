@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import DatabaseError
+from django.db import DatabaseError, models
 
 from permits.desk.payloads import GOVERNOR
 from permits.desk.reserved import Reservation
@@ -73,6 +74,46 @@ def test_a_probe_of_unknown_outcome_does_not_keep_the_circuit_of_all_symbols_ope
     assert governor.reason(symbol="ETHUSDT") == "approved"
     limit("notional_per_day_usd=13000")
     assert start().reason(symbol="ETHUSDT") == "daily_notional_limit"
+
+
+def test_a_look_for_one_plan_skips_no_row_before_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, late = usage.Reader(), House.make().plan_id
+    fill()
+    assert len(reader.new()) == 1
+    read = usage._read
+
+    def two_more_come_after_it(which: models.Q) -> list[Any]:
+        found = read(which)
+        monkeypatch.setattr(usage, "_read", read)
+        fill()
+        usage.failed(plan_id=late, symbol="BTCUSDT")
+        return found
+
+    monkeypatch.setattr(usage, "_read", two_more_come_after_it)
+    assert [charge.plan_id for charge in reader.new(left=[late])][-1] == late
+    before_it = Usage.objects.exclude(plan_id=late).latest("id").plan_id
+    assert before_it in [charge.plan_id for charge in reader.new()]
+
+
+def test_half_a_reading_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look for those that have gone fails: what was read before it is read again."""
+    reader, gone = usage.Reader(), House.make().plan_id
+    fill()
+    reader.new()
+    fill()
+    newest = Usage.objects.latest("id").plan_id
+    read, answers = usage._read, iter([True, False])
+
+    def fails_the_second_time(which: models.Q) -> list[Any]:
+        if next(answers):
+            return read(which)
+        raise DatabaseError
+
+    monkeypatch.setattr(usage, "_read", fails_the_second_time)
+    with pytest.raises(DatabaseError):
+        reader.new(left=[gone])
+    monkeypatch.setattr(usage, "_read", read)
+    assert newest in [charge.plan_id for charge in reader.new()]
 
 
 def test_a_version_that_cannot_be_counted_on_is_made_anew(start: Start, redis: Client) -> None:

@@ -59,6 +59,25 @@ def test_a_symbol_counts_for_itself_and_for_the_total() -> None:
     assert tally.use("BTCUSDT", now_ms=NOW).in_flight == 0
 
 
+def test_what_is_told_late_brings_no_moment_back() -> None:
+    """Commits come in another order than their rows: a cooldown counts from the newest exit, a pause from the newest
+    failure, whichever is read last."""
+    tally = Tally()
+    for charge in (filled("a", ago_ms=1000), filled("b", ago_ms=6000)):
+        tally.charge(charge)
+    for charge in (failure("c", ago_ms=2000), failure("d", ago_ms=7000)):
+        tally.charge(charge)
+    for scope in ("BTCUSDT", TOTAL):
+        use = tally.use(scope, now_ms=NOW)
+        assert (use.since_exit_s, use.since_failure_s) == (Decimal(1), Decimal(2))
+
+
+def test_a_moment_before_the_machine_started_is_one_too() -> None:
+    tally = Tally()
+    tally.charge(Charge("a", "BTCUSDT", -5000))
+    assert tally.use("BTCUSDT", now_ms=1000).since_exit_s == 6
+
+
 def test_a_reservation_counts_until_it_is_released() -> None:
     tally = Tally()
     tally.reserve(reservation("a"))
