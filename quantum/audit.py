@@ -21,8 +21,14 @@ def event(
     data: dict[str, Any] | None = None,
 ) -> AuditEvent:
     """An unsaved event, for writers that insert many at once."""
-    return AuditEvent(
-        kind=kind, actor=actor, plan_id=plan_id, symbol=symbol[:40], reason=reason[:400], data=data or {}
+    return rows.new(
+        AuditEvent,
+        kind=kind,
+        actor=actor,
+        plan_id=plan_id,
+        symbol=symbol[:40],
+        reason=reason[:400],
+        data=data or {},
     )
 
 

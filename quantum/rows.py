@@ -190,6 +190,20 @@ def _converted(values: Iterable[Any], converters: list[Convert]) -> list[Any]:
 
 
 @cache
+def _making(model: type[Model]) -> list[tuple[str, Callable[[], Any]]]:
+    return [(field.attname, field.get_default) for field in model._meta.concrete_fields]
+
+
+def new(model: type[M], **values: Any) -> M:
+    """An instance that is not saved. By their places Django takes the values of all columns in a third of the time
+    that it needs for the same by their names."""
+    made = model(*[values.pop(name) if name in values else default() for name, default in _making(model)])
+    if values:
+        raise TypeError(f"{model.__name__} has no column {', '.join(values)}")
+    return made
+
+
+@cache
 def _insertion(model: type[Model]) -> tuple[Callable[[Model], tuple[Any, ...]], list[Convert], str, str]:
     """What takes the values of a row out of its instance, what converts them, and the statement's two halves."""
     columns = [

@@ -120,6 +120,25 @@ def test_defaults_are_filled_in() -> None:
     assert abs((SymbolLock.objects.get().since - clock.now()).total_seconds()) < 5
 
 
+def test_an_instance_made_by_places_is_the_one_made_by_names() -> None:
+    given = {"plan_id": "67e6da21fa9fe506", "symbol": "BTCUSDT", "wait_ms": 7, "created_at": AT}
+    made, named = rows.new(Plan, **given), Plan(**given)
+    columns = [field.attname for field in Plan._meta.concrete_fields]
+    assert [getattr(made, name) for name in columns] == [getattr(named, name) for name in columns]
+    assert made._state.adding
+
+
+def test_no_two_instances_share_a_default_that_can_be_changed() -> None:
+    first, second = (rows.new(Order, plan_id="a") for _ in range(2))
+    first.commission["BNB"] = "0.1"
+    assert second.commission == {}
+
+
+def test_a_value_without_a_column_is_a_mistake_of_ours() -> None:
+    with pytest.raises(TypeError, match="Plan has no column colour"):
+        rows.new(Plan, plan_id="67e6da21fa9fe506", colour="red")
+
+
 def test_a_row_is_read_as_the_orm_reads_it() -> None:
     for made in (plan(), order()):
         made.save()

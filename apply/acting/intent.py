@@ -68,7 +68,7 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         raise _NotIntended(ApplyReason.DUPLICATE.value)
     # Before anything is read: on PostgreSQL it waits for a settlement of the symbol that is being committed, and
     # what is read after that has its exit in it. The other way round, that exit's share was taken twice (I3).
-    rows.insert(SymbolLock(account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
+    rows.insert(rows.new(SymbolLock, account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
     book = (settings.ACCOUNT, plan.symbol)
     standing, hold_id, amount, exit_ms = rows.first(_GUARDS, (plan.symbol, *book, *book))
     if exit_ms is not None and ledger.is_of_a_wrong_clock(exit_ms):
@@ -129,7 +129,8 @@ def _has_exited(pair: SpentPair, exit_ms: int | None) -> bool:
 
 
 def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Order:
-    return Order(
+    return rows.new(
+        Order,
         plan_id=pair.plan.plan_id,
         step=step.name,
         client_order_id=f"q-{pair.plan.plan_id}-{step.percent}",

@@ -10,11 +10,10 @@ from apply.models import Order, Plan
 from apply.plans import results
 from apply.plans.results import Result
 from permits.gate.outcome import SpentPair
-from quantum import ailing
+from quantum import ailing, rows
 from quantum.beside import Beside
 from quantum.log import log
 from quantum.redis import Client, RedisError
-from quantum.rows import look_after_line
 
 
 class Marks(Beside[Result]):
@@ -29,7 +28,8 @@ class Marks(Beside[Result]):
         if end is None:
             results.finish_if_final(self._client, pair.plan.plan_id, token=pair.token)
             return
-        row = Plan(
+        row = rows.new(
+            Plan,
             plan_id=pair.plan.plan_id,
             symbol=pair.plan.symbol,
             action=pair.plan.action.value,
@@ -41,7 +41,7 @@ class Marks(Beside[Result]):
         self.put(results.tell(self._client, row, order, token=pair.token))
 
     def write(self, batch: list[Result]) -> None:
-        look_after_line()
+        rows.look_after_line()
         try:
             results.note(self._client, batch)
         except (DatabaseError, RedisError) as error:

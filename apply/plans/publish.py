@@ -182,7 +182,8 @@ def _insert(
 
 
 def _made(plan: ExitPlan, actor: str, stream_id: str, parent: Plan | None = None) -> tuple[Plan, AuditEvent]:
-    row = Plan(
+    row = rows.new(
+        Plan,
         plan_id=plan.plan_id,
         symbol=plan.symbol,
         action=plan.action.value,

@@ -24,7 +24,8 @@ def row_of(raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate) -> Permit:
     permit = payloads.read(raw, gate=gate, all_fields=False)
     issued = permit.created_at if permit.created_at is not None else Decimal(clock.now_ms()) / 1000
     expires = permit.expires_at if permit.expires_at is not None else issued + settings.PERMIT_TTL_SEC
-    return Permit(
+    return fast.new(
+        Permit,
         plan_id=plan_id,
         gate=gate,
         verdict=permit.verdict,

@@ -36,7 +36,7 @@ def _write(
     notional: Decimal,
     pile: rows.Pile | None,
 ) -> None:
-    row = Usage(plan_id=plan_id, symbol=symbol, kind=kind, quantity=quantity, notional=notional)
+    row = rows.new(Usage, plan_id=plan_id, symbol=symbol, kind=kind, quantity=quantity, notional=notional)
     rows.insert(row, skip_conflicts=True, pile=pile)
 
 

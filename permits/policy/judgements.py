@@ -13,7 +13,7 @@ from typing import Any
 from permits.models import Judgement
 from permits.policy import policy
 from permits.policy.policy import Facts, Policy, Use, Verdict
-from quantum import amounts, clock
+from quantum import amounts, clock, rows
 from quantum.plan import ExitPlan
 
 POLICY_AND_USAGE, APPROVALS = "policy and usage", "approvals"
@@ -47,7 +47,8 @@ def row(plan: ExitPlan, rules: Policy, facts: Facts, verdict: Verdict) -> Judgem
     }
     if "scope" not in verdict.rule and verdict.rule.get("missing") in (POLICY_AND_USAGE, APPROVALS):
         inputs["unknown"] = verdict.rule["missing"]
-    return Judgement(
+    return rows.new(
+        Judgement,
         plan_id=plan.plan_id,
         symbol=plan.symbol,
         at=clock.from_ms(int(facts.now_s * 1000)),

@@ -245,7 +245,8 @@ def trade_of(fill: Fill) -> Trade:
 
 def _fill(seen: SeenTrade) -> Fill:
     trade = seen.trade
-    return Fill(
+    return rows.new(
+        Fill,
         account=settings.ACCOUNT,
         symbol=trade.symbol,
         trade_id=trade.trade_id,
@@ -307,7 +308,8 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str,
     }
     rows.change(Balance, moved, where=mine, pile=pile)
     fault_point("balance_moved")
-    entry = LedgerEntry(
+    entry = rows.new(
+        LedgerEntry,
         account=settings.ACCOUNT,
         symbol=trade.symbol,
         kind=kind,
