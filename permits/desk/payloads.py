@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from quantum import amounts, texts
@@ -137,11 +138,17 @@ def body(answer: Answer) -> bytes:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{_written(item)}" for name, item in value.items()) + "}"
+        return "{" + ",".join([f"{_name(name)}:{_written(item)}" for name, item in value.items()]) + "}"
     if isinstance(value, Decimal):
         return amounts.plain(value)
     return json.dumps(value)
+
+
+_name = lru_cache(READ_MAX)(encode_basestring_ascii)
+"""Of members: the same few each time."""
 
 
 def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
@@ -196,18 +203,23 @@ def _object(raw: bytes) -> dict[str, Any]:
     if len(raw) > BYTES_MAX:
         raise Malformed(f"larger than {BYTES_MAX} bytes")
     try:
-        found = json.loads(
-            raw.decode("utf-8"),
-            parse_float=_number,
-            parse_int=_number,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique_members,
-        )
+        found = _reader().decode(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         raise Malformed("not valid JSON") from None
     if not isinstance(found, dict) or _depth(found) > DEPTH_MAX:
         raise Malformed(f"not an object of at most {DEPTH_MAX} levels")
     return found
+
+
+@cache
+def _reader() -> json.JSONDecoder:
+    """Made once: json.loads makes one for each text."""
+    return json.JSONDecoder(
+        parse_float=_number,
+        parse_int=_number,
+        parse_constant=_refuse_constant,
+        object_pairs_hook=_unique_members,
+    )
 
 
 def _number(text: str) -> Decimal:

@@ -59,7 +59,7 @@ def sending_to(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def untrusted_server(folder: Path) -> Iterator[tuple[int, threading.Event]]:
     """A TLS server on loopback that signed its own certificate. The event: somebody began to speak TLS with it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_own_certificate(folder))
+    context.load_cert_chain(own_certificate(folder))
     greeted = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -82,7 +82,7 @@ def untrusted_server(folder: Path) -> Iterator[tuple[int, threading.Event]]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _own_certificate(folder: Path) -> Path:
+def own_certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
