@@ -99,7 +99,8 @@ class _Session(requests.Session):
     def prepared(self, url: str, data: Any, headers: Mapping[str, str] | None) -> requests.PreparedRequest:
         made = requests.PreparedRequest()
         made.method, made.url = "POST", url
-        made.headers = CaseInsensitiveDict[Any]({**self.headers, **(headers or {})})
+        all_of_it: dict[str, Any] = {**self.headers, **(headers or {})}
+        made.headers = CaseInsensitiveDict(all_of_it)
         made.body = urlencode(data)
         made.headers["Content-Length"] = str(len(made.body))
         return made

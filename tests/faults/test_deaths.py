@@ -160,9 +160,9 @@ def test_a3_a_governor_that_dies_before_its_permit_blocks_by_name_and_no_late_pe
     died(house, plan, "governor", "governor_decided")
     row = house.ended(plan)
     assert (row.state, row.error) == ("blocked", "permit_timeout_or_missing:missing_governor")
-    assert house.exit("SOLUSDT").state == "filled"
     left = functools.partial(house.redis.xpending, settings.KEYS.plan_stream, "governor")
     wait_for(lambda: left()["pending"] == 0, what="its entry to be answered after all")
+    assert house.exit("SOLUSDT").state == "filled"
     assert_told_once(house, plan, orders=0, executed="False")
 
 
