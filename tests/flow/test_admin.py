@@ -196,7 +196,11 @@ def test_a_list_asks_as_often_for_thirty_rows_as_for_one(web: WebClient, model: 
 
 
 def queries(web: WebClient, address: str) -> int:
-    web.get(address)
+    """The fewest of three: what is kept for a moment may have to be asked again on a slow machine."""
+    return min(_queries(web, address) for _ in range(3))
+
+
+def _queries(web: WebClient, address: str) -> int:
     with CaptureQueriesContext(connection) as asked:
         assert web.get(address).status_code == 200
     return len(asked)
