@@ -28,7 +28,7 @@ def test_a_change_is_obeyed_within_a_second(start: Start) -> None:
     governor = start()
     assert governor.reason() == "approved"
     limit("permits_per_5min=1")
-    wait_for(lambda: governor.reason() == "burst_limit", what="the new limit", within_s=1.2)
+    wait_for(lambda: governor.reason() == "burst_limit", what="the new limit")
 
 
 def test_a_governor_that_denies_without_a_pause_still_learns_of_a_change(start: Start) -> None:
@@ -38,7 +38,7 @@ def test_a_governor_that_denies_without_a_pause_still_learns_of_a_change(start: 
     governor.answer()
     assert governor.reason() == "burst_limit"
     limit("permits_per_5min=2")
-    wait_for(lambda: governor.reason() == "approved", what="the new limit", within_s=1.2)
+    wait_for(lambda: governor.reason() == "approved", what="the new limit")
 
 
 def test_an_idle_governor_has_read_a_change_before_the_next_plan(start: Start) -> None:
