@@ -28,7 +28,7 @@ def test_a_change_is_obeyed_within_a_second(start: Start) -> None:
     governor = start()
     assert governor.reason() == "approved"
     limit("permits_per_5min=1")
-    wait_for(lambda: governor.reason() == "burst_limit", what="the new limit")
+    wait_for(lambda: governor.reason() == "burst_limit", what="the new limit", within_s=1.2)
 
 
 def test_a_governor_that_denies_without_a_pause_still_learns_of_a_change(start: Start) -> None:
