@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 from django.db import connection
@@ -26,13 +27,13 @@ class Ended(Exception):
     """The thread ended although nobody told it to: the role starts anew."""
 
 
-class Beside(threading.Thread, Generic[T]):
+class Beside(threading.Thread, ABC, Generic[T]):
     def __init__(self, *, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._waiting: queue.SimpleQueue[T | None] = queue.SimpleQueue()
 
-    def write(self, batch: list[T]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, batch: list[T]) -> None: ...
 
     def put(self, item: T) -> None:
         self._waiting.put(item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,3 +118,14 @@ def refuses(client: Client, word: str) -> bool:
     except redis.ResponseError as error:
         return word in f"{type(error).__name__} {error}"
     return False
+
+
+@contextmanager
+def running() -> Iterator[OwnServer]:
+    """For a module's tests. The path of its socket is short: the system takes 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="quantum-own-", dir="/tmp") as folder:
+        server = OwnServer(Path(folder))
+        server.start()
+        yield server
+        server.thaw()
+        server.kill()

@@ -16,10 +16,11 @@ from apply.acting.settle import End
 from apply.models import Order, Plan
 from apply.plans import results
 from permits.gate.outcome import SpentPair
+from positions.books import ledger
 from positions.models import Balance
 from quantum import together
 from quantum.beside import Ended
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 from tests.house import House
 from tests.orders_by_hand import activate, intend, pair_for, recorded
 from tests.test_executor import executor
@@ -100,6 +101,22 @@ def test_what_could_not_be_noted_the_janitor_notes_with_the_same_id(
     assert results.finish(redis, order.plan_id) == stream_id.decode()
     assert Plan.objects.get().result_id == stream_id.decode()
     assert len(told(redis)) == 1
+
+
+def test_a_copy_for_readers_that_cannot_be_written_ends_nothing(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks, (pair, order, end) = Marks(client=redis), settled()
+    marks.tell(pair, order, end)
+    result = marks._waiting.get()
+    assert result is not None
+
+    def gone(*_: Any) -> None:
+        raise RedisError("gone")
+
+    monkeypatch.setattr(ledger, "project_exits", gone)
+    marks.write([result])
+    assert Plan.objects.get().result_id
 
 
 def test_a_role_whose_marks_have_ended_ends_too(executor: Any) -> None:

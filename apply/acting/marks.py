@@ -44,8 +44,15 @@ class Marks(Beside[Result]):
         rows.look_after_line()
         try:
             results.note(self._client, batch)
-        except (DatabaseError, RedisError) as error:
-            if isinstance(error, DatabaseError):
-                ailing.note(error)
-            log.warning("results not noted in their plans' rows", n=len(batch), error=type(error).__name__)
+        except DatabaseError as error:
+            ailing.note(error)
+            log.warning(
+                "results are told but not noted in their plans' rows, the warden does it soon",
+                n=len(batch),
+                error=type(error).__name__,
+            )
             close_old_connections()
+        except RedisError as error:
+            log.warning(
+                "the ledger's copy in Redis is late, the next beat writes it", error=type(error).__name__
+            )

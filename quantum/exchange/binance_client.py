@@ -45,6 +45,10 @@ class _WholeTLS(_Whole, HTTPSConnection):
     pass
 
 
+_IN_ONE_PIECE: dict[Any, Any] = {HTTPConnection: _Whole, HTTPSConnection: _WholeTLS}
+"""Any other kind is a proxy's own (SOCKS), and stays what it is: ours would go past the proxy."""
+
+
 class _Adapter(HTTPAdapter):
     """The pool of a host is looked up, and its trust set, once: requests does both for every order, and asks the disk
     for its certificates each time. Failures are requests' own."""
@@ -65,7 +69,7 @@ class _Adapter(HTTPAdapter):
     def _made(self, request: requests.PreparedRequest, verify: Any, *, proxies: Any, cert: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
-        pool.ConnectionCls = _WholeTLS if str(request.url).startswith("https:") else _Whole
+        pool.ConnectionCls = _IN_ONE_PIECE.get(pool.ConnectionCls, pool.ConnectionCls)
         return pool
 
     def cert_verify(self, *_: Any) -> None:

@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from quantum import redis as lines
 from quantum.redis import Client, RedisError, blocking_client, command_client
 from tests.house import wait_for
-from tests.own_server import OwnServer
+from tests.own_server import OwnServer, running
 
 MANY = 50
 USER = ("ACL", "SETUSER", "plain", "reset", "on", "~*", "&*", "+@all")
@@ -30,12 +30,8 @@ USER = ("ACL", "SETUSER", "plain", "reset", "on", "~*", "&*", "+@all")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    with tempfile.TemporaryDirectory(prefix="quantum-own-", dir="/tmp") as folder:
-        server = OwnServer(Path(folder))
-        server.start()
+    with running() as server:
         yield server
-        server.thaw()
-        server.kill()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from quantum.exchange.binance_client import FuturesClient, made_aside
 from tests.faults.unreachable import own_certificate
@@ -104,3 +105,16 @@ def test_a_request_whose_first_half_failed_holds_nothing_back_for_the_next(sessi
     with pytest.raises(HTTPException, match="control characters"):
         line.request("POST", "/with a\nline", body=b"lost")
     assert line._held is None
+
+
+@pytest.mark.parametrize("url", ["http://fapi.example/", "https://fapi.example/"])
+def test_a_line_through_a_proxy_of_another_kind_stays_the_proxys(
+    session: Any, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    class Socks:
+        pass
+
+    for kind in (HTTPConnectionPool, HTTPSConnectionPool):
+        monkeypatch.setattr(kind, "ConnectionCls", Socks)
+    order = session.prepared(url, ORDER, None)
+    assert session.get_adapter(url).get_connection_with_tls_context(order, True).ConnectionCls is Socks

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -18,18 +16,14 @@ from quantum.plan import ExitPlan
 from tests.emptying import empty_database
 from tests.house import House, wait_for
 from tests.one_house import housed, muted_gates, passes_again
-from tests.own_server import OwnServer
+from tests.own_server import OwnServer, running
 from tests.proxy import Proxy
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnServer]:
-    with tempfile.TemporaryDirectory(prefix="quantum-own-", dir="/tmp") as folder:
-        server = OwnServer(Path(folder))
-        server.start()
+    with running() as server:
         yield server
-        server.thaw()
-        server.kill()
 
 
 @pytest.fixture(scope="module")
