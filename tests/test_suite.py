@@ -1,0 +1,101 @@
+"""What `.ci/run` does with tests that fail: see docs/decisions/036."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools import suite
+from tools.suite import Failure, Look, Machine
+
+GREEN = Look(0, [])
+
+
+def failed(*tests: str) -> Look:
+    return Look(suite.FAILED, [Failure(test, float(test), float(test)) for test in tests])
+
+
+class Runs:
+    """Looks that come out as told; a test whose name is negative ran while the machine stood still."""
+
+    def __init__(self, *looks: Look) -> None:
+        self.looks, self.asked = list(looks), 0
+
+    def __call__(self, how: tuple[str, ...]) -> Look:
+        assert how == (suite.ALONE if self.asked else suite.IN_COMPANY)
+        self.asked += 1
+        return self.looks.pop(0)
+
+    @staticmethod
+    def stood_s(began: float, _ended: float) -> float:
+        return 1.0 if began < 0 else 0.0
+
+
+@pytest.mark.parametrize(
+    ("looks", "status"),
+    [
+        ([GREEN], 0),
+        ([failed("1"), GREEN], 0),
+        ([failed("1", "2", "3"), GREEN], 0),
+        ([failed("1", "2", "3", "4")], 1),
+        ([failed("1"), failed("1")], 1),
+        ([failed("-1", "-2", "-3", "-4", "5"), GREEN], 0),
+        ([failed("-1"), failed("-1"), failed("-1"), GREEN], 0),
+        ([failed("-1"), failed("-1"), failed("-1"), failed("-1")], 1),
+        ([failed("-1"), failed("1")], 1),
+        ([failed("-1"), failed("-1", "2")], 1),
+        ([failed("1"), Look(2, [])], 2),
+        ([Look(2, [])], 2),
+        ([Look(suite.FAILED, [])], 1),
+    ],
+)
+def test_what_fails_on_a_machine_that_ran_fails_the_suite(looks: list[Look], status: int) -> None:
+    runs = Runs(*looks)
+    assert suite.judged(runs, runs.stood_s, again=True) == status
+    assert runs.looks == [], "it did not look so often"
+
+
+def test_outside_ci_a_failure_is_a_failure() -> None:
+    runs = Runs(failed("-1"), GREEN)
+    assert suite.judged(runs, runs.stood_s, again=False) == suite.FAILED
+
+
+def test_time_that_nobody_had_is_seen_and_a_busy_processor_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.time()
+    machine, sleep = Machine(), time.sleep
+    sleep(0.1)
+    quiet = time.time()
+    assert machine.stood_s(began - 9, began) == 0
+    monkeypatch.setattr("tools.suite.time.sleep", lambda seconds: sleep(seconds + 0.3))
+    sleep(0.5)
+    monkeypatch.undo()
+    assert machine.stood_s(quiet, time.time()) >= 0.3
+    assert machine.stood_s(time.time() + 9, time.time() + 10) == 0
+
+
+def test_a_failed_test_is_told_once_with_the_time_of_its_setup(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest, time\n"
+        "@pytest.fixture\ndef slow():\n    time.sleep(0.2)\n    yield\n    assert False\n"
+        "def test_fails_twice(slow):\n    assert False\n"
+        "def test_passes():\n    pass\n"
+    )
+    told = tmp_path / "told"
+    root = Path(suite.__file__).resolve().parents[1]
+    words = f"-q -p tests.failures -p no:django -p no:cacheprovider -n 2 -c {os.devnull} --rootdir {tmp_path}"
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *words.split(), f"--failures={told}", str(tmp_path)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == suite.FAILED, run.stdout.decode()
+    [failure] = [Failure(**json.loads(line)) for line in told.read_text().splitlines()]
+    assert failure.test.endswith("test_it.py::test_fails_twice")
+    assert failure.ended - failure.began >= 0.2

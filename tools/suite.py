@@ -1,0 +1,104 @@
+"""The suite, beside each other on three workers: python tools/suite.py [pytest's words].
+
+With SECOND_LOOK=1, as in .ci/run, tests that failed in company run again alone (docs/decisions/036). What fails on a
+machine that ran fails the suite; what fails while the machine stood still says nothing, and is asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+How = tuple[str, ...]
+# Three on two cores: most tests wait for something. With four those that measure time begin to feel their neighbours.
+IN_COMPANY: How = ("-n", "3", "--dist", "loadgroup")
+ALONE: How = ("--last-failed", "--last-failed-no-failures", "none")
+BAD_LUCK = 3
+"""So many failures of a machine that ran may be chance; more are none."""
+LOOKS = 4
+FAILED = 1
+"""pytest's exit status for failed tests; every other one but 0 is no result at all."""
+NAP_S, LATE_S, STOOD_S = 0.02, 0.05, 0.25
+
+
+@dataclass(frozen=True)
+class Failure:
+    test: str
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Look:
+    status: int
+    failures: list[Failure]
+
+
+class Machine:
+    """Whoever naps for 20 ms on a machine that runs wakes after 20 ms, however busy its processes are. What it
+    oversleeps is time in which nobody ran: the host's processor was somebody else's. No test keeps a deadline then."""
+
+    def __init__(self) -> None:
+        self._lost: list[tuple[float, float]] = []
+        threading.Thread(target=self._nap, daemon=True).start()
+
+    def _nap(self) -> None:
+        while True:
+            before = time.time()
+            time.sleep(NAP_S)
+            late = time.time() - before - NAP_S
+            if late >= LATE_S:
+                self._lost.append((before, late))
+
+    def stood_s(self, began: float, ended: float) -> float:
+        return sum(late for at, late in list(self._lost) if began <= at + late and at <= ended)
+
+
+def judged(look: Callable[[How], Look], stood_s: Callable[[float, float], float], *, again: bool) -> int:
+    """The suite's exit status after as many looks as it takes."""
+    found = look(IN_COMPANY)
+    for number in range(1, LOOKS):
+        if found.status != FAILED or not again:
+            return found.status
+        stood = {failure.test: stood_s(failure.began, failure.ended) for failure in found.failures}
+        for test, seconds in stood.items():
+            print(f"suite: failed, the machine stood still for {seconds:.2f} s of it: {test}")
+        counted = [test for test, seconds in stood.items() if seconds < STOOD_S]
+        if not stood or len(counted) > (BAD_LUCK if number == 1 else 0):
+            print(f"suite: failed while the machine ran: {len(counted)}")
+            return found.status
+        print("suite: once more, alone", flush=True)
+        found = look(ALONE)
+    return found.status
+
+
+def main(words: list[str]) -> int:
+    began = time.time()
+    machine = Machine()
+
+    def look(how: How) -> Look:
+        with tempfile.NamedTemporaryFile("r", suffix=".failures") as told:
+            ours = ("-p", "tests.failures", f"--failures={told.name}")
+            run = subprocess.run([sys.executable, "-m", "pytest", *ours, *how, *words], cwd=ROOT, check=False)
+            return Look(run.returncode, [Failure(**json.loads(line)) for line in told])
+
+    status = judged(look, machine.stood_s, again=os.environ.get("SECOND_LOOK") == "1")
+    ended = time.time()
+    print(f"suite: the machine stood still for {machine.stood_s(began, ended):.1f} of {ended - began:.0f} s")
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
