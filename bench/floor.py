@@ -102,6 +102,10 @@ class Floor:
         self._answered += answered
         self.polled += [one + statistics.median(received) for one in polled]
 
+    def add(self, turn: Floor) -> None:
+        for name, measured in vars(turn).items():
+            getattr(self, name).extend(measured)
+
     def parts(self) -> dict[str, float]:
         measured = {
             "chain": self.chain,

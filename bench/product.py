@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class House:
     """A running product. Made only after Django has read the bench's environment."""
 
-    def __init__(self, up_pid: int) -> None:
+    def __init__(self, up_pid: int, symbols: Sequence[str] = SYMBOLS) -> None:
         from django.conf import settings
 
         from quantum.exchange.paper.auth import PaperKeys
@@ -37,18 +37,22 @@ class House:
         # Only its control plane is used: `up` runs the process.
         self._paper = PaperExchangeProcess(data_path=Path("unused"), keys=PaperKeys(*secrets), port=port)
         self._numbers = itertools.count()
-        self._symbols = itertools.cycle(SYMBOLS)
+        self._held = symbols
+        self._symbols = itertools.cycle(symbols)
 
-    def wait(self, *, position: str = "100000") -> None:
+    def wait(self, *, position: str = "100000", gap_s: float = 0.02) -> None:
         keys = self._settings.KEYS
         # Of a second start Redis remembers the state of the first: it says nothing about the other processes.
         parts.wait_until(self._paper_listens, what="the paper exchange")
         parts.wait_until(lambda: self._armed(keys.trading_state), what="the product to be armed")
-        for symbol in SYMBOLS:
+        self.fill_up(position)
+        self.exits(30, gap_s=gap_s)  # warm: connections, threads, caches
+
+    def fill_up(self, position: str) -> None:
+        for symbol in self._held:
             entry = f"entry-{time.time_ns()}"
             self._paper.set_position(symbol=symbol, amount=position, client_order_id=entry)
         parts.wait_until(lambda: self._agreed(position), what="ledger and exchange to agree")
-        self.exits(30, gap_s=0.02)  # warm: connections, threads, caches
 
     def _paper_listens(self) -> bool:
         try:
@@ -67,12 +71,12 @@ class House:
     def _agreed(self, position: str) -> bool:
         from positions.models import Balance
 
-        booked = Balance.objects.filter(symbol__in=SYMBOLS, amount=position).count() == len(SYMBOLS)
+        booked = Balance.objects.filter(symbol__in=self._held, amount=position).count() == len(self._held)
         # The stream may move the books before the first read has shown all positions to the Governor.
         keys = self._settings.KEYS
         return booked and all(
             self._client.hget(keys.snapshot(symbol), "position_amt") == position.encode()
-            for symbol in SYMBOLS
+            for symbol in self._held
         )
 
     def paper_latency(self, ms: int) -> None:
