@@ -118,3 +118,12 @@ def test_a_line_through_a_proxy_of_another_kind_stays_the_proxys(
         monkeypatch.setattr(kind, "ConnectionCls", Socks)
     order = session.prepared(url, ORDER, None)
     assert session.get_adapter(url).get_connection_with_tls_context(order, True).ConnectionCls is Socks
+
+
+def test_a_session_that_was_closed_has_no_line_open_and_makes_new_ones(session: Any) -> None:
+    order = session.prepared(f"{URL}/fapi/v1/order", ORDER, None)
+    adapter = session.get_adapter(order.url)
+    pool = adapter.get_connection_with_tls_context(order, True)
+    session.close()
+    assert pool.pool is None
+    assert adapter.get_connection_with_tls_context(order, True).pool is not None
