@@ -13,7 +13,7 @@ import pytest
 from quantum.exchange.binance import BinanceReader, BinanceSender
 from quantum.exchange.reading import ReadFailed
 from quantum.exchange.types import Answered, FateUnknown, OrderRequest, Side
-from tests.contract.scripted_line import _read_request, http, scripted_line
+from tests.contract.scripted_line import CUT, RESET, SILENT, _read_request, http, scripted_line
 
 KEY, SECRET = "K" * 64, "S" * 64
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
@@ -73,6 +73,18 @@ def test_a_line_that_answered_for_another_order_is_not_used_again() -> None:
     with scripted_line(filled("q-0"), filled("q-1")) as line:
         sending = sender(line.base_url)
         assert isinstance(sending.send(order("q-1")), FateUnknown)
+        assert isinstance(sending.send(order("q-1")), Answered)
+        assert line.connections == 2
+
+
+@pytest.mark.parametrize("broken", [CUT, RESET, SILENT, http(503, "", "Retry-After: 0")])
+def test_an_order_whose_kept_line_breaks_is_unknown_and_is_not_sent_again(broken: bytes) -> None:
+    """Many clients send again, by themselves, what broke on a line that had been used before."""
+    with scripted_line(filled("q-1"), broken, filled("q-1")) as line:
+        sending = sender(line.base_url)
+        assert isinstance(sending.send(order("q-1")), Answered)
+        assert isinstance(sending.send(order("q-1")), FateUnknown)
+        assert len(line.requests) == 2
         assert isinstance(sending.send(order("q-1")), Answered)
         assert line.connections == 2
 
