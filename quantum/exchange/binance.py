@@ -67,6 +67,7 @@ class BinanceSender(Connection):
             text = self.masked(outcome.text)
             return Refused(outcome.kind, outcome.code, text, outcome.retry_at_ms)
         if isinstance(outcome, FateUnknown):
+            self.end_line()
             return FateUnknown(self.masked(outcome.text), outcome.code)
         return outcome
 

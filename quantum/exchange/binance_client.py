@@ -72,6 +72,13 @@ class _Adapter(HTTPAdapter):
         pool.ConnectionCls = _IN_ONE_PIECE.get(pool.ConnectionCls, pool.ConnectionCls)
         return pool
 
+    def close(self) -> None:
+        """Of a pool that is only let go of, the lines stay open until the collector comes."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        super().close()
+
     def cert_verify(self, *_: Any) -> None:
         """Done with the pool, which every request of this session shares."""
 

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 
 import requests
@@ -66,6 +67,8 @@ class Connection:
             return NoReply(text=self.masked(described(failure)), connected=may_have_sent(failure))
         if used := response.headers.get("X-MBX-USED-WEIGHT-1M"):
             self.back_off.note_weight(header=used, now_ms=self.clock.now_ms())
+        if response.status_code < HTTPStatus.OK:  # 103 and its like: the answer itself is still to come
+            self.end_line()
         reply = Reply(response.status_code, body, response.headers.get("Retry-After"))
         if wants_silence(reply):
             self.back_off.silent(until_ms=silent_until_ms(reply=reply, now_ms=self.clock.now_ms()))
@@ -76,6 +79,14 @@ class Connection:
         if client is None:
             client = self._threads.client = self._model.for_this_thread()
         return client
+
+    def end_line(self) -> None:
+        """This thread's. Where an answer was not the one that was asked for, the one that comes next may not be
+        either, and a refusal does not say whose it is: an order that was filled would be taken for refused."""
+        client: FuturesClient | None = getattr(self._threads, "client", None)
+        if client is not None:
+            client.session.close()
+            self._threads.client = None
 
     def masked(self, text: str) -> str:
         for secret in self._secrets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssl import SSLCertVerificationError
 
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, ProxyError, SSLError
 
 
 def may_have_sent(failure: BaseException) -> bool:
@@ -17,6 +17,8 @@ def may_have_sent(failure: BaseException) -> bool:
     reason: object = failure.args[0] if failure.args else None
     if isinstance(reason, MaxRetryError):
         reason = reason.reason
+    if isinstance(reason, ProxyError):  # so called only before the proxy has taken us
+        reason = reason.original_error
     if isinstance(reason, SSLError):
         return not any(isinstance(arg, SSLCertVerificationError) for arg in reason.args)
     return not isinstance(reason, NewConnectionError | ConnectTimeoutError)

@@ -150,6 +150,16 @@ def test_no_connection_is_surely_not_sent(host: str) -> None:
     assert (outcome.kind, outcome.code) == (RefusalKind.BACK_OFF, LocalCode.UNREACHABLE)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_nobody_reaches_has_sent_nothing(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    host = f"{scheme}://no-such-host.invalid/fapi"
+    outcome = BinanceSender(api_key=KEY, api_secret=SECRET, base_url=host, timeout_s=1).send(request())
+    assert isinstance(outcome, Refused)
+    assert outcome.code == LocalCode.UNREACHABLE
+
+
 def test_a_kept_line_that_was_closed_while_idle_is_opened_again_without_a_second_order() -> None:
     closing = http(200, json.dumps(ORDER), JSON, "Connection: close")
     with scripted_line(closing) as line:

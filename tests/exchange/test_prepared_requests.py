@@ -90,6 +90,19 @@ def test_a_request_leaves_in_one_piece(session: Any, scheme: str, tmp_path: Path
     assert body == session.prepared(url, ORDER, None).body.encode()
 
 
+def test_a_host_that_shows_the_certificate_of_another_gets_no_order(session: Any, tmp_path: Path) -> None:
+    session.verify = str(own_certificate(tmp_path))  # trusted, and made out to localhost
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(session.verify)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as exchange:
+        heard = exchange.submit(_first_piece, server, trust)
+        with pytest.raises(requests.exceptions.SSLError, match="IP address mismatch"):
+            session.post(
+                f"https://127.0.0.1:{server.getsockname()[1]}/", data=ORDER, allow_redirects=False, timeout=2
+            )
+        assert isinstance(heard.exception(2), ssl.SSLError)
+
+
 def _first_piece(server: socket.socket, trust: ssl.SSLContext | None) -> bytes:
     line, _ = server.accept()
     with trust.wrap_socket(line, server_side=True) if trust else line as line:
@@ -118,3 +131,12 @@ def test_a_line_through_a_proxy_of_another_kind_stays_the_proxys(
         monkeypatch.setattr(kind, "ConnectionCls", Socks)
     order = session.prepared(url, ORDER, None)
     assert session.get_adapter(url).get_connection_with_tls_context(order, True).ConnectionCls is Socks
+
+
+def test_a_session_that_was_closed_has_no_line_open_and_makes_new_ones(session: Any) -> None:
+    order = session.prepared(f"{URL}/fapi/v1/order", ORDER, None)
+    adapter = session.get_adapter(order.url)
+    pool = adapter.get_connection_with_tls_context(order, True)
+    session.close()
+    assert pool.pool is None
+    assert adapter.get_connection_with_tls_context(order, True).pool is not None
