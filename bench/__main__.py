@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -81,6 +82,9 @@ def main() -> int:
     missed = [row.scenario for row in rows if row.met is False]
     if missed:
         say(f"bench: missed: {', '.join(missed)}")
+    short = [row.scenario for row in rows if row.stretch_met is False]
+    if short:
+        say(f"bench: short of the stretch: {', '.join(short)}; where the time goes: docs/speed.md")
     return 1 if missed else 0
 
 
@@ -139,11 +143,14 @@ def _latency(env: dict[str, str], n: int, gap_s: float) -> Iterator[Row]:
     """In turns, each alone on the machine: it is a quarter slower in one minute than in the next, and both must have
     met both. The product is stopped meanwhile: its idle turns would burden the floor, and flatter the ratio."""
     bare, took, tries = floor.Floor(), list[float](), list[dict[str, Any]]()
+    stages: dict[str, float] = {}
     for turn in range(TURNS):
         say(f"bench: floor, then plan -> order received with the exchange at 0 ms ({turn + 1} of {TURNS})")
         floors = steady(lambda: _bare(n // TURNS, gap_s), "floor")
         with product.running(env) as house:
             exits = steady(lambda: _exits(house, n // TURNS, gap_s), "plan -> order")
+            time.sleep(0.2)  # the gates' own rows follow the permits
+            stages = house.stages_ms()
         bare.add(floors[0][0])
         took += exits[0][0]
         tries += [{"floor_ms": round(one.p50_ms, 3), "stolen_percent": stolen} for one, stolen in floors]
@@ -159,7 +166,9 @@ def _latency(env: dict[str, str], n: int, gap_s: float) -> Iterator[Row]:
         ratio=round(ratio, 3),
         target=f"p50 <= {P50_TIMES_FLOOR} x floor, p99 <= {P99_MS:.0f} ms",
         met=ratio <= P50_TIMES_FLOOR and found["p99_ms"] <= P99_MS,
-        more={"tries": tries},
+        stretch="p50 <= 1.3 x floor, p99 <= 25 ms",
+        stretch_met=ratio <= 1.3 and found["p99_ms"] <= 25,
+        more={"stages_ms_of_the_last_turn": stages, "tries": tries},
     )
 
 
@@ -182,7 +191,15 @@ def _round_trip(house: product.House, n: int, gap_s: float) -> Row:
     house.paper_latency(0)
     found = spread(took)
     met = found["p50_ms"] <= ONE_WAY_MS + OVERHEAD_MS
-    return Row("plan_to_order_100ms", n, **found, target="exchange time (50 ms one way) + 15 ms", met=met)
+    return Row(
+        "plan_to_order_100ms",
+        n,
+        **found,
+        target="exchange time (50 ms one way) + 15 ms",
+        met=met,
+        stretch="+ 8 ms",
+        stretch_met=found["p50_ms"] <= ONE_WAY_MS + 8,
+    )
 
 
 def _visible(house: product.House, n: int, gap_s: float) -> Row:
@@ -204,7 +221,13 @@ def _idle(idle: product.Idle, seconds: float) -> Row:
     target = (
         f"<= {COMMANDS_PER_S:.0f} commands/s, < {CPU_PERCENT:.0f} % of a core, <= {PSS_MB:.0f} MB per worker"
     )
-    return Row("idle", 1, target=target, met=met, more=found)
+    better = (
+        found["redis_commands_per_s"] <= 10
+        and found["cpu_percent_of_a_core"] < 1
+        and found["worker_pss_mb_max"] <= 80
+    )
+    stretch = "<= 10 commands/s, < 1 % of a core, <= 80 MB per worker"
+    return Row("idle", 1, target=target, met=met, stretch=stretch, stretch_met=better, more=found)
 
 
 def _keep(rows: list[Row], only: str, ran_on: dict[str, Any]) -> None:

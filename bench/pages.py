@@ -36,6 +36,8 @@ ENDS = {
     19: "skipped",
 }
 BATCH = 5_000
+READS_ALL_IDS = ("page_plans_search", "page_permits_search", "page_orders_search")
+"""A part of an id: docs/decisions/035."""
 SCANNED_MOST = 5_000
 """A table of so few rows has no use for an index."""
 NULL = r"\N"
@@ -299,7 +301,9 @@ def _questions(plans: int) -> dict[str, Callable[[], str]]:
     from quantum import pages
 
     chance = random.Random(1)
-    listed = reverse("admin:apply_plan_changelist")
+    listed, permits, audit = (
+        reverse(f"admin:{name}_changelist") for name in ("apply_plan", "permits_permit", "quantum_auditevent")
+    )
 
     def one_plan() -> str:
         return plan_id_of(chance.randrange(plans))
@@ -314,9 +318,16 @@ def _questions(plans: int) -> dict[str, Callable[[], str]]:
     }
     return {
         **found,
-        "page_plans_blocked": standing(f"{listed}?state__exact=blocked&symbol=BTCUSDT"),
+        "page_plans_blocked": standing(f"{listed}?state=blocked&symbol=BTCUSDT"),
+        "page_plans_of_a_reason": standing(f"{listed}?reason=hold"),
+        "page_plans_of_a_source": standing(f"{listed}?source=nobody"),
         "page_plans_search": lambda: f"{listed}?q={one_plan()[:7]}",
-        "page_audit_of_a_plan": lambda: f"{reverse('admin:quantum_auditevent_changelist')}?q={one_plan()}",
+        "page_permits_denied": standing(f"{permits}?answer=denied&gate=p33"),
+        "page_permits_search": lambda: f"{permits}?q={one_plan()[:7]}",
+        "page_orders_search": lambda: f"{reverse('admin:apply_order_changelist')}?q={one_plan()[:7]}",
+        "page_audit_of_a_plan": lambda: f"{audit}?q={one_plan()}",
+        "page_audit_of_a_kind": standing(f"{audit}?kind=plan_ended"),
+        "page_audit_of_an_actor": standing(f"{audit}?q=apply"),
         "page_fills": standing(reverse("admin:positions_fill_changelist")),
         "page_timeline": lambda: reverse("admin:apply_plan_change", args=[one_plan()]),
         "page_permits_of_a_plan": lambda: reverse("admin:permits_permit_change", args=[one_plan()]),
@@ -330,6 +341,10 @@ def _row(name: str, ask: Callable[[], str], look: _Looker, n: int, more: dict[st
     look.timed_ms(ask())  # templates are compiled once
     count, scans = look.questions(ask())
     found = spread([look.timed_ms(ask()) for _ in range(n)])
-    target = f"p95 < {P95_MS:.0f} ms"
+    target = f"p95 < {P95_MS:.0f} ms, no page without its index"
     more = {**more, "queries": count, "scans": scans}
-    return Row(name, n, **found, target=target, met=found["p95_ms"] < P95_MS, more=more)
+    met = found["p95_ms"] < P95_MS and (not scans or name in READS_ALL_IDS)
+    better = found["p95_ms"] < 100
+    return Row(
+        name, n, **found, target=target, met=met, stretch="p95 < 100 ms", stretch_met=better, more=more
+    )

@@ -41,6 +41,9 @@ class Row:
     ratio: float | None = None
     target: str = ""
     met: bool | None = None
+    stretch: str = ""
+    stretch_met: bool | None = None
+    """What would be better still. Missed it ends nothing; docs/speed.md says where the time goes."""
     more: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:

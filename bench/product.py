@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class House:
         # Only its control plane is used: `up` runs the process.
         self._paper = PaperExchangeProcess(data_path=Path("unused"), keys=PaperKeys(*secrets), port=port)
         self._numbers = itertools.count()
+        self._last: dict[str, tuple[int, int]] = {}
         self._held = symbols
         self._symbols = itertools.cycle(symbols)
 
@@ -96,7 +98,26 @@ class House:
         if missing:
             parts.say(f"bench: {missing} of {n} exits never reached the exchange")
             raise RuntimeError(f"{missing} exits are missing: {self._why(asked_us.keys() - received.keys())}")
+        self._last = {one: (at, received[one]) for one, at in asked_us.items()}
         return [(received[one] - at) / 1000 for one, at in asked_us.items()]
+
+    def stages_ms(self) -> dict[str, float]:
+        """Where the time of the last exits went: medians from the call to each moment that the product noted itself.
+        A permit's and a receipt's time are whole milliseconds of the server's."""
+        from apply.models import Order
+        from permits.models import Permit
+
+        moments: dict[str, list[float]] = {}
+        began = {one.split("-")[1]: asked_us / 1e6 for one, (asked_us, _) in self._last.items()}
+        for gate, plan_id, at in Permit.objects.filter(plan_id__in=began).values_list(
+            "gate", "plan_id", "issued_at"
+        ):
+            moments.setdefault(f"{gate}_permit", []).append(at.timestamp() - began[plan_id])
+        for order in Order.objects.filter(plan_id__in=began):
+            for name in ("consumed_at", "intended_at", "sent_at"):
+                moments.setdefault(name, []).append(getattr(order, name).timestamp() - began[order.plan_id])
+        moments["received"] = [(received - at) / 1e6 for at, received in self._last.values()]
+        return {name: round(1000 * statistics.median(each), 2) for name, each in moments.items()}
 
     def _publish_next(self) -> str:
         return f"q-{self.publish(self.next_symbol())}-25"
