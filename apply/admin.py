@@ -60,9 +60,8 @@ class OrderAdmin(ReadOnlyAdmin):
         "error",
         "plan_id",
     ]
-    list_filter = ["status", "symbol", "side"]
+    list_filter = ["intended_at", "status", "symbol", "side"]
     search_fields = ["=plan_id", "=client_order_id", "=order_id"]
-    date_hierarchy = "intended_at"
     hidden = ("token",)
     empty_says = "No order was ever sent. The first plan with both permits makes the first row."
 
@@ -136,9 +135,8 @@ class BreakGlassAdmin(ReadOnlyAdmin):
         "decided_by",
         "plan_id",
     ]
-    list_filter = ["state", "symbol", "gates"]
+    list_filter = ["asked_at", "state", "symbol", "gates"]
     search_fields = ["=plan_id", "=symbol", "=asked_by"]
-    date_hierarchy = "asked_at"
     empty_says = (
         "Nobody has ever broken the glass, which is normal. "
         "The page Break glass does it where a gate stands in an exit's way."

@@ -17,7 +17,7 @@ from quantum.facts import ReadOnlyAdmin
 class FillAdmin(ReadOnlyAdmin):
     list_display = ["at", "symbol", "side", "quantity", "price", "realized_pnl", "client_order_id", "booked"]
     list_filter = ["at", "symbol", "side", "booked"]
-    search_fields = ["=trade_id", "=order_id", "client_order_id"]
+    search_fields = ["=trade_id", "=order_id", "=client_order_id"]
     empty_says = "The exchange has reported no fill yet. The first exit that is filled makes the first row."
 
 
@@ -71,9 +71,8 @@ class IncidentAdmin(ReadOnlyAdmin):
         "acked_by",
         "how",
     ]
-    list_filter = ["state", "symbol", "kind", "cause"]
+    list_filter = ["opened_at", "state", "symbol", "kind", "cause"]
     search_fields = ["=symbol"]
-    date_hierarchy = "opened_at"
     empty_says = (
         "No incident, which is normal: one opens when ledger and exchange disagree and no order of ours explains it. "
         "The page Reconcile and `manage.py reconcile` show both sides."
