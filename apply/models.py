@@ -50,6 +50,10 @@ class Plan(models.Model):
     ended_at = models.DateTimeField(null=True)
     result_id = models.CharField(max_length=40, blank=True)
     would_quantity = AmountField(null=True, help_text="In dry_run: what would have been sent.")
+    safe_quantity = AmountField(
+        null=True,
+        help_text="In dry_run: the most that both permits allowed. Else the order's permits say it.",
+    )
     # Empty for never: SQLite makes the table anew for a column that has a value, and loses its triggers by that.
     seen_again = models.PositiveIntegerField(
         null=True, help_text="Further entries of the stream that told it."

@@ -43,11 +43,15 @@ class Watching:
             self._look(now_s)
             self._send_canary(now_s)
         except RedisError:
-            self._seen_s.clear()  # without Redis nobody can be seen; everybody gets the start's grace again
-            self._canary_seen_s = now_s
+            self._give_grace(now_s)
             return
         if problem := self._problem(now_s):
             self._supervisor.restart(self._qcluster, because=problem)
+
+    def _give_grace(self, now_s: float) -> None:
+        """Without Redis nobody can be seen, and leases end with it: everybody gets the grace of a start again."""
+        self._seen_s = dict.fromkeys(self._names, now_s + START_GRACE_S - ROLE_SILENT_S)
+        self._canary_seen_s = now_s
 
     def _look(self, now_s: float) -> None:
         answers: list[Any] = self._client.mget(self._keys)

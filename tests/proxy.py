@@ -21,10 +21,16 @@ class Loss:
 
     needles: tuple[bytes, ...]
     times: int
+    of: object = None
+    """The client's address: of this one line only."""
+    heard: bool = True
+    """False: they are lost too, before the server hears of them."""
     lost: int = 0
 
-    def takes(self, request: bytes) -> bool:
+    def takes(self, request: bytes, *, of: object) -> bool:
         if self.lost >= self.times or not all(needle in request for needle in self.needles):
+            return False
+        if self.of not in (None, of):
             return False
         self.lost += 1
         return True
@@ -36,7 +42,7 @@ class Proxy:
     def __init__(self, *, listen: Address, server: Address) -> None:
         self.socket = listen
         self._server = server
-        self._loss = Loss((), 0)
+        self._loss = Loss((), times=0)
         self._lines: set[socket.socket] = set()
         self._closed = self._shut = False
         self._door = _socket(listen)
@@ -48,9 +54,11 @@ class Proxy:
     def url(self) -> str:
         return f"unix://{self.socket}?db=0"
 
-    def lose_answers(self, *needles: bytes | str, times: int = 1) -> Loss:
+    def lose_answers(
+        self, *needles: bytes | str, times: int = 1, of: object = None, heard: bool = True
+    ) -> Loss:
         as_bytes = tuple(n.encode() if isinstance(n, str) else n for n in needles)
-        self._loss = Loss(as_bytes, times)
+        self._loss = Loss(as_bytes, times, of, heard)
         return self._loss
 
     def cut(self) -> int:
@@ -101,7 +109,7 @@ class Proxy:
             server.close()
 
     def _until_an_end(self, line: socket.socket, server: socket.socket) -> None:
-        request, losing = b"", False
+        request, losing, of = b"", False, line.getpeername()
         while not self._closed:
             readable, _, _ = select.select([line, server], [], [], 1)
             if line in readable:
@@ -109,7 +117,10 @@ class Proxy:
                 if not sent:
                     return
                 request += sent
-                losing = losing or self._loss.takes(request)
+                loss = self._loss
+                losing = losing or loss.takes(request, of=of)
+                if losing and not loss.heard:
+                    return
                 server.sendall(sent)
             if server in readable:
                 answer = server.recv(CHUNK)

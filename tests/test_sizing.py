@@ -12,6 +12,7 @@ from apply.acting.sizing import Size, size
 from apply.models import Order
 from permits.desk import payloads
 from permits.gate.outcome import SpentPair
+from permits.policy import policies
 from quantum.exchange.types import Side, SymbolRules
 from quantum.plan import STEPS, Action, make
 from quantum.reasons import ApplyReason
@@ -150,4 +151,24 @@ def test_an_order_no_permit_covers_never_leaves(wrong: dict[str, Any]) -> None:
     wire = Wire()
     with pytest.raises(orders.OutOfBounds):
         orders.send(cast("Any", wire), pair(), order(**wrong))
+    assert wire.sent == []
+
+
+@pytest.mark.django_db
+def test_a_permit_for_more_than_the_plans_share_lets_no_more_leave() -> None:
+    """Whoever made the quantity: the plan closes a quarter."""
+    wire = Wire()
+    generous = pair(safe="1")
+    assert orders.send(cast("Any", wire), generous, order()) is not None
+    with pytest.raises(orders.OutOfBounds):
+        orders.send(cast("Any", wire), generous, order(quantity=Decimal("0.26")))
+    assert len(wire.sent) == 1
+
+
+@pytest.mark.django_db
+def test_an_order_of_a_symbol_off_the_list_never_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    monkeypatch.setattr(policies, "allows", lambda symbol, *, age_s: symbol != "BTCUSDT")
+    with pytest.raises(orders.OutOfBounds):
+        orders.send(cast("Any", wire), pair(), order())
     assert wire.sent == []

@@ -222,7 +222,7 @@ class Executor:
         if isinstance(size, str):
             self._end_unsent(pair.plan, entry, to=State.BLOCKED, error=size, changes=changes)
         else:
-            changes["would_quantity"] = size.quantity
+            changes |= {"would_quantity": size.quantity, "safe_quantity": pair.safe_quantity}
             error = ApplyReason.DRY_RUN.value
             self._end_unsent(pair.plan, entry, to=State.SKIPPED, error=error, changes=changes)
         self.ack(entry.entry_id)

@@ -52,7 +52,8 @@ class OutOfBounds(Exception):
 
 
 def send(sender: Sender, pair: SpentPair, order: Order) -> SendOutcome:
-    """One reduce-only order, within the bounds of the pair that was spent for it (S12)."""
+    """One reduce-only order, within the bounds of the pair that was spent for it (S12; decision 049 says where the
+    bounds in USD, in orders a minute and by trading state are kept)."""
     _assert_bounds(pair, order)
     return sender.send(
         OrderRequest(
@@ -77,13 +78,14 @@ def cancel(sender: Sender, order: Order) -> SendOutcome:
 def _assert_bounds(pair: SpentPair, order: Order) -> None:
     position = pair.p33.exchange_amt or Decimal(0)
     closing = Side.SELL if position > 0 else Side.BUY
+    share = abs(position) * pair.plan.step.percent / 100 if pair.plan.step else Decimal(0)
     within = (
         settings.APPLY_MODE != "dry_run"  # it promises to send nothing
         and order.plan_id == pair.plan.plan_id
         and order.symbol == pair.plan.symbol
         and policies.allows(order.symbol, age_s=ALLOWLIST_AGE_S)
         and order.side == closing
-        and Decimal(0) < order.quantity <= min(pair.safe_quantity, abs(position))
+        and Decimal(0) < order.quantity <= min(pair.safe_quantity, share)
     )
     if not within:
         raise OutOfBounds(f"order {order.client_order_id} is not what its permits allow")

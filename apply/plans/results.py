@@ -13,7 +13,9 @@ from django.db import transaction
 from prometheus_client import Counter, Gauge
 
 from apply.models import PENDING_STATES, Order, Plan
-from permits.desk.payloads import GOVERNOR
+from permits.desk import payloads
+from permits.desk.payloads import GOVERNOR, P33
+from permits.gate.outcome import safe_quantity_of
 from positions.books import ledger
 from quantum import amounts, clock, metrics, rows, together
 from quantum.fault import fault_point
@@ -162,7 +164,8 @@ def result_fields(plan: Plan, order: Order | None) -> dict[str, str]:
         "error": plan.error,
         "gate_reason": plan.gate_reason,
         "wait_ms": str(plan.wait_ms if plan.wait_ms is not None else ""),
-        "safe_qty": _amount(order.quantity if order else plan.would_quantity),
+        "safe_qty": _amount(_safe_quantity(order) if order else plan.safe_quantity),
+        "quantity": _amount(order.quantity if order else plan.would_quantity),
         "order_id": str(order.order_id or "") if order else "",
         "client_order_id": order.client_order_id if order else "",
         "executed_qty": _amount(order.executed_quantity if order else None),
@@ -172,6 +175,17 @@ def result_fields(plan: Plan, order: Order | None) -> dict[str, str]:
         "steps_results": json.dumps(_steps(plan, order), separators=(",", ":")),
         "timestamp": f"{clock.now_s():.3f}",
     }
+
+
+def _safe_quantity(order: Order) -> Decimal | None:
+    """Of the permits that stand in the order, as they were spent. A row that somebody bent says nothing, and its plan
+    is told all the same."""
+    spent = ((GOVERNOR, order.governor_permit), (P33, order.p33_permit))
+    try:
+        governor, p33 = (payloads.read(text.encode(), gate=gate, all_fields=False) for gate, text in spent)
+        return safe_quantity_of(governor, p33)
+    except (payloads.Malformed, ValueError):
+        return None
 
 
 def _steps(plan: Plan, order: Order | None) -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ class SpentPair:
 
     @property
     def safe_quantity(self) -> Decimal:
-        return _safe_quantity(self.governor, self.p33)
+        return safe_quantity_of(self.governor, self.p33)
 
     @property
     def by_operator(self) -> bool:
@@ -51,10 +51,11 @@ class Verified:
 
     @property
     def safe_quantity(self) -> Decimal:
-        return _safe_quantity(self.governor, self.p33)
+        return safe_quantity_of(self.governor, self.p33)
 
 
-def _safe_quantity(governor: payloads.Permit, p33: payloads.Permit) -> Decimal:
+def safe_quantity_of(governor: payloads.Permit, p33: payloads.Permit) -> Decimal:
+    """The most that this pair lets be closed."""
     if p33.quantity is None:
         raise ValueError("a pair always has a safe quantity")
     # What the Governor held of its limits, where it had to know the size: a position that has grown

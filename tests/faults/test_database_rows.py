@@ -1,6 +1,7 @@
 """C1 to C5 and C7 with real parts: a PostgreSQL that is stopped or meets a deadlock, a file that is locked or full.
 
-What only a bent transaction shows (C6; C1 and C5 once more for both databases) is in test_intent_failures.py.
+C6 is in test_lost_commits.py. What a bent transaction shows (C1, C5 and C6 for both databases) is in
+test_intent_failures.py.
 """
 
 from __future__ import annotations

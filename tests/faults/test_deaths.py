@@ -1,7 +1,7 @@
 """A1 to A10 and A17: a process dies (kill -9) or freezes (SIGSTOP) at a named line and another takes over.
 
 At most one order, exactly one result. A11 to A14 are in test_booking_deaths.py, A15, A16 and A18 in
-test_running_system.py, test_processes.py and test_stopping.py.
+test_running_system.py, test_processes.py and test_handing_over.py.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from quantum import embedded
+from tests.stand_ins.apps import NAMES
 from tests.stand_ins.running import BACK_S, Place, within
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,17 @@ def place() -> Iterator[Place]:
             place.end()
             server.terminate()
             server.wait(5)
+
+
+@pytest.fixture
+def place_of_up() -> Iterator[Place]:
+    """Empty: `up` makes what it needs."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        place = Place(Path(folder))
+        try:
+            yield place
+        finally:
+            place.end()
 
 
 # ---- frozen and stuck
@@ -79,6 +91,23 @@ def test_a_stuck_loop_loses_its_lease_although_its_process_lives(everything: Pla
         hold.unlink()
     within(4, lambda: not Path(f"/proc/{stuck}").exists(), "it left when it could")
     within(BACK_S, everything.is_whole, "every role lives again")
+
+
+# ---- never there
+
+
+def test_a_role_that_nobody_takes_has_the_qcluster_restarted(place_of_up: Place) -> None:
+    """Nothing has died, so only who watches from outside can find it."""
+    absent = place_of_up.directory / "absent-warden"
+    absent.touch()
+    place_of_up.start("up")
+    others = [name for name in NAMES if name != "warden"]
+    within(20, lambda: sorted(place_of_up.holders()) == sorted(others), "the other roles live")
+    first = place_of_up.main()
+    absent.unlink()
+    within(BACK_S * 2, place_of_up.is_whole, "all roles live in a qcluster that was started again")
+    assert place_of_up.main() != first
+    assert "role warden has had no lease for 6 s" in place_of_up.log.read_text()
 
 
 # ---- SIGTERM

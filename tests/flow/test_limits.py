@@ -11,12 +11,15 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 
+from apply.alerts import duties
 from apply.models import Order, Plan
 from permits.desk.payloads import GOVERNOR
 from permits.models import Judgement, Permit, Usage
 from quantum.plan import Action
+from tests.alerts_by_hand import aim
 from tests.house import House, wait_for
 from tests.permits.governors import limit
+from tests.receiver import Receiver
 
 pytestmark = pytest.mark.slow
 RESERVED = settings.KEYS.reserved(GOVERNOR)
@@ -30,7 +33,7 @@ def denied_by(row: Plan) -> tuple[str, str]:
     return row.error, row.gate_reason
 
 
-def test_e27_a_limit_is_reached_named_and_raised(house: House) -> None:
+def test_a_limit_in_total_is_reached_named_and_raised(house: House) -> None:
     limit("permits_per_5min=2")
     house.start()
     rows = [house.exit(symbol) for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")]
@@ -44,6 +47,34 @@ def test_e27_a_limit_is_reached_named_and_raised(house: House) -> None:
     limit("permits_per_5min=3")
     wait_for(lambda: house.exit("SOLUSDT").state == "filled", what="an exit by the new limit", within_s=3)
     assert denied_by(house.exit())[1] == "burst_limit"
+
+
+def test_e27_too_many_exits_of_a_symbol_stop_it_alone_and_somebody_is_told(
+    house: House, receiver: Receiver, secrets_given: object, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What asks for ever more exits of a symbol gets no permit and so no order, and the warden tells of it."""
+    monkeypatch.setattr(duties, "TURN_S", 0.3)
+    settings.ALERT_BLOCKED_AFTER_SEC = 1
+    aim(settings, receiver)
+    limit("each.permits_per_5min=2")
+    house.start()
+    rows = [house.exit("BTCUSDT", Action.PARTIAL_25) for _ in range(4)]
+    assert [row.state for row in rows] == ["filled", "filled", "blocked", "blocked"]
+    assert [denied_by(row) for row in rows[2:]] == [("permit_denied:governor_denied", "burst_limit")] * 2
+    assert Order.objects.count() == 2
+    said = wait_for(
+        lambda: next((got.said for got in receiver.got if got.said["kind"] == "exit_blocked"), None),
+        what="the alert",
+        within_s=15,
+    )
+    assert (said["event"], said["about"], said["plan_id"]) == ("alert", "BTCUSDT", rows[3].plan_id)
+    assert said["why"].startswith("burst_limit, since ")
+    raw = wait_for(
+        lambda: Permit.objects.filter(plan_id=rows[3].plan_id, gate=GOVERNOR).first(), what="the denial's row"
+    ).raw
+    context = json.loads(raw)["context"]
+    assert (context["scope"], context["limit"], context["used"]) == ("BTCUSDT", 2, 2)
+    assert house.exit("ETHUSDT").state == "filled", "other symbols are none of its business"
 
 
 def test_what_was_filled_is_charged_and_nothing_else_is_held(house: House) -> None:
