@@ -77,7 +77,9 @@ def _executed(part: Part, span: Span, exited: dict[str, Decimal]) -> int:
 
 def _balances(part: Part) -> None:
     """The running sum and the last entry are written together: one question sees both at one moment."""
-    last = LedgerEntry.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol")).order_by("-id")
+    # By the symbol too, or the planner walks back through all entries for a symbol that has moved long ago, or never.
+    ours = LedgerEntry.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
+    last = ours.order_by("-symbol", "-id")
     mine = Balance.objects.filter(account=settings.ACCOUNT).annotate(
         last=Subquery(last.values("balance")[:1])
     )
