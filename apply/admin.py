@@ -77,7 +77,6 @@ class ProposalAdmin(ReadOnlyAdmin):
         "came_to",
         "plan_id",
         "way",
-        "actor",
         "said",
     ]
     list_filter = ["at", "way", "symbol", "action", "refusal"]
