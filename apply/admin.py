@@ -76,8 +76,7 @@ class ProposalAdmin(ReadOnlyAdmin):
         "came_to",
         "plan_id",
         "way",
-        "actor",
-        "reason_codes",
+        "said",
     ]
     list_filter = ["at", "way", "symbol", "action", "refusal"]
     search_fields = ["=plan_id", "=symbol", "actor"]
@@ -97,6 +96,11 @@ class ProposalAdmin(ReadOnlyAdmin):
         if row.refusal:
             return chip(row.refusal, tone="bad")
         return chip(getattr(row, "plan_state", None) or "plan", tone="calm")
+
+    @admin.display(description="why")
+    def said(self, row: Proposal) -> str:
+        """The sentence; of a proposal that came without one, its codes."""
+        return row.why or row.reason_codes
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.propose_view)

@@ -144,7 +144,9 @@ class Proposal(models.Model):
     source = models.CharField(max_length=80, blank=True, help_text="What it says of itself.")
     way = models.CharField(max_length=8, help_text="How it came in.")
     actor = models.CharField(max_length=80)
-    why = models.CharField(max_length=400, blank=True, help_text="A person's reason.")
+    why = models.CharField(
+        max_length=400, blank=True, help_text="In one sentence, as a person or a brain said it."
+    )
     refusal = models.CharField(max_length=24, blank=True)
     refusal_text = models.CharField(max_length=400, blank=True)
     client = models.CharField(max_length=40, blank=True)

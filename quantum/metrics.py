@@ -9,13 +9,26 @@ from django.conf import settings
 # Must be set before prometheus_client is imported anywhere: every process writes its values into
 # this folder and the web process adds them up.
 _FOLDER = settings.VAR_DIR / "metrics"
-try:
-    _FOLDER.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_FOLDER))
-except OSError:
-    pass  # a folder that cannot be written is told by whoever needs it, in words; here it only costs the sums
+_ROOM_BYTES = 4 * 1024 * 1024
+"""Its files are mapped into memory: where the disk has no block left, the first value ends the process by SIGBUS."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess  # noqa: E402
+
+def _has_room() -> bool:
+    try:
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        disk = os.statvfs(_FOLDER)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize >= _ROOM_BYTES
+
+
+# A folder that cannot be written is told by whoever needs it, in words; here it only costs the sums.
+if _has_room():
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(_FOLDER))
+else:
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, multiprocess  # noqa: E402
 
 LATENCY_BUCKETS = (
     0.001,
@@ -51,7 +64,9 @@ def histogram(name: str, text: str) -> Histogram:
 
 
 def registry() -> CollectorRegistry:
-    """Adds up the values of all processes."""
+    """Adds up the values of all processes; without a folder it has its own alone."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
     made = CollectorRegistry()
     multiprocess.MultiProcessCollector(made)  # type: ignore[no-untyped-call]
     return made

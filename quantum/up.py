@@ -65,12 +65,15 @@ def run(*, stop: Stop, say: Say, show: Say) -> None:
 
 
 def _in_words(failure: OSError) -> str:
-    what = f"{failure.filename or 'operating system'}: {failure.strerror}"
+    """A write into a file that is open does not say which one; ours lie in that folder."""
+    disk = f"{failure.filename or settings.VAR_DIR}: {failure.strerror}"
     if failure.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{what}; free space on that disk, or set QUANTUM_VAR_DIR to a folder on another"
+        return f"{disk}; free space on that disk, or set QUANTUM_VAR_DIR to a folder on another"
+    if failure.errno == errno.EIO:
+        return f"{disk}; that disk is failing: set QUANTUM_VAR_DIR to a folder on another, with what can be saved"
     if failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return f"{what}; set QUANTUM_VAR_DIR to a folder that can be written"
-    return what
+        return f"{disk}; set QUANTUM_VAR_DIR to a folder that can be written"
+    return f"{failure.filename or 'operating system'}: {failure.strerror}"
 
 
 def _run(*, stop: Stop, say: Say, show: Say) -> None:
@@ -261,6 +264,7 @@ def _prepare_database(say: Say) -> None:
 
     started_s = clock.monotonic_s()
     try:
+        db.connection.introspection.table_names()  # Django's checks take a full disk for a feature it lacks
         call_command("check", fail_level="ERROR", stdout=io.StringIO())
         call_command("migrate", verbosity=0, interactive=False)
         instance.ensure_here()
@@ -269,12 +273,25 @@ def _prepare_database(say: Say) -> None:
     except SystemCheckError as wrong:
         raise CannotStart(str(wrong), exit_code=USAGE) from wrong
     except db.Error as failure:
-        reason = str(failure).strip().splitlines()[0]
-        raise CannotStart(
-            f"the database refuses ({reason}); correct DATABASE_URL, or free space on its disk",
-            exit_code=DEPENDENCY,
-        ) from failure
+        raise CannotStart(_database_in_words(failure), exit_code=DEPENDENCY) from failure
     say(f"database ready after {clock.monotonic_s() - started_s:.1f} s")
+
+
+def _database_in_words(failure: db.Error) -> str:
+    reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+    told = db.connection.settings_dict
+    if db.connection.vendor != "sqlite":
+        where = f"{told['NAME']} at {told['HOST'] or 'its socket'}"
+        return f"the database {where} refuses ({reason}); start it and free space on its disk, or correct DATABASE_URL"
+    if "malformed" in reason or "not a database" in reason:
+        remedy = (
+            "the file is broken: put its last backup in its place, or move it away and lose what it knows"
+        )
+    elif "full" in reason:
+        remedy = "free space on its disk, or set QUANTUM_VAR_DIR to a folder on another"
+    else:
+        remedy = "make sure that its folder and its disk can be written, or correct DATABASE_URL"
+    return f"the database {told['NAME']} refuses ({reason}); {remedy}"
 
 
 def _make_login() -> str:

@@ -13,6 +13,9 @@ from quantum.supervise import Child, Supervisor
 
 LOOK_EVERY_S = 2.0
 START_GRACE_S = 8.0
+START_GRACE_S_MAX = 64.0
+"""A machine on which a start takes longer than its grace would otherwise be restarted for ever: each start that came
+to nothing gives the next one twice the time."""
 ROLE_SILENT_S = 6.0
 CANARY_EVERY_S = 10.0
 CANARY_SILENT_S = 30.0
@@ -32,6 +35,7 @@ class Watching:
         self._canary = b""
         self._canary_seen_s = 0.0
         self._look_at_s = self._send_at_s = 0.0
+        self._grace_s = START_GRACE_S
         self.all_alive = False
 
     def turn(self) -> None:
@@ -47,6 +51,7 @@ class Watching:
             return
         if problem := self._problem(now_s):
             self._supervisor.restart(self._qcluster, because=problem)
+            self._grace_s = min(2 * self._grace_s, START_GRACE_S_MAX)
 
     def _give_grace(self, now_s: float) -> None:
         """Without Redis nobody can be seen, and leases end with it: everybody gets the grace of a start again."""
@@ -60,6 +65,8 @@ class Watching:
             if lease is not None:
                 self._seen_s[name] = now_s
         self.all_alive = all(lease is not None for lease in leases)
+        if self.all_alive:
+            self._grace_s = START_GRACE_S
         if canary and bytes(canary) != self._canary:
             self._canary, self._canary_seen_s = bytes(canary), now_s
 
@@ -72,9 +79,10 @@ class Watching:
         """Never within the grace that every start of the qcluster gets."""
         started_s = self._qcluster.started_s
         for name in self._names:
-            since_s = max(self._seen_s.get(name, 0.0) + ROLE_SILENT_S, started_s + START_GRACE_S)
+            since_s = max(self._seen_s.get(name, 0.0) + ROLE_SILENT_S, started_s + self._grace_s)
             if now_s > since_s:
-                return f"role {name} has had no lease for {ROLE_SILENT_S:.0f} s"
+                silent_s = now_s - max(self._seen_s.get(name, 0.0), started_s)
+                return f"role {name} has had no lease for {silent_s:.0f} s"
         if now_s > max(self._canary_seen_s, started_s) + CANARY_SILENT_S:
             return f"no canary came through the queue for {CANARY_SILENT_S:.0f} s"
         return ""

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.core.management import ManagementUtility, get_commands
 
-from tests.test_tidy import table_rows
+from tests.test_tidy import SECTIONS, table_rows
 
 ROOT: Path = settings.BASE_DIR
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -87,6 +87,18 @@ def test_the_readme_names_the_defaults_that_hold() -> None:
     lists = {"APPLY_ALLOWLIST": "('BTCUSDT',)", "ALLOWED_HOSTS": "['127.0.0.1', 'localhost', '[::1]']"}
     for name in set(told) - places:
         assert defaults[name] == lists.get(name, told[name]), f"{name}: mend its default in README.md"
+
+
+def test_the_readmes_reasons_are_the_operators_own_rows() -> None:
+    """Ten of them, word for word: whoever changes a row in docs/OPERATIONS.md changes it here too."""
+    shown = table_rows((ROOT / "README.md").read_text(), "When something was refused")
+    assert len(shown) == 10
+    written = [table_rows((ROOT / "docs/OPERATIONS.md").read_text(), heading) for heading in SECTIONS]
+    for reason, cells in shown.items():
+        assert any(reason in {known.value for known in enum} for enum in SECTIONS.values()), (
+            f"{reason} is no reason"
+        )
+        assert cells in [rows.get(reason) for rows in written], f"mend the row {reason} in README.md"
 
 
 def test_every_decision_has_a_number_of_its_own_and_its_parts() -> None:

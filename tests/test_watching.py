@@ -132,11 +132,13 @@ def test_a_role_that_comes_back_within_them_costs_nobody_a_restart(watched: Watc
 
 
 def test_every_start_has_its_grace_and_what_never_comes_is_restarted_again(watched: Watched) -> None:
+    """The next one has more of it: tests/test_slow_starts.py."""
     watched.seen.leases.clear()
     assert watched.turns(START_GRACE_S) == []
-    assert watched.turns(1.5) == ["role governor has had no lease for 6 s"]
+    [because] = watched.turns(1.5)
+    assert because.startswith("role governor has had no lease for ")
     assert watched.turns(START_GRACE_S - 1) == [], "it has only just been started"
-    assert len(watched.turns(START_GRACE_S * 3 + 2)) == 3
+    assert len(watched.turns(START_GRACE_S * 2)) == 1
 
 
 def test_a_queue_that_carries_no_canary_for_half_a_minute_has_the_qcluster_restarted(

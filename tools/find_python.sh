@@ -16,7 +16,7 @@ fi
 
 # A version manager's own folder is looked at too: its commands often work only inside chosen projects.
 managed() {
-    for home in "${PYENV_ROOT:-$HOME/.pyenv}/versions"/"$1".*; do
+    for home in "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions"/"$1".*; do
         [ -x "$home/bin/python" ] && echo "$home/bin/python"
     done
     return 0

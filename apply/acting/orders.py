@@ -52,7 +52,7 @@ class OutOfBounds(Exception):
 
 
 def send(sender: Sender, pair: SpentPair, order: Order) -> SendOutcome:
-    """One reduce-only order, within the bounds of the pair that was spent for it (S12; decision 049 says where the
+    """One reduce-only order, within the bounds of the pair that was spent for it (S12; decision 050 says where the
     bounds in USD, in orders a minute and by trading state are kept)."""
     _assert_bounds(pair, order)
     return sender.send(

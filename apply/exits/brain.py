@@ -155,7 +155,7 @@ class ExitBrain:
 
     def _say(self, symbol: str, score: Score) -> None:
         proposal = proposal_of(symbol, score, scorer=self._scorer.name, at_s=clock.now_s())
-        self._propose(proposal)
+        self._propose(proposal, score.reason)
         log.info(
             f"{symbol}: Exit proposed {score.action}: {score.reason}",
             score=proposal.kill_score_text,

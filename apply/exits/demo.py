@@ -14,6 +14,7 @@ from quantum.plan import Action
 from quantum.redis import Client
 
 ACTOR = "demo-exit-feed"
+WHY = "the demo closes a part of each position in turn, whatever the price does"
 EVERY_S = 3.0
 ACTIONS = (Action.PARTIAL_25, Action.PARTIAL_50, Action.PARTIAL_25, Action.PARTIAL_75)
 
@@ -40,7 +41,7 @@ class DemoFeed:
             reason_codes="demo",
             source=ACTOR,
         )
-        take(self._client, said, origin=Origin(way="demo", actor=ACTOR))
+        take(self._client, said, origin=Origin(way="demo", actor=ACTOR, why=WHY))
 
     def _with_position(self) -> str | None:
         """In turn; no position, or one that the ledger has not adopted yet, no plan."""

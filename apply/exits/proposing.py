@@ -17,8 +17,8 @@ PLACES, PRICE_PLACES = Decimal("0.0001"), Decimal("0.00000001")
 """A plug-in may divide as it likes; what is told has a length that every reader takes."""
 
 
-Propose = Callable[[Proposal], None]
-"""Raises DatabaseError where it could not be said: it is said again at the next look."""
+Propose = Callable[[Proposal, str], None]
+"""What, and why in one sentence. Raises DatabaseError where it could not be said: it is said again at the next look."""
 FIELDS = ("k_regime_flip", "k_sigma_spike", "k_ts_drop", "k_age_penalty")
 
 
@@ -59,9 +59,8 @@ def _plain(value: Decimal, places: Decimal) -> str:
 
 def to_the_gates(client: Client) -> Propose:
     """A refusal is recorded and told where every proposal's is, and is not asked again."""
-    origin = Origin(way="brain", actor=ACTOR)
 
-    def propose(said: Proposal) -> None:
-        take(client, said, origin=origin)
+    def propose(said: Proposal, why: str) -> None:
+        take(client, said, origin=Origin(way="brain", actor=ACTOR, why=why))
 
     return propose

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('source', models.CharField(blank=True, help_text='What it says of itself.', max_length=80)),
                 ('way', models.CharField(help_text='How it came in.', max_length=8)),
                 ('actor', models.CharField(max_length=80)),
-                ('why', models.CharField(blank=True, help_text="A person's reason.", max_length=400)),
+                ('why', models.CharField(blank=True, help_text='In one sentence, as a person or a brain said it.', max_length=400)),
                 ('refusal', models.CharField(blank=True, max_length=24)),
                 ('refusal_text', models.CharField(blank=True, max_length=400)),
                 ('client', models.CharField(blank=True, max_length=40)),

@@ -195,6 +195,7 @@ def _shown(row: Proposal) -> dict[str, Any]:
         "harvest_action": row.action,
         "kill_score": row.kill_score,
         "reason_codes": row.reason_codes,
+        "why": row.why,
         "plan_id": row.plan_id,
     }
     if row.refusal:

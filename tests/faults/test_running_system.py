@@ -15,11 +15,10 @@ import pytest
 
 from quantum import clock
 from quantum import plan as plans
-from quantum.exchange.paper.auth import PaperKeys
-from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import Action, ExitPlan
 from quantum.profiles import DEMO_SYMBOLS
-from tests.stand_ins.running import BACK_S, Place, free_port, within
+from tests.stand_ins.product import Product
+from tests.stand_ins.running import BACK_S, within
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +26,8 @@ STREAM, RESULTS = "quantum:stream:apply.plan", "quantum:stream:apply.result"
 PUBLIC = ("plan_id", "symbol", "action", "kill_score", "decision", "timestamp")
 
 
-class Running(Place):
-    """The product in a folder of its own; plans come from a bot that knows only the six public fields."""
+class Running(Product):
+    """Plans come from a bot that knows only the six public fields."""
 
     _numbers = itertools.count(1)
     _symbols = itertools.cycle(DEMO_SYMBOLS)
@@ -36,26 +35,9 @@ class Running(Place):
 
     def start_up(self) -> None:
         self.passed: list[ExitPlan] = []
-        self.paper_port = free_port()
-        self.start(
-            "up",
-            DJANGO_SETTINGS_MODULE="quantum.settings",
-            APPLY_MODE="paper",
-            DRY_RUN_HOST="paper",
-            EXIT_BRAIN="off",
-            PAPER_URL=f"http://127.0.0.1:{self.paper_port}",
-        )
+        self.up(EXIT_BRAIN="off")
         within(20, self.all_roles_live, "every role lives after `up`")
         within(20, self.an_exit_passes, "the first exit")
-
-    def exchange(self) -> PaperExchangeProcess:
-        """Its control plane; the process itself belongs to `up`, and its keys lie where `up` put them."""
-        lines = (self.directory / "quantum.env").read_text().splitlines()
-        made = dict(line.split("=", 1) for line in lines if line.startswith("BINANCE_"))
-        keys = PaperKeys(
-            *(made[f"BINANCE_{use}_{part}"] for use in ("READ", "TRADE") for part in ("KEY", "SECRET"))
-        )
-        return PaperExchangeProcess(data_path=self.directory / "unused", keys=keys, port=self.paper_port)
 
     def publish(self) -> ExitPlan:
         plan = plans.make(

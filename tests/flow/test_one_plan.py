@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from decimal import Decimal
 
+import pytest
 from django.conf import settings
+from django.core.management import call_command
 
 from permits.models import Permit, TradingState
 from permits.state import holds, trading
@@ -44,6 +48,39 @@ def test_the_story_of_a_plan_has_every_step_with_its_offset(house: House) -> Non
         "filled",
     ):
         assert step in told, f"{step} is missing in {told}"
+
+
+def test_an_exit_from_the_command_line_is_told_from_published_to_ended_in_milliseconds(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.start()
+    capsys.readouterr()
+    began_ms = clock.now_ms()
+    with pytest.raises(SystemExit) as left:
+        call_command("publish_plan", "BTCUSDT", "PARTIAL_75", "--json", "--wait")
+    told = json.loads(capsys.readouterr().out)
+    assert (left.value.code, told["state"], told["published"]) == (0, "filled", True)
+    wait_for(lambda: Permit.objects.filter(fate="spent").count() == 2, what="the permits' rows")
+
+    call_command("plan_show", told["plan_id"], "--json")
+    story = json.loads(capsys.readouterr().out)
+    lasted_ms = clock.now_ms() - began_ms
+    assert (story["plan"]["plan_id"], story["plan"]["action"]) == (told["plan_id"], "PARTIAL_75")
+    [order] = house.orders()
+    assert order["client_id"] == story["order"]["client_order_id"]
+    assert {permit["gate"] for permit in story["permits"]} == {"governor", "p33"}
+    assert story["fills"] and story["ledger"] and story["audit"]
+    marks = story["timeline"]
+    steps = {mark["what"]: mark["offset_ms"] for mark in marks}
+    way = ("published", "permits spent", "intent committed", "order sent", "order answered", "ended: filled")
+    offsets = [steps[step] for step in way]
+    assert offsets == sorted(offsets), offsets
+    assert [mark["offset_ms"] for mark in marks] == sorted(mark["offset_ms"] for mark in marks)
+    assert offsets[0] == 0 < offsets[-1] <= lasted_ms
+    at = {mark["what"]: dt.datetime.fromisoformat(mark["at"]) for mark in marks}
+    for what, offset_ms in steps.items():
+        since = at[what] - at["published"]
+        assert offset_ms == pytest.approx(since / dt.timedelta(milliseconds=1), abs=0.001), what
 
 
 def test_a_short_position_is_closed_by_buying(house: House) -> None:

@@ -143,6 +143,35 @@ def test_a_redis_that_does_not_answer_is_one_line_with_the_remedy(place: Place) 
     assert "Redis does not answer" in last_line(place)
 
 
+@pytest.mark.parametrize(
+    ("address", "refusal", "remedy"),
+    [
+        (
+            "sqlite:///{}/no/such.sqlite3",
+            "unable to open",
+            "make sure that its folder and its disk can be written",
+        ),
+        ("sqlite:///{}/broken.sqlite3", "is not a database", "put its last backup in its place"),
+        (
+            "postgres://nobody@127.0.0.1:1/exits",
+            "exits at 127.0.0.1 refuses",
+            "start it and free space on its disk",
+        ),
+    ],
+    ids=["no_folder", "broken", "down"],
+)
+def test_a_database_that_refuses_is_one_line_with_the_remedy(
+    place: Place, address: str, refusal: str, remedy: str
+) -> None:
+    (place.directory / "broken.sqlite3").write_text("this was a database once\n" * 100)
+    assert place.start("up", DATABASE_URL=address.format(place.directory)).wait(20) == 5
+    said = last_line(place)
+    assert said.startswith("up: the database ")
+    assert refusal in said
+    assert remedy in said
+    assert "Traceback" not in place.log.read_text()
+
+
 def last_line(place: Place) -> str:
     said = [line for line in place.log.read_text().splitlines() if line.startswith("up: ")]
     return said[-1] if said else ""

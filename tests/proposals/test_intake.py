@@ -19,7 +19,7 @@ from quantum.models import AuditEvent
 from quantum.redis import Client
 from quantum.stream import Entry, group_lag
 from quantum.tracking import NotOffered
-from tests.house import House, wait_for
+from tests.house import MARGIN_S, SHIPPED_LOOK_S, House, wait_for
 from tests.proposals.by_hand import raw
 
 KEYS = settings.KEYS
@@ -106,11 +106,14 @@ def deaf_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_server_tracks_no_keys_a_hash_is_found_within_a_second(
-    house: House, deaf_server: None
+    house: House, deaf_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At the pace it ships with, which a house otherwise quickens."""
+    assert SHIPPED_LOOK_S <= 1
+    monkeypatch.setattr(intake, "LOOK_EVERY_S", SHIPPED_LOOK_S)
     house.start("warden")
     house.redis.hset(KEYS.proposal("BTCUSDT"), mapping=raw(symbol="", kill_score="0.33"))
-    wait_for(Plan.objects.filter(kill_score="0.33").exists, what="the plan", within_s=2)
+    wait_for(Plan.objects.filter(kill_score="0.33").exists, what="the plan", within_s=1 + MARGIN_S)
 
 
 def test_a_line_that_is_cut_is_made_anew_and_what_was_said_meanwhile_is_found(house: House) -> None:
