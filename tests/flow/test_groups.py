@@ -39,7 +39,11 @@ ACT_NEEDS = {  # acts that are older than pages.Page
     "apply_break_glass_refuse": "apply.break_glass",
     "auth_user_add": "auth.add_user",
     "auth_user_change": "auth.change_user",
+    "auth_user_delete": "auth.delete_user",
     "auth_user_password_change": "auth.change_user",
+    "auth_group_add": "auth.add_group",
+    "auth_group_change": "auth.change_group",
+    "auth_group_delete": "auth.delete_group",
     **{f"positions_reconcile_act {act}": found.permission for act, found in ACTS.items()},
     **{page.name: page.needs[0] for page in pages.declared() if page.act and page.needs},
 }
@@ -202,7 +206,7 @@ def _form_of(user: Any, **more: str) -> dict[str, Any]:
     return {
         "username": user.username, "first_name": "Renamed", "is_active": "on", "is_staff": "on",
         "date_joined_0": f"{joined:%Y-%m-%d}", "date_joined_1": f"{joined:%H:%M:%S}",
-        "groups": [group.pk for group in user.groups.all()], **more,
+        "groups": [group.pk for group in user.groups.all()], "reason": "he has another name", **more,
     }  # fmt: skip
 
 
