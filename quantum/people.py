@@ -1,7 +1,5 @@
-"""Who may do what, as it is recorded: each change of a person, a group or a password, before and after (I10).
-
-Call it inside the transaction of the change.
-"""
+"""Who is who, and who may do what, as it is recorded: each change of a person, a group or a password, before and
+after (I10). Record inside the transaction of the change."""
 
 from __future__ import annotations
 
@@ -13,6 +11,11 @@ from django.db.models import QuerySet
 from quantum import audit
 
 Standing = dict[str, Any]
+
+
+def is_same_person(one: str, other: str) -> bool:
+    """One person has one spelling: Alice and alice are not two people. Names are kept cut to 60 letters."""
+    return one.strip().casefold()[:60] == other.strip().casefold()[:60]
 
 
 def standing(row: User | Group) -> Standing:
