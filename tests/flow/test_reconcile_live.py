@@ -95,6 +95,7 @@ def row_of(shown: str, symbol: str) -> str:
     [
         ("1", 0, "good\"><span aria-hidden=\"true\">✓</span> match", "fresh"),
         ("3", 0, "bad\"><span aria-hidden=\"true\">✕</span> drift", "fresh"),
+        ("1", 7, "calm\"><span aria-hidden=\"true\">·</span> match", "!</span> ageing, 7"),
         ("1", 60, "warn\"><span aria-hidden=\"true\">!</span> stale", "stale, 60"),
         (None, 0, "warn\"><span aria-hidden=\"true\">!</span> unknown", "no read"),
     ],
