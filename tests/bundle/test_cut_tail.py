@@ -37,7 +37,8 @@ def undone(left: Left, tmp_path: Path) -> Iterator[None]:
 
 
 def last_event(plan_id: str) -> AuditEvent:
-    return AuditEvent.objects.filter(plan_id=plan_id).latest("id")
+    """That tells its end; a gate's own may come after it."""
+    return AuditEvent.objects.get(plan_id=plan_id, kind="plan_filled")
 
 
 def seal_of(event: AuditEvent) -> int:
@@ -69,7 +70,9 @@ def test_events_and_their_seals_that_were_cut_off_are_missed(left: Left) -> None
     cut(EVENTS, PLACES, SEALS, seal=seal)
     report = asked(left, left.given())
     assert report.exit_code == BROKEN
-    assert "0 audit events plan_filled where there must be one" in report.wrong
+    assert any("where there must be one" in each for each in report.wrong), (
+        "whichever of its events lay there first"
+    )
 
 
 def test_a_tail_that_was_cut_off_and_grew_again_is_another_than_the_readers(left: Left) -> None:
