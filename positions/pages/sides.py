@@ -57,6 +57,10 @@ class Row:
         return self.line is not None and facts.tone_of_age(self.line.age_s) == "bad"
 
     @property
+    def is_ageing(self) -> bool:
+        return self.line is not None and facts.tone_of_age(self.line.age_s) != "good"
+
+    @property
     def exchange(self) -> str:
         return amounts.plain(self.line.exchange) if self.line else "unknown"
 

@@ -56,6 +56,7 @@ def test_login_and_refusals_are_accessible_and_fit(
     troubles = []
     for name, wanted, (visitor, status) in refusals(visit, theme, width_px):
         assert status == wanted, name
+        assert "PAPER" in visitor.page.title(), f"{name}: a page of ours"
         troubles += [f"{name}: {each}" for each in findings(visitor.page)]
         if visitor.scrolls_sideways():
             troubles.append(f"{name}: scrolls sideways at {width_px} px")
