@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -86,13 +85,9 @@ class PermitAdmin(ReadOnlyAdmin):
         if form.is_valid():
             answer = act(plan_id=plan_id, by=request.user.get_username(), form=form)
         else:
-            answer = Answer(done=False, text=f"Nothing was changed. {_problems(form)}")
+            answer = Answer(done=False, text=f"Nothing was changed. {form.problems}")
         messages.add_message(request, messages.SUCCESS if answer.done else messages.ERROR, answer.text)
         return HttpResponseRedirect(permits_url(plan_id))
-
-
-def _problems(form: forms.Form) -> str:
-    return " ".join(f"{name}: {' '.join(map(str, errors))}" for name, errors in form.errors.items())
 
 
 @admin.register(TradingState)

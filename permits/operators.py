@@ -13,7 +13,8 @@ from permits.desk.peek import Peek, peek
 from permits.models import Hold, Permit
 from permits.policy import inputs
 from permits.policy.operator_rules import Operators
-from quantum import amounts, clock
+from quantum import amounts, clock, people
+from quantum.models import AuditEvent
 from quantum.plan import ExitPlan, MalformedPlan, parse
 from quantum.redis import Client
 from quantum.signing import Signer
@@ -33,6 +34,8 @@ class Wish:
     quantity: Decimal | None = None
     through_hold: bool = False
     """Name the hold that freezes the symbol now, and no other, as the one this permit passes."""
+    approved_by: str = ""
+    """Another person, who said yes to this very act before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,9 @@ def draft(client: Client, *, plan_id: str, wish: Wish, plan: ExitPlan | None = N
         return NotSigned(
             "unknown_plan", f"no plan {plan_id} stands in the stream within its life; propose it again"
         )
+    alone = _alone(plan, wish)
+    if alone is not None:
+        return alone
     refusal = _rule_against(client, plan, wish, before)
     if refusal is not None:
         return NotSigned("not_allowed", refusal)
@@ -89,7 +95,11 @@ def sign(client: Client, drafted: Draft) -> Signed | NotSigned:
     """Asked in the database, issued through the desk, recorded. A death in between leaves who asked and why."""
     plan, wish = drafted.plan, drafted.wish
     kind = "permit_grant" if wish.verdict else "permit_denial"
-    records.record_asked(plan.plan_id, [], kind=kind, by=wish.by, reason=wish.reason, symbol=plan.symbol)
+    who = {"by": wish.by, "reason": wish.reason, "gate": wish.gate}
+    records.record_asked(plan.plan_id, [], kind=kind, symbol=plan.symbol, **who)
+    alone = _alone(plan, wish)
+    if alone is not None:  # both were asked at the same moment: whoever looks second sees both
+        return alone
     signer = Signer(name=payloads.OPERATOR, directory=settings.PERMIT_KEYS_DIR)
     issuer = f"{payloads.OPERATOR}:{wish.by}@{settings.ACCOUNT}"[:80]
     issued = Desk(gate=wish.gate, signer=signer, client=client, issuer=issuer).issue(plan, drafted.finding)
@@ -127,6 +137,22 @@ def _too_late(before: Peek, gate: str) -> NotSigned | None:
         return NotSigned("revoked", "a permit of this plan was revoked; propose again as a new plan")
     if before.of(gate) is not None:
         return NotSigned("standing", f"a permit of {gate} stands already; it is left as it is")
+    return None
+
+
+def _alone(plan: ExitPlan, wish: Wish) -> NotSigned | None:
+    """Where two people are asked for, one signs for one gate of a plan. What was asked counts, signed or not: it is
+    committed before anything is signed, so of two grants at the same moment at least one sees the other."""
+    if settings.APPROVERS_REQUIRED < 2 or not wish.verdict or wish.approved_by:
+        return None
+    for asked in AuditEvent.objects.filter(plan_id=plan.plan_id, kind="permit_grant_asked"):
+        other = asked.data.get("gate")
+        if other != wish.gate and people.is_same_person(asked.actor, wish.by):
+            return NotSigned(
+                "second_person",
+                f"{asked.actor} signs for {other} of this plan, and two people are asked for (APPROVERS_REQUIRED=2): "
+                f"let another person sign for {wish.gate}, or ask for break-glass, which another person approves",
+            )
     return None
 
 

@@ -10,6 +10,12 @@ from django.conf import settings
 from quantum.audit import REASON_MIN
 
 
+def reason_field() -> forms.CharField:
+    says = f"At least {REASON_MIN} characters; it is kept."
+    wide = forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"})
+    return forms.CharField(min_length=REASON_MIN, max_length=400, help_text=says, widget=wide)
+
+
 class ReasonForm(forms.Form):
     name = "act"
     """Its fields are told apart by it where several forms stand on one page."""
@@ -17,9 +23,7 @@ class ReasonForm(forms.Form):
     always_typed = ""
     """What is said where the name is typed in every mode."""
 
-    reason = forms.CharField(
-        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
-    )
+    reason = reason_field()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -8,16 +8,20 @@ import axes.admin  # noqa: F401  these two register their pages when they are im
 import django_q.admin  # noqa: F401  imported here first, they can be taken away below
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.models import User
-from django.http import HttpRequest
+from django.contrib.admin.utils import unquote
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from quantum import second_factor
+from quantum import people, second_factor
 from quantum.facts import ReadOnlyAdmin
 from quantum.models import AuditEvent, Instance
+from quantum.people_admin import Recorded
+from quantum.people_forms import AnothersPasswordForm, GroupForm, NewPersonForm, PersonForm
 
 # Schedule: whoever may add one names any function, and a worker runs it - a worker that may hold a
 #   signing or a trading key. No page may do that.
@@ -33,22 +37,27 @@ if TYPE_CHECKING:
 else:
     _UserAdmin = UserAdmin
 
-admin.site.unregister(User)
+admin.site.unregister([User, Group])
 # The one act on many rows that Django brings along asks for no reason, and reaches rows that nobody saw.
 admin.site.disable_action("delete_selected")
 
 
 @admin.register(User)
-class PeopleAdmin(_UserAdmin):
+class PeopleAdmin(Recorded, _UserAdmin):
     """Whoever may change people puts them into groups; he makes nobody a superuser, himself included, and does
     not touch one."""
 
-    readonly_fields = ("second_factor",)
-    fieldsets = (*(UserAdmin.fieldsets or ()), ("Second factor", {"fields": ("second_factor",)}))
+    form = PersonForm
+    add_form = NewPersonForm
+    change_password_form = AnothersPasswordForm
+    change_user_password_template = "quantum/anothers_password.html"  # noqa: S105  the name of a file
+    readonly_fields = ("code_at_login",)
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Second factor", {"fields": ("code_at_login",)}))
 
-    @admin.display(description="Second factor")
-    def second_factor(self, person: User) -> str:
-        """Whether, and the way to reset it; nothing of it is shown or changed here."""
+    @admin.display(description="Code at login")
+    def code_at_login(self, person: User) -> str:
+        """Whether, and the way to reset it; nothing of it is shown or changed here. Not called as the row that
+        belongs to a person is: Django would show that, and where there is none a dash."""
         on = second_factor.of(person) is not None
         where = reverse("admin:quantum_second_factor_of", args=[person.pk])
         return format_html('{} · <a href="{}">look at it</a>', "on" if on else "off", where)
@@ -58,8 +67,31 @@ class PeopleAdmin(_UserAdmin):
         return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        above = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return not above and super().has_change_permission(request, obj)
+        return not _above(request, obj) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return not _above(request, obj) and super().has_delete_permission(request, obj)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  Django's name for it
+        with transaction.atomic():
+            person = self.get_object(request, unquote(id))
+            before = person.password if person else ""
+            answer = super().user_change_password(request, id, form_url)
+            now = User.objects.filter(pk=person.pk).first() if person else None
+            if now and now.password != before:  # each one that is set has a salt of its own
+                people.record_password(now, **self.who_and_why(request))
+        return answer
+
+
+def _above(request: HttpRequest, person: User | None) -> bool:
+    return person is not None and person.is_superuser and not request.user.is_superuser
+
+
+@admin.register(Group)
+class GroupsAdmin(Recorded, GroupAdmin):
+    """What a group may do is what everybody in it may do."""
+
+    form = GroupForm
 
 
 @admin.register(Failure)

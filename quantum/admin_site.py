@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver
 
 from quantum import pages
@@ -17,6 +18,7 @@ class Site(AdminSite):
     index_title = "Home"
     site_url = None  # "/" is the admin
     login_template = "quantum/login.html"
+    password_change_template = "quantum/own_password.html"  # noqa: S105  the name of a file
     enable_nav_sidebar = False  # the bar of pages stands in the header; the lists need the width
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -24,6 +26,14 @@ class Site(AdminSite):
 
         self.login_form = LoginForm
         return super().login(request, extra_context)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        from quantum.people_forms import OwnPasswordForm  # as above
+
+        self.password_change_form = OwnPasswordForm
+        return super().password_change(request, extra_context)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Ours first: the last of Django's takes every address."""

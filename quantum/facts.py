@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 else:
     _Admin = admin.ModelAdmin
 
+AGEING_S = 5
 NOTHING = SafeString('<span class="quiet">—</span>')
 Column = Callable[[Any], str]
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
@@ -195,6 +197,13 @@ def age(at: dt.datetime) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit} ago"
     return f"{seconds} s ago"
+
+
+def tone_of_age(age_s: Decimal) -> str:
+    """Of what the exchange said: what is older than AGEING_S is not shown green, long before it counts for nothing."""
+    if abs(age_s) > settings.P33_STALE_THRESHOLD_SEC:
+        return "bad"
+    return "warn" if abs(age_s) > AGEING_S else "good"
 
 
 def payload(text: str) -> SafeString:

@@ -24,8 +24,7 @@ from apply.plans import publish
 from permits import operators
 from permits.desk import payloads
 from permits.operators import Draft, NotSigned, Wish
-from positions.reconcile import second
-from quantum import amounts, audit, clock
+from quantum import amounts, audit, clock, people
 from quantum import plan as plans
 from quantum.fault import fault_point
 from quantum.log import log
@@ -84,7 +83,7 @@ def waiting(symbol: str | None = None) -> list[BreakGlass]:
 def approve(client: Client, *, request_id: int, by: str, reason: str, within_s: float) -> Answer:
     """Another person's yes, on top of exactly what the request stood on. Raises what act does."""
     row = _asked(request_id)
-    if second.is_same_person(by, row.asked_by):
+    if people.is_same_person(by, row.asked_by):
         raise CannotBreak(f"{row.asked_by} asked for it: another person has to say yes.")
     stood = stood_on(row)
     shown = look(client, wanted_of(row), within_s=within_s)
@@ -301,6 +300,7 @@ def _drafts(client: Client, row: BreakGlass, shown: Preview, plan: ExitPlan) -> 
             reason=reason[:400],
             quantity=shown.quantity,
             through_hold=gate == payloads.P33 and shown.stood.hold_id is not None,
+            approved_by=row.decided_by,
         )
         drafted = operators.draft(client, plan_id=plan.plan_id, wish=wish, plan=plan)
         if isinstance(drafted, NotSigned):

@@ -20,9 +20,8 @@ from apply.operators.break_glass import Answer, CannotBreak
 from apply.operators.preview import Preview
 from apply.pages import glass_forms as forms
 from apply.pages.views import standing
-from positions.reconcile import second
 from positions.reconcile.reconcile import Unreadable
-from quantum import amounts, facts
+from quantum import amounts, facts, people
 from quantum.facts import plan_url
 from quantum.redis import RedisError, command_client
 
@@ -152,7 +151,7 @@ def _shown(shown: Preview) -> dict[str, Any]:
 
 
 def _request(row: BreakGlass, user: str) -> dict[str, Any]:
-    mine = second.is_same_person(user, row.asked_by)
+    mine = people.is_same_person(user, row.asked_by)
     return {
         "row": row,
         "most": amounts.plain(row.quantity),

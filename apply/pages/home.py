@@ -15,7 +15,7 @@ from apply.glance import glance, hour
 from apply.glance.glance import Glance, Trouble
 from apply.glance.hour import Hour, Spread
 from apply.pages.views import standing
-from positions.pages.sides import TONES as SIDES
+from positions.pages import sides
 from positions.reconcile.reconcile import Line
 from quantum import advice, amounts, charts, facts, live
 from quantum.charts import Chart
@@ -121,10 +121,9 @@ def _line(symbol: str, line: Line | None) -> dict[str, Any]:
         return {"symbol": symbol, "state": facts.chip(NO_ANSWER, tone="warn"), "exchange": NO_ANSWER}
     apart = line.exchange - (line.ledger or Decimal(0))
     at, beyond = charts.in_band(apart, tolerance=line.tolerance)
-    old = abs(line.age_s) > settings.P33_STALE_THRESHOLD_SEC
     return {
         "symbol": symbol,
-        "state": facts.chip(line.state.value.replace("_", " "), tone=SIDES.get(line.state, "warn")),
+        "state": facts.chip(line.state.value.replace("_", " "), tone=sides.tone(line)),
         "exchange": amounts.plain(line.exchange),
         "ledger": "never entered" if line.ledger is None else amounts.plain(line.ledger),
         "apart": f"{'+' if apart > 0 else ''}{amounts.plain(apart)}",
@@ -132,7 +131,7 @@ def _line(symbol: str, line: Line | None) -> dict[str, Any]:
         "band_at": at,
         "beyond": beyond,
         "age": f"{max(line.age_s, Decimal(0)):.1f} s",
-        "old": old,
+        "age_tone": facts.tone_of_age(line.age_s),
     }
 
 
@@ -148,7 +147,12 @@ def _hour(of: Hour) -> dict[str, Any]:
         "order": of.order.as_data(),
         "limit_ms": settings.APPLY_PERMIT_WAIT_MS,
         "gates": [
-            {"name": GATES.get(gate, gate), "granted": granted, "denied": denied}
+            {
+                "name": GATES.get(gate, gate),
+                "granted": granted,
+                "denied": denied,
+                "share": f"{100 * granted / (granted + denied):.0f} %",
+            }
             for gate, (granted, denied) in of.gates.items()
         ],
     }

@@ -21,8 +21,7 @@ from positions.drift import incidents
 from positions.models import Incident
 from positions.pages.acts import CHANGED, LATE_KEY, NO_DATABASE
 from positions.pages.forms import ActForm
-from positions.reconcile import second
-from quantum import amounts, clock, facts
+from quantum import amounts, clock, facts, people
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client
 
@@ -221,7 +220,7 @@ def leaving(_about: str, by: str) -> Shown | None:
     two = settings.APPROVERS_REQUIRED > 1
     asked = list(resuming.requests(row))
     mine_to_confirm = next(
-        (each for each in asked if not two or not second.is_same_person(each.actor, by)), None
+        (each for each in asked if not two or not people.is_same_person(each.actor, by)), None
     )
     form: type[ActForm] | None = ConfirmForm if mine_to_confirm else None if asked else AskForm
     means = [f"Told again by {each.actor}, {facts.age(each.at)}: {each.reason}" for each in again]

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from apply.proof_report import look, told
+from apply.proof_report import look, plans, told
 from apply.proof_report.report import Outcome, Span
 from quantum import clock, facts, live, promotion, version
 from quantum.models import ProofRun
@@ -37,6 +37,7 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
         "span_words": words,
         "choices": [(each, said) for each, (said, _) in SPANS.items()],
         "chip": facts.chip(found.outcome.value, tone=TONES[found.outcome]),
+        "no_exit": plans.NO_EXIT if plans.NO_EXIT in found.doubts() else "",
         "made": facts.moment(found.made_at),
         "last": _run(last) if last else None,
         "version": version.of_the_code(),

@@ -18,6 +18,7 @@ from permits.models import Permit
 from quantum import clock
 
 State = Plan.State
+NO_EXIT = "no exit passed in this span: there is too little to prove anything by"
 GRACE = dt.timedelta(seconds=60)
 """After its life, or its end, a plan has its result within this; the janitor looks every second."""
 
@@ -33,6 +34,8 @@ def of_plans(span: Span) -> Part:
     part.figure("exits that passed", done, of=total)
     part.figure("refused", refused, of=total)
     part.share("passed of those decided", done, of=done + refused)
+    if not done:
+        part.doubts.append(NO_EXIT)
     _without_result(part, plans)
     return part
 

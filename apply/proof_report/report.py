@@ -147,6 +147,10 @@ class Report:
         for part in self.parts:
             yield from part.findings
 
+    def doubts(self) -> Iterator[str]:
+        for part in self.parts:
+            yield from part.doubts
+
     @property
     def signatures(self) -> int | None:
         """How many were verified; None: none was, for nobody had asked for it."""

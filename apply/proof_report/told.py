@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.template.loader import render_to_string
 
-from apply.proof_report import pictures
+from apply.proof_report import pictures, plans
 from apply.proof_report.report import Figure, Part, Report
 from quantum.log import safe
 
@@ -15,6 +15,7 @@ WORDS = {"clean": "CLEAN", "wrong": "WRONG", "cannot tell": "CANNOT TELL"}
 
 def headline(report: Report) -> str:
     found = f", {report.wrongs} found" if report.wrongs else ""
+    found += ", no exit in this span" if plans.NO_EXIT in report.doubts() else ""
     return f"{WORDS[report.outcome]}{found}: {report.mode.replace('_', ' ').upper()} {report.account}"
 
 

@@ -87,7 +87,7 @@ def record_spent(rows: list[Permit], *, pile: fast.Pile | None = None) -> None:
 
 
 def record_asked(
-    plan_id: str, rows: list[Permit], *, kind: str, by: str, reason: str, symbol: str = ""
+    plan_id: str, rows: list[Permit], *, kind: str, by: str, reason: str, symbol: str = "", **more: str
 ) -> None:
     """Before Redis is touched. A row that stays marked like this was asked to be revoked by somebody who
     got no answer: the sweep ends it as revoked, unless it turns out to be spent."""
@@ -97,7 +97,7 @@ def record_asked(
             _same(row).filter(fate=Permit.Fate.LIVE).update(
                 fate_at=clock.now(), fate_by=by[:80], fate_reason=reason[:400]
             )
-        _record_act(f"{kind}_asked", plan_id, rows, by=by, reason=reason, symbol=symbol)
+        _record_act(f"{kind}_asked", plan_id, rows, by=by, reason=reason, symbol=symbol, **more)
 
 
 def record_revoked(plan_id: str, rows: list[Permit], *, by: str, reason: str) -> None:

@@ -10,25 +10,13 @@ from django import forms
 
 from permits.pages.story import GATE_NAMES, GATES
 from quantum import amounts
-from quantum.audit import REASON_MIN
+from quantum.act_form import ReasonForm
 
 
-class ActForm(forms.Form):
+class ActForm(ReasonForm):
     """`seen` is the mark of what the page showed: an act on what has changed since is refused."""
 
     seen = forms.CharField(widget=forms.HiddenInput, max_length=16)
-    reason = forms.CharField(
-        min_length=REASON_MIN, max_length=400, help_text=f"At least {REASON_MIN} characters; it is kept."
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-        for name, field in self.fields.items():
-            field.widget.attrs.setdefault("id", f"id_{self.name}_{name}")
-            field.widget.attrs["autocomplete"] = "off"
-
-    name = "act"
 
 
 class RevokeForm(ActForm):
@@ -68,9 +56,15 @@ class VoteForm(ActForm):
                 widget=forms.TextInput(attrs={"id": "id_vote_confirm", "autocomplete": "off"}),
             )
 
+    def clean_confirm(self) -> str:
+        """A symbol, and not the account's name: whoever counts the votes compares it."""
+        said: str = self.cleaned_data["confirm"]
+        return said
+
 
 class GrantForm(ActForm):
     name = "grant"
+    typed_in_live = True
     gate = forms.ChoiceField(label="Gate")
     verdict = forms.ChoiceField(label="Answer", choices=[("grant", "grant"), ("deny", "deny")])
     quantity = forms.CharField(

@@ -65,6 +65,7 @@ def plan(plan_id: str) -> dict[str, Any]:
         "events": [_event(event) for event in told.events],
         "revoke": RevokeForm(standing=standing, initial={"seen": seen}) if standing and not ended else None,
         "grant": _grant_form(told, standing, seen),
+        "two_people": settings.APPROVERS_REQUIRED > 1,
         "wait_ms": settings.APPLY_PERMIT_WAIT_MS,
     }
 

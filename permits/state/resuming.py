@@ -16,7 +16,7 @@ from django.conf import settings
 from permits.models import TradingState
 from permits.state import trading
 from permits.state.trading import StateChanged
-from quantum import audit, clock
+from quantum import audit, clock, people
 from quantum.log import log
 from quantum.models import AuditEvent
 from quantum.redis import Client
@@ -76,12 +76,8 @@ def requests(row: TradingState) -> Iterator[AuditEvent]:
 
 def _may_confirm(asked: AuditEvent, by: str) -> bool:
     if settings.APPROVERS_REQUIRED > 1:
-        return _name(asked.actor) != _name(by)
+        return not people.is_same_person(asked.actor, by)
     return (clock.now() - asked.at).total_seconds() >= DELAY_S
-
-
-def _name(text: str) -> str:
-    return text.strip().casefold()
 
 
 def _what_is_missing() -> str:

@@ -16,7 +16,7 @@ from positions.pages.acts import WITHIN_S
 from positions.pages.sides import Row
 from positions.reconcile import closing, reconcile, second
 from positions.reconcile.reconcile import State, Unreadable
-from quantum import amounts, clock, facts, live
+from quantum import amounts, clock, facts, live, people
 from quantum.live import Part
 from quantum.models import AuditEvent
 from quantum.redis import RedisError, command_client
@@ -167,7 +167,7 @@ def _waits(request: CorrectionRequest) -> dict[str, Any]:
 
 
 def _request(request: CorrectionRequest, mark: str, user: str) -> dict[str, Any]:
-    mine = second.is_same_person(user, request.asked_by)
+    mine = people.is_same_person(user, request.asked_by)
     said = {"mark": mark, "request": request.pk}
     return {
         "row": request,

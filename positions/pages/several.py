@@ -17,6 +17,9 @@ from positions.reconcile.reconcile import State
 from quantum import clock, facts
 from quantum.act_form import ReasonForm
 
+MOST = 20
+"""More in one act than anybody looks at one by one."""
+
 
 class SeveralForm(ReasonForm):
     name = "several"
@@ -32,6 +35,7 @@ def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:
         "title": "Adopt several",
         "rows": rows,
         "problem": problem,
+        "most": MOST,
         "looked_at": facts.moment(clock.now()),
         "form": SeveralForm(initial={"mark": mark}) if rows else None,
     }
@@ -54,5 +58,11 @@ def _adopted(request: HttpRequest) -> Answer:
         return Answer(False, CHANGED)
     if not chosen:
         return Answer(False, "Nothing was changed: no symbol was chosen.")
+    if len(chosen) > MOST:
+        return Answer(
+            False,
+            f"Nothing was changed: {len(chosen)} symbols were chosen, and at most {MOST} are adopted at once. "
+            "Choose fewer, then the rest.",
+        )
     said = {"by": request.user.get_username(), "reason": form.cleaned_data["reason"]}
     return acts.adopt_all([shown[name] for name in chosen], **said)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.conf import settings
 from django.utils.safestring import SafeString
 
 from positions.books import agreed
@@ -18,8 +17,15 @@ from quantum import amounts, charts, clock, facts
 from quantum.redis import RedisError, command_client
 
 TONES = {State.MATCH: "good", State.DRIFT: "bad", State.IN_FLIGHT: "calm"}
+HEALTH = {"good": "fresh", "warn": "ageing", "bad": "stale"}
 WORST_FIRST = (State.DRIFT, State.UNKNOWN, State.STALE, State.IN_FLIGHT, State.MATCH)
 NO_REDIS = "Redis gave no answer: what the exchange holds is not known."
+
+
+def tone(line: Line | None) -> str:
+    """Of whether both sides agree. That they did, some seconds ago, is not told in green."""
+    found = TONES.get(line.state, "warn") if line else "warn"
+    return "calm" if line and found == "good" and facts.tone_of_age(line.age_s) != "good" else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +42,23 @@ class Row:
 
     @property
     def state_chip(self) -> SafeString:
-        return facts.chip(self.state.value.replace("_", " "), tone=TONES.get(self.state, "warn"))
+        return facts.chip(self.state.value.replace("_", " "), tone=tone(self.line))
 
     @property
     def feed_chip(self) -> SafeString:
         """How well the feed of this symbol is, whatever the numbers say."""
         if self.line is None:
             return facts.chip("no read", tone="bad")
-        if self.is_old:
-            return facts.chip(f"stale, {self.age}", tone="bad")
-        return facts.chip(f"fresh, {self.age}", tone="good")
+        found = facts.tone_of_age(self.line.age_s)
+        return facts.chip(f"{HEALTH[found]}, {self.age}", tone=found)
 
     @property
     def is_old(self) -> bool:
-        return self.line is not None and abs(self.line.age_s) > settings.P33_STALE_THRESHOLD_SEC
+        return self.line is not None and facts.tone_of_age(self.line.age_s) == "bad"
+
+    @property
+    def is_ageing(self) -> bool:
+        return self.line is not None and facts.tone_of_age(self.line.age_s) != "good"
 
     @property
     def exchange(self) -> str:
@@ -141,6 +150,7 @@ def feed(found: Sequence[Row], *, problem: str) -> SafeString:
     if not ages:
         return facts.chip("no read of the exchange", tone="bad")
     oldest = max(ages, key=abs)
-    if problem or abs(oldest) > settings.P33_STALE_THRESHOLD_SEC:
+    health = "bad" if problem else facts.tone_of_age(oldest)
+    if health == "bad":
         return facts.chip(f"stale, oldest read {oldest:.0f} s ago", tone="bad")
-    return facts.chip(f"fresh, oldest read {max(oldest, Decimal(0)):.1f} s ago", tone="good")
+    return facts.chip(f"{HEALTH[health]}, oldest read {max(oldest, Decimal(0)):.1f} s ago", tone=health)

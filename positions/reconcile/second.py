@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from positions.models import CorrectionRequest
 from positions.reconcile import reconcile
 from positions.reconcile.reconcile import Brought, Line, Seen
-from quantum import amounts, audit, clock
+from quantum import amounts, audit, clock, people
 from quantum.redis import Client
 
 LIFE_S = 3600
@@ -103,7 +103,7 @@ def approve(client: Client, *, request_id: int, by: str, reason: str, within_s: 
         raise NotApproved(f"There is no request {request_id}.")
     if request.state != State.WAITING or request.mode != settings.APPLY_MODE:
         raise NotApproved(f"Request {request_id} is {request.state}; ask anew.")
-    if is_same_person(by, request.asked_by):
+    if people.is_same_person(by, request.asked_by):
         raise NotApproved(f"{request.asked_by} asked for it: another person has to say yes.")
     lines = reconcile.look_again(client, seen=[_seen(each) for each in request.lines], within_s=within_s)
 
@@ -128,11 +128,6 @@ def _seen(kept: dict[str, str | int | None]) -> Seen:
         exchange=Decimal(str(kept["exchange"])),
         version=None if version is None else int(version),
     )
-
-
-def is_same_person(one: str, other: str) -> bool:
-    """One person has one spelling: Alice and alice are not two people. Names are kept cut to 60 letters."""
-    return one.strip().casefold()[:60] == other.strip().casefold()[:60]
 
 
 def _waiting() -> QuerySet[CorrectionRequest]:

@@ -18,13 +18,14 @@ from django.test import Client as WebClient
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django_q.models import Failure
 
 from apply.models import ApiToken, BreakGlass, Order, Plan, Proposal
 from apply.pages import views as pages
 from apply.pages.views import axis
 from permits.models import Approval, ApprovalVote, Hold, Permit, PolicyVersion, TradingState, Usage
 from permits.state import trading
-from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
+from positions.models import Balance, Fill, Funding, Incident, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.facts import ReadOnlyAdmin
 from quantum.models import AuditEvent, Instance
@@ -147,7 +148,15 @@ def test_every_fact_has_a_read_only_page() -> None:
 
 def test_f10_no_admin_url_adds_changes_or_deletes_a_fact(web: WebClient) -> None:
     lived_in(1)
-    for model in OURS - {Instance}:
+    Instance.objects.get_or_create(id=1, defaults={"mode": "paper", "account": "main"})
+    Funding.objects.create(
+        account="main", symbol="BTCUSDT", transaction_id="1", asset="USDT", amount=1, at=clock.now()
+    )
+    Failure.objects.create(
+        id="f" * 32, name="a job", func="f", started=clock.now(), stopped=clock.now(), success=False
+    )
+    assert {Funding, Failure, Instance, AuditEvent} <= set(FACTS)
+    for model in FACTS:
         row = model._default_manager.first()
         assert row is not None
         before = facts_of(model)

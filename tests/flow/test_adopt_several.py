@@ -16,6 +16,7 @@ from positions.drift import incidents
 from positions.models import LedgerEntry
 from positions.pages import acts, marks
 from positions.pages.acts import Answer
+from positions.pages.several import MOST
 from positions.reconcile.reconcile import Seen
 from quantum.redis import Client
 from tests.flow.test_admin import someone, text_of
@@ -106,6 +107,29 @@ def test_what_was_not_shown_is_not_adopted_and_the_account_is_typed(
     told = adopt(web, mark, "AUSDT")
     assert "Done, says the test" in told
     assert asked == [["AUSDT"]]
+
+
+def test_f9_more_than_anybody_looks_at_are_not_adopted_at_once(
+    web: WebClient, redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def adopt_all(seen: list[Seen], **_: str) -> Answer:
+        asked.append(len(seen))
+        return Answer(True, "Done, says the test")
+
+    monkeypatch.setattr(acts, "adopt_all", adopt_all)
+    names = [f"M{number:02}USDT" for number in range(MOST + 1)]
+    for name in names:
+        entered(name)
+        snapshot(redis, "3", symbol=name)
+    shown = several(web)
+    assert f"of {len(names) + 2}</button>" in shown and f"At most {MOST} at once" in shown
+    told = adopt(web, mark_in(shown), *names)
+    assert f"Nothing was changed: {MOST + 1} symbols were chosen, and at most {MOST}" in told
+    assert asked == []
+    adopt(web, mark_in(shown), *names[1:])
+    assert asked == [MOST]
 
 
 def test_who_may_not_reconcile_sees_no_such_page(web: WebClient) -> None:

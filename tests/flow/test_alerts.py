@@ -67,8 +67,15 @@ def test_the_check_that_the_documents_give_takes_ours_and_nothing_that_was_chang
     exec(found[1] if found else "", given)  # noqa: S102  our own document
     halt()
     calm.after(5)
+    resume()
+    for _ in range(30):
+        calm.after(5)
+    assert receiver.events == [ALERT, RECOVERY]
+    end = receiver.got[1]
+    assert given["is_ours"](SECRET.encode(), end.headers["Quantum-Signature"], end.body, clock.now_s())
+    assert end.headers["Quantum-Signature"] != receiver.got[0].headers["Quantum-Signature"]
     header, body = receiver.got[0].headers["Quantum-Signature"], receiver.got[0].body
-    now_s = clock.now_s()
+    now_s = int(re.findall(r"t=(\d+)", header)[0])
     assert given["is_ours"](SECRET.encode(), header, body, now_s)
     assert not given["is_ours"](SECRET.encode(), header, body.replace(b"nina", b"omar"), now_s)
     assert not given["is_ours"](b"another secret", header, body, now_s)

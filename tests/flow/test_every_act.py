@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.cache import cache
 from django.test import Client as WebClient
 
@@ -55,6 +55,8 @@ def test_f7_whoever_lacks_one_of_the_rights_that_an_act_needs_is_refused_it() ->
     user = User.objects.get(username="nina")
     if not User.objects.filter(pk=1).exists():  # whom the addresses name
         User.objects.create_user("omar", pk=1)
+    if not Group.objects.filter(pk=1).exists():
+        Group.objects.create(pk=1, name="night")
     wanted = sorted({each for name, _ in ACTS for each in needed(name)})
     for permission in wanted:
         everything_but(permission, user)

@@ -95,6 +95,7 @@ def row_of(shown: str, symbol: str) -> str:
     [
         ("1", 0, "good\"><span aria-hidden=\"true\">✓</span> match", "fresh"),
         ("3", 0, "bad\"><span aria-hidden=\"true\">✕</span> drift", "fresh"),
+        ("1", 7, "calm\"><span aria-hidden=\"true\">·</span> match", "!</span> ageing, 7"),
         ("1", 60, "warn\"><span aria-hidden=\"true\">!</span> stale", "stale, 60"),
         (None, 0, "warn\"><span aria-hidden=\"true\">!</span> unknown", "no read"),
     ],
@@ -111,6 +112,7 @@ def test_whether_both_agree_and_how_the_feed_is_are_told_apart(
     ):
         assert agreement in shown and feed in shown
         assert ("chip good" in shown) is (feed == "fresh"), "what is old is never green"
+        assert ('circle class="old"' in shown) is (amount == "1" and feed != "fresh"), "nor its dot"
 
 
 def test_a_difference_is_shown_with_what_is_tolerated_and_who_looks_at_it(

@@ -321,6 +321,9 @@ def test_a_reset_is_previewed_has_a_reason_ends_the_logins_and_is_recorded() -> 
     hers, admin = WebClient(), WebClient()
     log_in(code(user), web=hers)
     admin.force_login(person("omar", "view_user", "change_user"))
+    assert reverse(f"{OWN}_of", args=[user.pk]) in text_of(
+        admin.get(reverse("admin:auth_user_change", args=[user.pk]))
+    )
     shown, mark = reset_page(admin, user)
     assert "every login of nina ends" in shown
     address = reverse(f"{OWN}_reset", args=[user.pk])

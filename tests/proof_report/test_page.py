@@ -24,8 +24,12 @@ pytestmark = pytest.mark.usefixtures("db", "redis")
 
 
 def shown(**asked: str) -> str:
+    return shown_to("vera", **asked)
+
+
+def shown_to(name: str, **asked: str) -> str:
     caches["pages"].clear()
-    return text_of(someone("vera", "view_plan", "view_order").get(reverse("admin:apply_proof"), asked))
+    return text_of(someone(name, "view_plan", "view_order").get(reverse("admin:apply_proof"), asked))
 
 
 def test_before_the_first_proof_it_says_how_one_is_made() -> None:
@@ -44,8 +48,15 @@ def test_it_shows_what_the_last_proof_found_and_what_the_records_say_now() -> No
     assert "promoted to live by override, nina: to see it" in page
     assert "carries no permit that governor granted" in page
     assert "<td>plans</td><td>3</td>" in page
-    six = text_of(someone("wim", "view_plan", "view_order").get(reverse("admin:apply_proof"), {"span": "6h"}))
-    assert "<td>plans</td><td>5</td>" in six
+    assert "<td>plans</td><td>5</td>" in shown_to("wim", span="6h")
+
+
+def test_an_hour_without_an_exit_is_not_green_and_says_so() -> None:
+    page = shown()
+    assert "Cannot tell: no exit passed in this span" in page
+    assert 'class="chip warn"' in page and 'class="chip good"' not in page
+    orders(plans(1, minutes_ago=5), after_ms=20)
+    assert "no exit passed" not in shown_to("wim")
 
 
 def test_waits_are_a_picture_and_told_in_words() -> None:

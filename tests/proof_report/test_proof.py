@@ -13,12 +13,13 @@ from django.test import override_settings
 
 from apply.management.commands import proof
 from apply.models import Order, Plan
-from apply.proof_report import look, races, report, told, venue
+from apply.proof_report import look, plans, races, report, told, venue
 from apply.proof_report.report import Outcome, Part, Report, Span
 from permits.models import Permit
 from positions.models import Balance, Fill, LedgerEntry
 from quantum import clock, version
 from quantum.models import AuditEvent, ProofRun
+from quantum.plan import Action
 from tests.house import House
 from tests.proof_report.by_hand import figure, proved, said, wrongs
 from tests.unguarded import unguarded
@@ -64,6 +65,20 @@ def test_a_good_run_is_clean_and_every_figure_says_of_how_many_records_it_is(hou
     words = said("proof")[1]
     assert "too few: 3 of the 100 it needs" in words
     assert "%" not in words  # no percentages of three plans
+
+
+def test_a_span_without_an_exit_proves_nothing_and_says_so(house: House) -> None:
+    code, found = proved()
+    assert (code, found["outcome"], figure(found, "plans", "plans")) == (7, "cannot tell", 0)
+    assert found["parts"]["plans"]["doubts"] == [plans.NO_EXIT]
+    words = said("proof")[1]
+    assert words.startswith("CANNOT TELL, no exit in this span: PAPER main")
+    assert "cannot tell: no exit passed" in words
+    house.start()
+    refused = house.ended(house.publish(house.make("SOLUSDT", Action.HOLD)))
+    house.stop()
+    assert refused.state != "filled"
+    assert proved()[0] == 7, "nothing that was refused is an exit that passed"
 
 
 def test_each_seeded_wrong_is_named(house: House) -> None:

@@ -1,5 +1,5 @@
 """What can be claimed of this house, computed from records. Exit 0: clean. 6: something is wrong, each with its name.
-7: nothing is, but a part cannot be told."""
+7: nothing is, but a part cannot be told; so is a span in which no exit passed."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 
 from permits import operators
@@ -32,6 +33,7 @@ class Command(ActCommand):
             help="name the hold that freezes the symbol now, to pass it",
         )
         parser.add_argument("--deny", action="store_true", help="sign a denial: it ends the plan's wait")
+        parser.add_argument("--confirm", default="", metavar="ACCOUNT", help="in live: the account, typed")
         parser.add_argument("--dry-run", action="store_true", help="show what would be signed")
         self.add_act_arguments(parser)
 
@@ -67,6 +69,8 @@ class Command(ActCommand):
         if options["dry_run"]:
             self._show(drafted, signed=False, what=what, as_json=options["json"])
             return
+        if settings.APPLY_MODE == "live" and options["confirm"] != settings.ACCOUNT:
+            self.leave(Exit.USAGE, f"Nothing was signed. To go on, type --confirm {settings.ACCOUNT}")
         self.confirm(options, before=f"no permit of {wish.gate}", after=what)
         done = operators.sign(client, drafted)
         if isinstance(done, NotSigned):

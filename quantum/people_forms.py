@@ -1,0 +1,64 @@
+"""Django's forms of people, groups and passwords, with what every act here asks for: a reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib.admin.forms import AdminPasswordChangeForm as OwnAdminPasswordChangeForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+
+from quantum import people
+from quantum.act_form import ReasonForm, reason_field
+
+if TYPE_CHECKING:
+    _UserChangeForm = UserChangeForm[User]
+    _GroupForm = forms.ModelForm[Group]
+    _NewPersonForm = AdminUserCreationForm[User]
+    _AnothersPasswordForm = AdminPasswordChangeForm[User]
+else:
+    _UserChangeForm, _GroupForm = UserChangeForm, forms.ModelForm
+    _NewPersonForm, _AnothersPasswordForm = AdminUserCreationForm, AdminPasswordChangeForm
+
+
+class PersonForm(_UserChangeForm):
+    reason = reason_field()
+
+
+class NewPersonForm(_NewPersonForm):
+    reason = reason_field()
+
+
+class GroupForm(_GroupForm):
+    reason = reason_field()
+
+
+class AnothersPasswordForm(_AnothersPasswordForm):
+    reason = reason_field()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order_fields(("usable_password", "password1", "password2", "reason"))
+
+
+class OwnPasswordForm(OwnAdminPasswordChangeForm):
+    reason = reason_field()
+    field_order = ("old_password", "new_password1", "new_password2", "reason")
+
+    def save(self, commit: bool = True) -> User:
+        with transaction.atomic():
+            person: User = super().save(commit=commit)
+            name, reason = person.get_username(), self.cleaned_data["reason"]
+            people.record_password(person, by=name, reason=reason)
+        return person
+
+
+class DeletionForm(ReasonForm):
+    """`mark` is what the page showed of whom is to go: what was changed meanwhile is looked at again."""
+
+    name = "deletion"
+    typed_in_live = True
+    mark: Any = forms.CharField(widget=forms.HiddenInput, max_length=20_000)
+    field_order = ("mark", "reason", "confirm")
