@@ -77,8 +77,11 @@ def _executed(part: Part, span: Span, exited: dict[str, Decimal]) -> int:
 
 def _balances(part: Part) -> None:
     """The running sum and the last entry are written together: one question sees both at one moment."""
-    # By the symbol too, or the planner walks back through all entries for a symbol that has moved long ago, or never.
-    ours = LedgerEntry.objects.filter(account=OuterRef("account"), symbol=OuterRef("symbol"))
+    # A range of one symbol, read from its end by its index. Asked by equality the planner expects an entry of it among
+    # the newest few and walks back from the last of all: for a symbol that has rested, through the whole table.
+    ours = LedgerEntry.objects.filter(
+        account=OuterRef("account"), symbol__gte=OuterRef("symbol"), symbol__lte=OuterRef("symbol")
+    )
     last = ours.order_by("-symbol", "-id")
     mine = Balance.objects.filter(account=settings.ACCOUNT).annotate(
         last=Subquery(last.values("balance")[:1])
