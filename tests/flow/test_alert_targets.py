@@ -208,6 +208,24 @@ def test_apprise_is_given_what_people_read_and_its_failures_are_answers(
     assert said[0]["notify_type"] == "success"
 
 
+def test_the_real_apprise_takes_an_alert_to_its_service_and_says_when_that_refuses(
+    receiver: Receiver, settings: Settings, secrets_given: dict[str, str]
+) -> None:
+    settings.ALERT_APPRISE_SCHEMES = ("json", "nosuchservice")
+    address = receiver.url.replace("http://", "json://")
+    secrets_given["ALERT_APPRISE_URLS"] = f"{address} nosuchservice://private"
+    code, told = alert_test("--json")
+    answers = [(each["told"], each["answer"]) for each in json.loads(told)["targets"]]
+    unknown = (False, "apprise does not know this address: correct ALERT_APPRISE_URLS")
+    assert (code, answers) == (5, [(True, "taken by the service"), unknown])
+    [taken] = [each.said for each in receiver.got]
+    assert (taken["title"], taken["type"]) == ("[PAPER main] test: A test: all is well", "success")
+    receiver.answer = 500
+    code, told = alert_test("--json")
+    refused = (False, "the service did not take it")
+    assert [(each["told"], each["answer"]) for each in json.loads(told)["targets"]] == [refused, unknown]
+
+
 # ---- the command and the page
 
 
