@@ -88,7 +88,8 @@ class Glance:
 
 def look(*, of_the_hour: Hour | None = None) -> Glance:
     """A constant number of questions to the database, and one look at Redis. Raises DatabaseError."""
-    row, state, now = trading.newest(), trading.current(), clock.now()
+    row, now = trading.newest(), clock.now()
+    state = trading.projected(row)
     in_flight = Plan.objects.filter(result_id="", state=Plan.State.UNKNOWN)
     # Each table is asked apart: what waits for a person lies in three of them.
     waits = (

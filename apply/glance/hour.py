@@ -14,9 +14,11 @@ from django.db.models.functions import Cast, Substr
 from apply.models import Order, Plan
 from apply.plans.blocked import FREED, REFUSED, cause_of
 from permits.models import Permit
-from quantum import clock
+from quantum import clock, live
+from quantum.models import AuditEvent
 
 MINUTES = 60
+MINUTE_S = 60
 ORDERS_LOOKED_AT = 200
 UNKNOWN = Plan.State.UNKNOWN
 _MINUTE = len("2026-01-31 23:59")
@@ -82,6 +84,14 @@ class Hour:
 
 NOT_LOOKED_AT = Hour(states={}, causes=(), minutes=(), wait=Spread({}), order=Spread({}))
 """For whoever needs the rest of the glance alone."""
+
+
+def kept() -> Hour:
+    """For pages that live: made anew when anything was written of, and when a minute begins. Whatever becomes of a plan
+    or a permit writes its event in the same transaction; on PostgreSQL one may appear below another's number, which
+    the next event or minute shows."""
+    newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first()
+    return live.kept(f"hour:{newest}:{clock.now():%H:%M}", look, life_s=MINUTE_S)
 
 
 def look() -> Hour:

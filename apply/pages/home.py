@@ -36,8 +36,6 @@ SHAPES = (
 share it."""
 WAIT_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 GATES = {"governor": "Governor", "p33": "P3.3"}
-HOUR_KEPT_S = 3
-"""Its figures are of 60 minutes; the state, the consumers and both sides are looked at each time."""
 NO_ANSWER = "unknown"
 
 
@@ -52,8 +50,7 @@ def fragment(request: HttpRequest, **_: object) -> HttpResponse:
 
 
 def _written(may: dict[str, bool]) -> str:
-    last_hour = live.kept("home:hour", hour.look, life_s=HOUR_KEPT_S)
-    return render_to_string("apply/glance.html", shown(glance.look(of_the_hour=last_hour), may=may))
+    return render_to_string("apply/glance.html", shown(glance.look(of_the_hour=hour.kept()), may=may))
 
 
 def shown(found: Glance, *, may: dict[str, bool]) -> dict[str, Any]:

@@ -66,8 +66,7 @@ def _may(request: HttpRequest) -> dict[str, bool]:
 
 
 def _written(may: dict[str, bool]) -> str:
-    last_hour = live.kept("home:hour", hour.look, life_s=home.HOUR_KEPT_S)
-    return render_to_string("apply/oncall_part.html", _shown(glance.look(of_the_hour=last_hour), may))
+    return render_to_string("apply/oncall_part.html", _shown(glance.look(of_the_hour=hour.kept()), may))
 
 
 def _shown(found: Glance, may: dict[str, bool]) -> dict[str, Any]:

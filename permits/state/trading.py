@@ -60,8 +60,12 @@ def newest() -> TradingState | None:
 
 
 def current() -> Projection:
-    """What the database says now. No row at all is HALTED with version 0."""
-    row = newest()
+    """What the database says now."""
+    return projected(newest())
+
+
+def projected(row: TradingState | None) -> Projection:
+    """No row at all is HALTED with version 0."""
     if row is None:
         return Projection(raw=_written(None), version=0, active=False)
     return Projection(
