@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -49,6 +50,18 @@ _IN_ONE_PIECE: dict[Any, Any] = {HTTPConnection: _Whole, HTTPSConnection: _Whole
 """Any other kind is a proxy's own (SOCKS), and stays what it is: ours would go past the proxy."""
 
 
+_KEPT_ALIVE = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+"""Exits are rare. A router that forgets a line says nothing: the next order, hours later, would wait for an answer
+until its time is over, and lock its symbol. Asked every 20 s the router remembers; a line that is dead all the same is
+ended by the kernel within 35 s, and the next order takes a new one."""
+
+
 class _Adapter(HTTPAdapter):
     """The pool of a host is looked up, and its trust set, once: requests does both for every order, and asks the disk
     for its certificates each time. Failures are requests' own."""
@@ -56,6 +69,12 @@ class _Adapter(HTTPAdapter):
     def __init__(self) -> None:
         self._pools: dict[str, Any] = {}
         super().__init__()
+
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
+        super().init_poolmanager(*sizes, **options, socket_options=_KEPT_ALIVE)
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, **options, socket_options=_KEPT_ALIVE)
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None

@@ -90,6 +90,26 @@ def test_a_request_leaves_in_one_piece(session: Any, scheme: str, tmp_path: Path
     assert body == session.prepared(url, ORDER, None).body.encode()
 
 
+@pytest.mark.parametrize("proxy", [False, True], ids=["straight", "through a proxy"])
+def test_a_line_that_rests_between_two_rare_exits_is_asked_whether_it_lives(
+    session: Any, proxy: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as exchange:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/fapi/v1/order"
+        if proxy:
+            session.proxies.update(http=url.removesuffix("/fapi/v1/order"))
+            url = "http://fapi.example/fapi/v1/order"
+        heard = exchange.submit(_first_piece, server, None)
+        assert session.post(url, data=ORDER, allow_redirects=False, timeout=2).content == b"{}"
+        heard.result(2)
+        [pool] = session.get_adapter(url)._pools.values()
+        line = next(each for each in pool.pool.queue if each is not None).sock
+        asked = [line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+        for what in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_NODELAY):
+            asked.append(line.getsockopt(socket.IPPROTO_TCP, what))
+    assert asked == [1, 20, 5, 3, 1]
+
+
 def test_a_host_that_shows_the_certificate_of_another_gets_no_order(session: Any, tmp_path: Path) -> None:
     session.verify = str(own_certificate(tmp_path))  # trusted, and made out to localhost
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
