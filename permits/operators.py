@@ -13,7 +13,7 @@ from permits.desk.peek import Peek, peek
 from permits.models import Hold, Permit
 from permits.policy import inputs
 from permits.policy.operator_rules import Operators
-from quantum import amounts, clock, people
+from quantum import amounts, audit, clock, people
 from quantum.models import AuditEvent
 from quantum.plan import ExitPlan, MalformedPlan, parse
 from quantum.redis import Client
@@ -40,7 +40,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class NotSigned:
-    """Nothing was written. `text` is for the person who asked."""
+    """Nothing was signed. `text` is for the person who asked."""
 
     reason: str
     text: str
@@ -99,6 +99,8 @@ def sign(client: Client, drafted: Draft) -> Signed | NotSigned:
     records.record_asked(plan.plan_id, [], kind=kind, symbol=plan.symbol, **who)
     alone = _alone(plan, wish)
     if alone is not None:  # both were asked at the same moment: whoever looks second sees both
+        audit.record(kind="permit_grant_refused", actor=wish.by, plan_id=plan.plan_id, symbol=plan.symbol,
+                     reason=wish.reason, data={"gate": wish.gate, "why": alone.reason})  # fmt: skip
         return alone
     signer = Signer(name=payloads.OPERATOR, directory=settings.PERMIT_KEYS_DIR)
     issuer = f"{payloads.OPERATOR}:{wish.by}@{settings.ACCOUNT}"[:80]

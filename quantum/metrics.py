@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from django.conf import settings
 
@@ -28,7 +29,8 @@ if _has_room():
 else:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, multiprocess  # noqa: E402
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Metric, multiprocess  # noqa: E402
+from prometheus_client.registry import Collector  # noqa: E402
 
 LATENCY_BUCKETS = (
     0.001,
@@ -63,10 +65,17 @@ def histogram(name: str, text: str) -> Histogram:
     return Histogram(name, text, buckets=LATENCY_BUCKETS)
 
 
+class _OwnAlone(Collector):
+    def collect(self) -> Iterable[Metric]:
+        return REGISTRY.collect()
+
+
 def registry() -> CollectorRegistry:
-    """Adds up the values of all processes; without a folder it has its own alone."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
+    """Adds up the values of all processes; without a folder it has this one's alone. Made anew for each scrape: whoever
+    asks adds to it what it reads then."""
     made = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        made.register(_OwnAlone())
+        return made
     multiprocess.MultiProcessCollector(made)  # type: ignore[no-untyped-call]
     return made

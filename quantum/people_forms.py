@@ -42,17 +42,29 @@ class AnothersPasswordForm(_AnothersPasswordForm):
         super().__init__(*args, **kwargs)
         self.order_fields(("usable_password", "password1", "password2", "reason"))
 
+    def save(self, commit: bool = True) -> User:
+        """The person comes with who is about to change it: quantum.admin.PeopleAdmin."""
+        by: str = vars(self.user)["changed_by"]
+        person: User = super().save(commit=False)
+        return _kept(person, by=by, reason=self.cleaned_data["reason"]) if commit else person
+
 
 class OwnPasswordForm(OwnAdminPasswordChangeForm):
     reason = reason_field()
     field_order = ("old_password", "new_password1", "new_password2", "reason")
 
     def save(self, commit: bool = True) -> User:
-        with transaction.atomic():
-            person: User = super().save(commit=commit)
-            name, reason = person.get_username(), self.cleaned_data["reason"]
-            people.record_password(person, by=name, reason=reason)
-        return person
+        person: User = super().save(commit=False)
+        reason = self.cleaned_data["reason"]
+        return _kept(person, by=person.get_username(), reason=reason) if commit else person
+
+
+def _kept(person: User, *, by: str, reason: str) -> User:
+    """The hash was made before: it takes most of a second, and SQLite has one writer, whom an exit would wait for."""
+    with transaction.atomic():
+        person.save()
+        people.record_password(person, by=by, reason=reason)
+    return person
 
 
 class DeletionForm(ReasonForm):

@@ -79,10 +79,12 @@ class Watching:
         """Never within the grace that every start of the qcluster gets."""
         started_s = self._qcluster.started_s
         for name in self._names:
-            since_s = max(self._seen_s.get(name, 0.0) + ROLE_SILENT_S, started_s + self._grace_s)
-            if now_s > since_s:
-                silent_s = now_s - max(self._seen_s.get(name, 0.0), started_s)
+            seen_s = self._seen_s.get(name, 0.0)
+            # The longer grace is for who has not come yet: one that lived in this start is silent after its 6 s.
+            grace_s = START_GRACE_S if seen_s > started_s else self._grace_s
+            if now_s > max(seen_s + ROLE_SILENT_S, started_s + grace_s):
+                silent_s = now_s - max(seen_s, started_s)
                 return f"role {name} has had no lease for {silent_s:.0f} s"
-        if now_s > max(self._canary_seen_s, started_s) + CANARY_SILENT_S:
+        if now_s > max(self._canary_seen_s, started_s + self._grace_s - START_GRACE_S) + CANARY_SILENT_S:
             return f"no canary came through the queue for {CANARY_SILENT_S:.0f} s"
         return ""

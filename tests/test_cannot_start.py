@@ -95,6 +95,10 @@ django.setup()
 from quantum import metrics
 metrics.DEAD_LETTERS.labels(group="apply").inc()
 [told] = [found for found in metrics.registry().collect() if found.name == "quantum_dead_letters"]
+for _ in range(2):  # each scrape adds what it reads then
+    from quantum import gauges
+    scraped = metrics.registry()
+    scraped.register(gauges.Sources())
 print(told.samples[0].value, os.listdir(os.environ["QUANTUM_VAR_DIR"] + "/metrics"))
 """
 

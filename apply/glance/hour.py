@@ -18,7 +18,7 @@ from quantum import clock, live
 from quantum.models import AuditEvent
 
 MINUTES = 60
-MINUTE_S = 60
+MINUTE_S, KEPT_S = 60, 3
 ORDERS_LOOKED_AT = 200
 UNKNOWN = Plan.State.UNKNOWN
 _MINUTE = len("2026-01-31 23:59")
@@ -87,11 +87,15 @@ NOT_LOOKED_AT = Hour(states={}, causes=(), minutes=(), wait=Spread({}), order=Sp
 
 
 def kept() -> Hour:
-    """For pages that live: made anew when anything was written of, and when a minute begins. Whatever becomes of a plan
-    or a permit writes its event in the same transaction; on PostgreSQL one may appear below another's number, which
-    the next event or minute shows."""
+    """For pages that live: at most every 3 s, and in a quiet house once a minute. Whatever becomes of a plan or a
+    permit writes its event in the same transaction; on PostgreSQL one may appear below another's number, which the
+    next event or minute shows."""
+    return live.kept(f"hour:{live.kept('hour:stand', _stand, life_s=KEPT_S)}", look, life_s=MINUTE_S)
+
+
+def _stand() -> str:
     newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first()
-    return live.kept(f"hour:{newest}:{clock.now():%H:%M}", look, life_s=MINUTE_S)
+    return f"{newest}:{clock.now():%H:%M}"
 
 
 def look() -> Hour:

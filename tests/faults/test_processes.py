@@ -107,7 +107,7 @@ def test_a_role_that_nobody_takes_has_the_qcluster_restarted(place_of_up: Place)
     absent.unlink()
     within(BACK_S * 2, place_of_up.is_whole, "all roles live in a qcluster that was started again")
     assert place_of_up.main() != first
-    assert "role warden has had no lease for 6 s" in place_of_up.log.read_text()
+    assert "role warden has had no lease for " in place_of_up.log.read_text()
 
 
 # ---- SIGTERM

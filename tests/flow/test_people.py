@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission, User
 from django.core.cache import cache
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test import Client as WebClient
 from django.test import override_settings
 from django.urls import reverse
@@ -195,6 +195,30 @@ def test_ones_own_password_is_changed_with_a_reason_and_an_event() -> None:
     event = only()
     assert (event.kind, event.actor, event.reason) == ("password_changed", "nina", WHY)
     assert event.data == {"person": "nina", "logs_in_with_one": True}
+
+
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_no_exit_waits_while_a_password_is_hashed(
+    root: WebClient, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes most of a second, and SQLite has one writer."""
+    anna, inside = person("anna"), list[bool]()
+    set_password = User.set_password
+
+    def watched(user: User, raw: str | None) -> None:
+        inside.append(connection.in_atomic_block)
+        set_password(user, raw)
+
+    monkeypatch.setattr(User, "set_password", watched)
+    said = {"reason": WHY, "old_password": PASSWORD}
+    if whose == "own":
+        said |= {"new_password1": NEW, "new_password2": NEW}
+        root.post(reverse("admin:password_change"), said)
+    else:
+        said |= {"password1": NEW, "password2": NEW, "usable_password": "true", "set-password": "1"}
+        root.post(of_person("password_change", anna.pk), said)
+    assert inside == [False]
+    assert (only().kind, only().actor) == ("password_changed", "root")
 
 
 # ---- groups
