@@ -129,7 +129,7 @@ def test_d23_changed_filters_are_read_again_and_the_next_quantity_is_rounded_dow
     order = Order.objects.get(plan_id=after.plan_id)
     assert (order.quantity, order.executed_quantity) == (Decimal("0.2"), Decimal("0.2"))
     [result] = row.results(after)
-    assert (result["safe_qty"], result["executed_qty"]) == ("0.2", "0.2")
+    assert (result["quantity"], result["executed_qty"]) == ("0.2", "0.2")
     ledger_agrees(row)
 
 

@@ -140,7 +140,7 @@ OF_THE_PROCESS = {"QuantumUserStreamDown", "QuantumLedgerCopyTampered", "Quantum
 def test_a_rule_rests_in_calm_weather_and_fires_on_what_it_is_for(calm: Calm, alert: str) -> None:
     user_stream.LIVE_SINCE.set(clock.now_s())
     before = look()
-    assert burning(before, before) == set()
+    assert burning(before, before) <= OF_THE_PROCESS
     MAKES[alert](calm)
     meant = {alert, *BESIDE.get(alert, set())}
     assert meant <= burning(look(), before) <= meant | OF_THE_PROCESS
