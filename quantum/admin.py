@@ -72,10 +72,8 @@ class PeopleAdmin(Recorded, _UserAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> User | None:
         person: User | None = super().get_object(request, object_id, from_field)
-        if person is not None:
-            vars(person)["changed_by"] = (
-                request.user.get_username()
-            )  # the form of a new password gets no more
+        if person is not None:  # all that the form of a new password is given
+            vars(person)["changed_by"] = request.user.get_username()
         return person
 
 
