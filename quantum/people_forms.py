@@ -62,7 +62,7 @@ class OwnPasswordForm(OwnAdminPasswordChangeForm):
 def _kept(person: User, *, by: str, reason: str) -> User:
     """The hash was made before: it takes most of a second, and SQLite has one writer, whom an exit would wait for."""
     with transaction.atomic():
-        person.save()
+        person.save(update_fields=["password"])  # what else was changed meanwhile stays so
         people.record_password(person, by=by, reason=reason)
     return person
 

@@ -221,6 +221,37 @@ def test_no_exit_waits_while_a_password_is_hashed(
     assert (only().kind, only().actor) == ("password_changed", "root")
 
 
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_who_is_shut_out_while_a_password_is_hashed_stays_shut_out(
+    root: WebClient, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole row saved would bring back what it was when the page was asked for."""
+    anna, set_password = person("anna"), User.set_password
+    web = WebClient()
+    web.force_login(anna)
+
+    def meanwhile(user: User, raw: str | None) -> None:
+        set_password(user, raw)
+        User.objects.filter(pk=anna.pk).update(is_active=False, is_staff=False)
+
+    monkeypatch.setattr(User, "set_password", meanwhile)
+    said = {"reason": WHY, "old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
+    if whose == "own":
+        web.post(reverse("admin:password_change"), said)
+    else:
+        said = {
+            "reason": WHY,
+            "password1": NEW,
+            "password2": NEW,
+            "usable_password": "true",
+            "set-password": "1",
+        }
+        root.post(of_person("password_change", anna.pk), said)
+    found = User.objects.get(pk=anna.pk)
+    assert (found.is_active, found.is_staff) == (False, False)
+    assert found.check_password(NEW)
+
+
 # ---- groups
 
 
