@@ -72,6 +72,8 @@ def test_f13_one_who_asks_for_both_at_the_same_moment_gets_no_pair(redis: Client
     assert isinstance(answers[0], Signed)
     assert isinstance(answers[1], NotSigned) and answers[1].reason == "second_person"
     assert standing(redis, plan) == [GOVERNOR]
+    refused = AuditEvent.objects.get(plan_id=plan.plan_id, kind="permit_grant_refused")
+    assert (refused.actor, refused.data) == (both[1].wish.by, {"gate": P33, "why": "second_person"})
 
 
 def test_f13_with_one_approver_one_person_may_sign_for_both(
