@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 RUNTIME := exec sh tools/with_env.sh runtime
 DEV := exec sh tools/with_env.sh dev
-SUITE := exec sh tools/with_env.sh dev tools/suite.py
+SUITE := exec sh tools/with_env.sh dev -m tools.suite
 
 .PHONY: help run setup test test-sqlite test-postgres lint bench mutants chaos chaos-ci deep screenshots fresh lock audit
 

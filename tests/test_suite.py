@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -33,8 +34,8 @@ class Runs:
         return self.looks.pop(0)
 
     @staticmethod
-    def stood_s(began: float, _ended: float) -> float:
-        return 1.0 if began < 0 else 0.0
+    def away(failure: Failure) -> str:
+        return "the machine stood still" if failure.began < 0 else ""
 
 
 @pytest.mark.parametrize(
@@ -57,13 +58,13 @@ class Runs:
 )
 def test_what_fails_on_a_machine_that_ran_fails_the_suite(looks: list[Look], status: int) -> None:
     runs = Runs(*looks)
-    assert suite.judged(runs, runs.stood_s, again=True) == status
+    assert suite.judged(runs, runs.away, again=True) == status
     assert runs.looks == [], "it did not look so often"
 
 
 def test_outside_ci_a_failure_is_a_failure() -> None:
     runs = Runs(failed("-1"), GREEN)
-    assert suite.judged(runs, runs.stood_s, again=False) == suite.FAILED
+    assert suite.judged(runs, runs.away, again=False) == suite.FAILED
 
 
 def test_time_that_nobody_had_is_seen_and_a_busy_processor_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +78,16 @@ def test_time_that_nobody_had_is_seen_and_a_busy_processor_is_none(monkeypatch: 
     monkeypatch.undo()
     assert machine.stood_s(quiet, time.time()) >= 0.3
     assert machine.stood_s(time.time() + 9, time.time() + 10) == 0
+
+
+def test_time_that_the_host_takes_in_slices_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "COUNT_EVERY_S", 0.0)
+    for share, away in ((50, "50 % of the machine was taken meanwhile"), (0, "")):
+        wanted = itertools.count(0, 100)
+        monkeypatch.setattr("tools.suite.stolen.counted", lambda: ((at := next(wanted)) * share // 100, at))
+        machine, began = Machine(), time.time()
+        time.sleep(0.3)
+        assert machine.away(Failure("it", began + 0.05, began + 0.2)) == away
 
 
 def test_a_failed_test_is_told_once_with_the_time_of_its_setup(tmp_path: Path) -> None:

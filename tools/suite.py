@@ -1,7 +1,8 @@
-"""The suite, beside each other on three workers: python tools/suite.py [pytest's words].
+"""The suite, beside each other on three workers: python -m tools.suite [pytest's words].
 
 With SECOND_LOOK=1, as in .ci/run, tests that failed in company run again alone (docs/decisions/036). What fails on a
-machine that ran fails the suite; what fails while the machine stood still says nothing, and is asked again.
+machine that ran fails the suite; what fails while it stood still, or while much of it was somebody else's, says
+nothing, and is asked again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import stolen
+
 ROOT = Path(__file__).resolve().parents[1]
+
 How = tuple[str, ...]
 # Three on two cores: most tests wait for something. With four those that measure time begin to feel their neighbours.
 IN_COMPANY: How = ("-n", "3", "--dist", "loadgroup")
@@ -28,6 +32,7 @@ LOOKS = 4
 FAILED = 1
 """pytest's exit status for failed tests; every other one but 0 is no result at all."""
 NAP_S, LATE_S, STOOD_S = 0.02, 0.05, 0.25
+COUNT_EVERY_S, TAKEN_PERCENT = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,12 @@ class Look:
 
 class Machine:
     """Whoever naps for 20 ms on a machine that runs wakes after 20 ms, however busy its processes are. What it
-    oversleeps is time in which nobody ran: the host's processor was somebody else's. No test keeps a deadline then."""
+    oversleeps is time in which nobody ran: the host's processor was somebody else's. No test keeps a deadline then.
+    Nor where the host takes a slice of a few milliseconds again and again, which no nap shows and the kernel counts."""
 
     def __init__(self) -> None:
         self._lost: list[tuple[float, float]] = []
+        self._counts = [(time.time(), stolen.counted())]
         threading.Thread(target=self._nap, daemon=True).start()
 
     def _nap(self) -> None:
@@ -58,22 +65,39 @@ class Machine:
             late = time.time() - before - NAP_S
             if late >= LATE_S:
                 self._lost.append((before, late))
+            if before - self._counts[-1][0] >= COUNT_EVERY_S:
+                self._counts.append((before, stolen.counted()))
 
     def stood_s(self, began: float, ended: float) -> float:
         return sum(late for at, late in list(self._lost) if began <= at + late and at <= ended)
 
+    def taken_percent(self, began: float, ended: float) -> float:
+        """From the last count before to the first one after."""
+        counts = list(self._counts)
+        first = max((each for each in counts if each[0] <= began), default=counts[0])
+        last = min((each for each in counts if each[0] >= ended), default=counts[-1])
+        return stolen.percent(first[1], last[1])
 
-def judged(look: Callable[[How], Look], stood_s: Callable[[float, float], float], *, again: bool) -> int:
+    def away(self, failure: Failure) -> str:
+        """Why what failed says nothing, in words; empty: the machine ran."""
+        stood_s = self.stood_s(failure.began, failure.ended)
+        if stood_s >= STOOD_S:
+            return f"the machine stood still for {stood_s:.2f} s of it"
+        percent = self.taken_percent(failure.began, failure.ended)
+        return f"{percent:.0f} % of the machine was taken meanwhile" if percent >= TAKEN_PERCENT else ""
+
+
+def judged(look: Callable[[How], Look], away: Callable[[Failure], str], *, again: bool) -> int:
     """The suite's exit status after as many looks as it takes."""
     found = look(IN_COMPANY)
     for number in range(1, LOOKS):
         if found.status != FAILED or not again:
             return found.status
-        stood = {failure.test: stood_s(failure.began, failure.ended) for failure in found.failures}
-        for test, seconds in stood.items():
-            print(f"suite: failed, the machine stood still for {seconds:.2f} s of it: {test}")
-        counted = [test for test, seconds in stood.items() if seconds < STOOD_S]
-        if not stood or len(counted) > (BAD_LUCK if number == 1 else 0):
+        whys = {failure.test: away(failure) for failure in found.failures}
+        for test, why in whys.items():
+            print(f"suite: failed, {why or 'the machine ran'}: {test}")
+        counted = [test for test, why in whys.items() if not why]
+        if not whys or len(counted) > (BAD_LUCK if number == 1 else 0):
             print(f"suite: failed while the machine ran: {len(counted)}")
             return found.status
         print("suite: once more, alone", flush=True)
@@ -91,9 +115,12 @@ def main(words: list[str]) -> int:
             run = subprocess.run([sys.executable, "-m", "pytest", *ours, *how, *words], cwd=ROOT, check=False)
             return Look(run.returncode, [Failure(**json.loads(line)) for line in told])
 
-    status = judged(look, machine.stood_s, again=os.environ.get("SECOND_LOOK") == "1")
+    status = judged(look, machine.away, again=os.environ.get("SECOND_LOOK") == "1")
     ended = time.time()
-    print(f"suite: the machine stood still for {machine.stood_s(began, ended):.1f} of {ended - began:.0f} s")
+    stood_s, percent = machine.stood_s(began, ended), machine.taken_percent(began, ended)
+    print(
+        f"suite: the machine stood still for {stood_s:.1f} of {ended - began:.0f} s, {percent:.1f} % was taken"
+    )
     return status
 
 

@@ -16,14 +16,13 @@ from redis.retry import Retry
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeFailed, PaperExchangeProcess
 from tests.proxy import Proxy
-from tests.stand_ins.running import Place, bare_environment, free_port, within
+from tests.stand_ins.running import STARTED_S, Place, bare_environment, free_port, within
 
 POSITIONS = {"BTCUSDT": "40.000", "ETHUSDT": "-600.000", "SOLUSDT": "9000.00", "BNBUSDT": "-900.00",
              "XRPUSDT": "400000.0"}  # fmt: skip
 """Large enough for some twenty exits in a row, each by a share of what is left."""
 SYMBOLS = tuple(POSITIONS)
 ACCOUNT, MODE, TTL_S, STALE_S = "main", "paper", 10, 10
-START_S = 30.0
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
     "APPLY_MODE": MODE,
@@ -62,14 +61,14 @@ class Stage(Place):
 
     def start_up(self) -> None:
         self.start("up", **self.env)
-        within(START_S, self.all_roles_live, "every role lives after `up`")
+        within(STARTED_S, self.all_roles_live, "every role lives after `up`")
         self.paper = self._control_plane()
-        within(START_S, self._paper_answers, "the paper exchange answers")
+        within(STARTED_S, self._paper_answers, "the paper exchange answers")
         self.paper.control("POST", "/paper/limits", {"weight_1m": 1_000_000})
-        within(START_S, self._is_adopted, "every position is adopted")
+        within(STARTED_S, self._is_adopted, "every position is adopted")
         for symbol in SYMBOLS:
             self.enter(symbol)
-        within(START_S, self._is_entered, "every entry is in the ledger")
+        within(STARTED_S, self._is_entered, "every entry is in the ledger")
 
     def be_django(self) -> None:
         """This process may do what people and bots do: publish, halt, hold. Not the checker, which only reads."""

@@ -13,7 +13,7 @@ import pytest
 
 from quantum import embedded
 from tests.stand_ins.apps import NAMES
-from tests.stand_ins.running import BACK_S, Place, within
+from tests.stand_ins.running import BACK_S, STARTED_S, Place, within
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def everything() -> Iterator[Place]:
         place = Place(Path(folder))
         place.start("up")
         try:
-            within(20, place.all_roles_live, "every role lives after `up`")
+            within(STARTED_S, place.all_roles_live, "every role lives after `up`")
             yield place
         finally:
             place.end()

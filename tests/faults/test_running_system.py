@@ -18,7 +18,7 @@ from quantum import plan as plans
 from quantum.plan import Action, ExitPlan
 from quantum.profiles import DEMO_SYMBOLS
 from tests.stand_ins.product import Product
-from tests.stand_ins.running import BACK_S, within
+from tests.stand_ins.running import BACK_S, STARTED_S, within
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +36,8 @@ class Running(Product):
     def start_up(self) -> None:
         self.passed: list[ExitPlan] = []
         self.up(EXIT_BRAIN="off")
-        within(20, self.all_roles_live, "every role lives after `up`")
-        within(20, self.an_exit_passes, "the first exit")
+        within(STARTED_S, self.all_roles_live, "every role lives after `up`")
+        within(STARTED_S, self.an_exit_passes, "the first exit")
 
     def publish(self) -> ExitPlan:
         plan = plans.make(

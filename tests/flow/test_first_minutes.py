@@ -19,12 +19,10 @@ import pytest
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.profiles import DEMO_SYMBOLS
 from tests.stand_ins.product import Product
-from tests.stand_ins.running import BACK_S, within
+from tests.stand_ins.running import BACK_S, STARTED_S, within
 
 pytestmark = pytest.mark.slow
 
-START_S_MAX = 40
-"""Only against hanging: `make fresh` holds a start to 10 s. Here a suite may run beside it."""
 OK_LINE = re.compile(r"\[PERMIT_WAIT\] OK plan=([0-9a-f]{16}) wait_ms=\d+ safe_qty=\S+ symbol=[A-Z]+USDT")
 
 
@@ -43,7 +41,7 @@ def login_shown(product: Product, up: subprocess.Popen[str]) -> str:
     """Address and login, as they are printed."""
     assert up.stdout
     out = up.stdout
-    within(START_S_MAX, lambda: select.select([out], [], [], 0)[0], "address and login are shown")
+    within(STARTED_S, lambda: select.select([out], [], [], 0)[0], "address and login are shown")
     return out.readline() + out.readline()
 
 
@@ -82,7 +80,7 @@ def test_a_first_start_shows_exits_and_a_login_and_a_second_keeps_positions_and_
     product: Product,
 ) -> None:
     up = product.up()
-    within(START_S_MAX, lambda: OK_LINE.search(product.log.read_text()), "an OK line")
+    within(STARTED_S, lambda: OK_LINE.search(product.log.read_text()), "an OK line")
     password = (product.directory / "admin_password").read_text().strip()
     shown = f"Admin  http://127.0.0.1:{product.web_port}/admin/\nLogin  admin  {password}\n"
     assert login_shown(product, up) == shown
@@ -98,7 +96,7 @@ def test_a_first_start_shows_exits_and_a_login_and_a_second_keeps_positions_and_
     again = product.up(EXIT_BRAIN="off")  # nobody proposes, nobody opens positions
     assert login_shown(product, again) == shown
     exchange = product.exchange()
-    within(START_S_MAX, lambda: now_held(exchange), "the exchange answers again")
+    within(STARTED_S, lambda: now_held(exchange), "the exchange answers again")
     now = now_held(exchange)
     # What was on its way when Ctrl-C came may leave now, while it is fresh.
     moved = {row["symbol"] for row in exchange.log(after=last)}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stand_ins.running import BACK_S, Place, within
+from tests.stand_ins.running import BACK_S, STARTED_S, Place, within
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def stop(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT)
 
 def test_a_first_start_makes_secrets_and_a_login_and_a_second_finds_them_again(place: Place) -> None:
     first = place.start("up")
-    within(20, place.all_roles_live, "every role lives")
+    within(STARTED_S, place.all_roles_live, "every role lives")
     said = shown(first)
     with urllib.request.urlopen(f"http://127.0.0.1:{place.web_port}/admin/login/", timeout=5) as page:
         assert page.status == 200
@@ -66,7 +66,7 @@ def test_a_first_start_makes_secrets_and_a_login_and_a_second_finds_them_again(p
     assert password not in place.log.read_text()
 
     second = place.start("up")
-    within(20, place.all_roles_live, "every role lives again")
+    within(STARTED_S, place.all_roles_live, "every role lives again")
     within(5, lambda: place.canary() is not None, "and a job comes through the queue")
     assert f"admin  {password}" in shown(second)
     stop(second, signal.SIGTERM)
@@ -76,9 +76,9 @@ def test_a_first_start_makes_secrets_and_a_login_and_a_second_finds_them_again(p
 
 def test_a_second_up_on_the_same_folder_says_who_is_there(place: Place) -> None:
     first = place.start("up")
-    within(20, place.all_roles_live, "every role lives")
+    within(STARTED_S, place.all_roles_live, "every role lives")
     second = place.start("up", QUANTUM_WEB_PORT="1")
-    assert second.wait(BACK_S) == 1
+    assert second.wait(STARTED_S) == 1
     assert last_line(place) == (
         f"up: another `up` (pid {first.pid}) runs on {place.directory}; stop it or set QUANTUM_VAR_DIR"
     )
@@ -87,18 +87,18 @@ def test_a_second_up_on_the_same_folder_says_who_is_there(place: Place) -> None:
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(place: Place) -> None:
     first = place.start("up")
-    within(20, place.all_roles_live, "every role lives")
+    within(STARTED_S, place.all_roles_live, "every role lives")
     first.kill()
     first.wait()
     within(BACK_S, lambda: place.processes() == [], "nobody outlives it")
     place.start("up")
-    within(20, place.all_roles_live, "every role lives again")
+    within(STARTED_S, place.all_roles_live, "every role lives again")
 
 
 def test_sigterm_to_all_processes_at_once_ends_them_all(place: Place) -> None:
     """As a service manager or a closed container does it."""
     up = place.start("up")
-    within(20, place.all_roles_live, "every role lives")
+    within(STARTED_S, place.all_roles_live, "every role lives")
     for pid in place.processes():
         os.kill(pid, signal.SIGTERM)
     assert up.wait(BACK_S) == 0
@@ -116,7 +116,9 @@ def test_a_taken_port_is_one_line_with_the_remedy(place: Place, name: str) -> No
             if name == "QUANTUM_WEB_PORT"
             else {"PAPER_URL": f"http://127.0.0.1:{port}"}
         )
-        assert place.start("up", **{"APPLY_MODE": "paper", "DRY_RUN_HOST": "paper", **env}).wait(BACK_S) == 5
+        assert (
+            place.start("up", **{"APPLY_MODE": "paper", "DRY_RUN_HOST": "paper", **env}).wait(STARTED_S) == 5
+        )
     assert last_line(place).startswith(f"up: port {port} is taken; ")
     assert last_line(place).endswith(f"or set {name} to another")
     assert not (place.directory / "valkey").exists(), "checked before anything starts"
@@ -124,7 +126,7 @@ def test_a_taken_port_is_one_line_with_the_remedy(place: Place, name: str) -> No
 
 def test_a_folder_that_cannot_be_written_is_one_line_with_the_remedy(place: Place) -> None:
     (place.directory / "file").touch()
-    assert place.start("up", QUANTUM_VAR_DIR=str(place.directory / "file" / "var")).wait(BACK_S) == 5
+    assert place.start("up", QUANTUM_VAR_DIR=str(place.directory / "file" / "var")).wait(STARTED_S) == 5
     assert last_line(place).endswith("set QUANTUM_VAR_DIR to a folder that can be written")
     assert len(place.log.read_text().splitlines()) == 1
 
@@ -132,7 +134,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_with_the_remedy(place: Plac
 def test_an_env_file_without_a_secret_key_is_refused(place: Place) -> None:
     own = place.directory / "own.env"
     own.write_text("ACCOUNT=main\n")
-    assert place.start("up", QUANTUM_ENV_FILE=str(own)).wait(BACK_S) == 2
+    assert place.start("up", QUANTUM_ENV_FILE=str(own)).wait(STARTED_S) == 2
     assert last_line(place).startswith("up: SECRET_KEY is not set in")
 
 

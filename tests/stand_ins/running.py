@@ -19,6 +19,8 @@ from tests.stand_ins.apps import NAMES
 ROOT = Path(__file__).resolve().parents[2]
 BACK_S = 10.0
 """After any kill every role lives again within this, and after SIGTERM nothing does."""
+STARTED_S = 60.0
+"""Only against hanging, for a start beside a suite on two cores: `make fresh` holds one to 10 s."""
 
 
 def free_port() -> int:
