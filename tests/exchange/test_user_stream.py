@@ -17,7 +17,7 @@ import pytest
 from quantum.exchange import connect
 from quantum.exchange.answers import WHOLE_MAX
 from quantum.exchange.binance_stream import BinanceLine
-from quantum.exchange.events import AccountUpdate, Execution, OrderUpdate, TradeLite, UnknownEvent
+from quantum.exchange.events import AccountUpdate, Execution, OrderUpdate, UnknownEvent
 from quantum.exchange.hosts import stream_url_for
 from quantum.exchange.inbox import GAP_MARGIN_MS, Gap, GapReason, Inbox, Item, Received
 from quantum.exchange.reading import ReadFailed
@@ -96,7 +96,7 @@ def test_an_exit_is_told_in_order_after_the_gap_of_the_start(desk: Desk) -> None
         assert all(isinstance(item, Received) for item in events)
         assert [order.execution for order in one.orders()] == [Execution.NEW, Execution.TRADE]
         kinds = {type(item.event) for item in events if isinstance(item, Received)}
-        assert kinds == {OrderUpdate, TradeLite, AccountUpdate}
+        assert kinds == {OrderUpdate, AccountUpdate}
         [trade] = desk.reader.trades_of_order(symbol="BTCUSDT", order_id=one.orders()[-1].order_id)
         assert one.orders()[-1].trade == trade, "the stream and REST tell the same execution"
         [account] = [
