@@ -26,7 +26,6 @@ from positions.feed import ear
 from positions.models import Balance
 from quantum import clock, roles
 from quantum import plan as plans
-from quantum.exchange import binance_stream
 from quantum.exchange.paper import scenarios
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.plan import Action, ExitPlan
@@ -36,7 +35,7 @@ SHIPPED_LOOK_S = intake.LOOK_EVERY_S
 # A house ends hundreds of times in a suite, and would wait for each of these to look up.
 warden.TURN_S = 0.25
 intake.BLOCK_MS, intake.LOOK_EVERY_S = 500, 0.2
-binance_stream.LOOK_S = ear.TAKE_S = 0.1
+ear.TAKE_S = 0.1
 PATIENCE_S = 10.0
 MARGIN_S = 1.0
 """What a machine that is busy with the rest of the suite may add to a time that the product promises."""

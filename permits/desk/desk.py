@@ -31,6 +31,8 @@ class Issued:
 
     raw: bytes
     fresh: bool
+    said: payloads.Answer | None = None
+    """What fresh ones were made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ class Desk:
         """Sign and write. Asking twice leaves the first permit standing: idempotent by its key."""
         created_at = Decimal(clock.now_ms()) / 1000
         expires_at = created_at + settings.PERMIT_TTL_SEC
-        raw = self._signer.seal(payloads.body(self._answer(plan, finding, created_at, expires_at)))
+        answer = self._answer(plan, finding, created_at, expires_at)
+        raw = self._signer.seal(payloads.body(answer))
         keys, plan_id = settings.KEYS, plan.plan_id
         own = keys.governor_permit(plan_id) if self.gate == payloads.GOVERNOR else keys.p33_permit(plan_id)
         status, detail = _ISSUE(
@@ -108,7 +111,7 @@ class Desk:
         )
         if status == 0:
             return NotIssued(reason=detail.decode())
-        return Issued(raw=raw, fresh=True) if status == 1 else Issued(raw=detail, fresh=False)
+        return Issued(raw, fresh=True, said=answer) if status == 1 else Issued(raw=detail, fresh=False)
 
     def _answer(
         self, plan: ExitPlan, finding: Finding, created_at: Decimal, expires_at: Decimal

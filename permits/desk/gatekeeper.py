@@ -80,6 +80,7 @@ class Gatekeeper:
                 gate=self._desk.gate,
                 plan_id=plan.plan_id,
                 entry_id=entry.entry_id,
+                said=issued.said,
                 beside=finding.beside if issued.fresh or self._says(issued.raw, finding) else (),
             )
         )
@@ -110,19 +111,22 @@ class Gatekeeper:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A permit that stands in Redis and has no row yet. Even its reading is left to the recorder: right after
-    the permit the waiter needs the processor more."""
+    """A permit that stands in Redis and has no row yet. Even the reading of one that was kept is left to the recorder:
+    right after the permit the waiter needs the processor more."""
 
     raw: bytes
     gate: str
     plan_id: str
     entry_id: str
+    said: payloads.Answer | None = None
     beside: tuple[records.Beside, ...] = ()
 
     def row(self) -> Permit | None:
         """None: bytes of a stranger stood under our key and are no permit; there is nothing to record."""
         try:
-            return records.row_of(self.raw, gate=self.gate, plan_id=self.plan_id, fate=Permit.Fate.LIVE)
+            return records.row_of(
+                self.raw, gate=self.gate, plan_id=self.plan_id, fate=Permit.Fate.LIVE, said=self.said
+            )
         except payloads.Malformed as malformed:
             log.warning(
                 "a permit that is none stands in Redis",

@@ -11,7 +11,7 @@ from django.db import connection, models, transaction
 
 from permits.desk import approvals, payloads
 from permits.models import Approval, Permit
-from quantum import audit, clock
+from quantum import amounts, audit, clock
 from quantum import rows as fast
 
 LATEST_S = Decimal(10_000_000_000)
@@ -19,9 +19,12 @@ Beside = Approval | Callable[[], models.Model]
 """A question to people; or what makes a row once the permit is out, all of one model."""
 
 
-def row_of(raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate) -> Permit:
-    """The unsaved row of a permit that was written or spent; raw is the fact, columns are for reading."""
-    permit = payloads.read(raw, gate=gate, all_fields=False)
+def row_of(
+    raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate, said: payloads.Answer | None = None
+) -> Permit:
+    """The unsaved row of a permit that was written or spent; raw is the fact, columns are for reading. said: what the
+    bytes were made of just now, by whoever need not read them again."""
+    permit = said or payloads.read(raw, gate=gate, all_fields=False)
     issued = permit.created_at if permit.created_at is not None else Decimal(clock.now_ms()) / 1000
     expires = permit.expires_at if permit.expires_at is not None else issued + settings.PERMIT_TTL_SEC
     return fast.new(
@@ -57,7 +60,11 @@ def record_issued(rows: list[Permit], *, beside: Sequence[Beside] = ()) -> None:
             plan_id=row.plan_id,
             symbol=row.symbol,
             reason=row.reason,
-            data={"gate": row.gate, "quantity": str(row.quantity), "expires_at": row.expires_at.isoformat()},
+            data={
+                "gate": row.gate,
+                "quantity": _text(row.quantity),
+                "expires_at": row.expires_at.isoformat(),
+            },
         )
         for row in rows
     ]
@@ -69,6 +76,11 @@ def record_issued(rows: list[Permit], *, beside: Sequence[Beside] = ()) -> None:
         fast.insert(*made, skip_conflicts=True)
         for question in questions:
             approvals.park(question)
+
+
+def _text(quantity: Decimal | None) -> str:
+    """A permit by hand may name none."""
+    return str(quantity) if quantity is None else amounts.plain(quantity)
 
 
 _AS_SPENT = """ON CONFLICT (plan_id, gate, issued_at) DO UPDATE SET fate = excluded.fate, fate_at = excluded.fate_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -29,7 +29,7 @@ class Tally:
     """Running sums: a decision costs the same after ten exits and after ten thousand."""
 
     def __init__(self) -> None:
-        self._scopes: dict[str, _Scope] = {}
+        self._scopes = defaultdict[str, _Scope](_Scope)
         self._reserved: dict[str, Reservation] = {}
         self._charged: dict[str, None] = {}
         self._day: deque[Charge] = deque()
@@ -81,14 +81,14 @@ class Tally:
         """Of a symbol, or TOTAL. `without`: a plan that is judged again does not stand in its own way."""
         self._forget(now_ms)
         own = self._reserved.get(without)
-        found = self._scopes.setdefault(scope, _Scope())
+        found = self._scopes[scope]
         own = own if own and scope in (TOTAL, own.symbol) else None
         held = (self._reserved.get(plan_id) for plan_id in self.unproven)
         late = [one for one in held if one is not None and one is not own and scope in (TOTAL, one.symbol)]
         return found.use(now_ms, own, unproven=len(late))
 
     def _of(self, symbol: str) -> tuple[_Scope, _Scope]:
-        return self._scopes.setdefault(symbol, _Scope()), self._scopes.setdefault(TOTAL, _Scope())
+        return self._scopes[symbol], self._scopes[TOTAL]
 
     def _forget(self, now_ms: int) -> None:
         while self._day and self._day[0].at_ms <= now_ms - DAY_MS:

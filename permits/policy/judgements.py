@@ -6,8 +6,10 @@ What the shadow rules say is worked out here too, when the permit is long out: t
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from permits.models import Judgement
@@ -85,20 +87,30 @@ def _texts(verdict: Verdict) -> dict[str, str]:
 # ---- facts as JSON: what is as usual is left out
 
 
+Values = Callable[[Any], tuple[Any, ...]]
+
+
+def _parts(usual: Facts | Use) -> tuple[tuple[str, ...], Values, tuple[Any, ...]]:
+    """Names of the parts, what takes their values out, and the usual ones."""
+    names = tuple(each.name for each in fields(usual))
+    values = attrgetter(*names)
+    return names, values, values(usual)
+
+
+_OF_FACTS, _OF_USE = _parts(Facts(now_s=Decimal("NaN"), trading_active=None)), _parts(Use())
+"""No moment is usual."""
+
+
 def _written(said: Facts | Use) -> dict[str, Any]:
-    usual = type(said)(now_s=Decimal(0), trading_active=None) if isinstance(said, Facts) else Use()
+    names, values, usual = _OF_FACTS if isinstance(said, Facts) else _OF_USE
     found: dict[str, Any] = {}
-    for each in fields(said):
-        value = getattr(said, each.name)
-        if value == getattr(usual, each.name) and each.name != "now_s":
+    for name, value, as_usual in zip(names, values(said), usual, strict=True):
+        if value == as_usual:
             continue
-        found[each.name] = (
-            _written(value)
-            if isinstance(value, Use)
-            else amounts.plain(value)
-            if isinstance(value, Decimal)
-            else value
-        )
+        if isinstance(value, Use):
+            found[name] = _written(value)
+        else:
+            found[name] = amounts.plain(value) if isinstance(value, Decimal) else value
     return found
 
 

@@ -2,18 +2,16 @@
 
 What it does for us: the address with its routing, TLS, proxies, one connection. What is taken out of its
 hands: its JSON (floats), its log lines (they hold the key), its own reconnecting, its timer for the
-key, and its way to end with messages still queued. The first sign of trouble ends this line;
-user_stream.py builds the next.
+key, and its loop that reads (two timers, a queue and a task for each message; it ends with messages still
+queued). We read from the connection itself. The first sign of trouble ends this line; user_stream.py builds the next.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from binance.exceptions import BinanceWebsocketQueueOverflow, ReadLoopClosed
 from binance.ws.keepalive_websocket import KeepAliveWebsocket
 from binance.ws.streams import BinanceSocketManager
 from websockets.exceptions import WebSocketException
@@ -22,10 +20,7 @@ from quantum.exchange.hosts import LOOPBACK_HOSTS
 from quantum.exchange.inbox import GapReason
 from quantum.exchange.user_stream import LineBroken
 
-QUEUED_MAX = 1000
 OPEN_S = 5.0
-LOOK_S = 0.5
-"""How long its read loop sleeps at most before it sees that it shall end."""
 NEVER_S: Final = 10.0**8
 
 # Nothing of the library's talk: "Closing Websocket <address with the key>", whole messages, and worse.
@@ -55,7 +50,7 @@ class BinanceLine:
         self._socket: Any = None
 
     async def open(self, key: str) -> None:
-        manager = BinanceSocketManager(_KeyInHand(key), user_timeout=NEVER_S, max_queue_size=QUEUED_MAX)
+        manager = BinanceSocketManager(_KeyInHand(key), user_timeout=NEVER_S)
         manager.FSTREAM_URL = self._stream_url
         # Pings are ours (user_stream.py). What is meant for loopback goes through no proxy.
         manager.ws_kwargs = {"ping_interval": None, "open_timeout": OPEN_S, "logger": _QUIET}
@@ -63,29 +58,22 @@ class BinanceLine:
             manager.ws_kwargs["proxy"] = None
         socket: KeepAliveWebsocket = manager.futures_user_socket()
         socket._log = _QUIET
-        socket.TIMEOUT = LOOK_S
-        socket.json_loads = lambda message: message  # read strictly, later, by events.py
+        socket._handle_read_loop = True  # it starts one where it has none
         self._socket = socket
         try:
             await socket.connect()
         except (OSError, TimeoutError, EOFError, WebSocketException) as failure:
             raise LineBroken(GapReason.LOST, type(failure).__name__) from None
+        finally:
+            socket._handle_read_loop = None  # its close() would wait for the end of one
 
-    async def next_message(self) -> str | bytes:
-        """What is queued comes out even where the library's loop has ended; recv() would throw it away."""
-        socket = self._socket
+    async def next_message(self) -> bytes:
+        """Strictly read later, by events.py. What came before the end of the line comes out before it."""
         try:
-            message = socket._queue.get_nowait()
-        except asyncio.QueueEmpty:
-            try:
-                message = await socket.recv()
-            except ReadLoopClosed:
-                raise LineBroken(GapReason.LOST) from None
-        if isinstance(message, dict):  # the library's own word: {"e": "error", "type": ...}
-            overflow = message.get("type") == BinanceWebsocketQueueOverflow.__name__
-            raise LineBroken(GapReason.OVERFLOW if overflow else GapReason.LOST, str(message.get("type")))
-        text: str | bytes = message
-        return text
+            message: bytes = await self._socket.ws.recv(decode=False)
+        except (OSError, WebSocketException) as failure:
+            raise LineBroken(GapReason.LOST, type(failure).__name__) from None
+        return message
 
     async def ping(self) -> None:
         connection = self._socket.ws

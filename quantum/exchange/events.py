@@ -121,21 +121,6 @@ class OrderUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class TradeLite:
-    """The quick forerunner of an execution's OrderUpdate: no profit, no commission. A reason to look."""
-
-    event_ms: int
-    transaction_ms: int
-    symbol: str
-    client_order_id: str
-    order_id: int
-    trade_id: int
-    side: Side
-    last_quantity: Decimal
-    last_price: Decimal
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedBalance:
     asset: str
     wallet: Decimal
@@ -214,18 +199,10 @@ class UnknownEvent:
     name: str
 
 
-Event = (
-    OrderUpdate
-    | TradeLite
-    | AccountUpdate
-    | AlgoUpdate
-    | MarginCall
-    | ListenKeyExpired
-    | IgnoredEvent
-    | UnknownEvent
-)
+Event = OrderUpdate | AccountUpdate | AlgoUpdate | MarginCall | ListenKeyExpired | IgnoredEvent | UnknownEvent
 IGNORED: Final = frozenset(
     {
+        "TRADE_LITE",  # an execution's forerunner; its ORDER_TRADE_UPDATE says more, a moment later
         "ACCOUNT_CONFIG_UPDATE",
         "CONDITIONAL_ORDER_TRIGGER_REJECT",
         "STRATEGY_UPDATE",
@@ -275,20 +252,6 @@ def _order_update(body: Row) -> OrderUpdate:
         realized_pnl=answers.optional(row, "rp", answers.number),
         commission=answers.optional(row, "n", answers.number),
         commission_asset=answers.optional(row, "N", answers.text),
-    )
-
-
-def _trade_lite(body: Row) -> TradeLite:
-    return TradeLite(
-        event_ms=answers.whole(body, "E"),
-        transaction_ms=answers.whole(body, "T"),
-        symbol=answers.text(body, "s"),
-        client_order_id=answers.text(body, "c"),
-        order_id=answers.whole(body, "i"),
-        trade_id=answers.whole(body, "t"),
-        side=answers.side(body, "S"),
-        last_quantity=answers.unsigned(body, "l"),
-        last_price=answers.unsigned(body, "L"),
     )
 
 
@@ -352,7 +315,6 @@ def _listen_key_expired(body: Row) -> ListenKeyExpired:
 READERS: Final[Mapping[str, Callable[[Row], Event]]] = MappingProxyType(
     {
         "ORDER_TRADE_UPDATE": _order_update,
-        "TRADE_LITE": _trade_lite,
         "ACCOUNT_UPDATE": _account_update,
         "ALGO_UPDATE": _algo_update,
         "MARGIN_CALL": _margin_call,

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from quantum.exchange import binance_stream, connect
+from quantum.exchange import connect
 from quantum.exchange.answers import WHOLE_MAX
 from quantum.exchange.binance_stream import BinanceLine
-from quantum.exchange.events import AccountUpdate, Execution, OrderUpdate, TradeLite, UnknownEvent
+from quantum.exchange.events import AccountUpdate, Execution, OrderUpdate, UnknownEvent
 from quantum.exchange.hosts import stream_url_for
 from quantum.exchange.inbox import GAP_MARGIN_MS, Gap, GapReason, Inbox, Item, Received
 from quantum.exchange.reading import ReadFailed
@@ -96,7 +96,7 @@ def test_an_exit_is_told_in_order_after_the_gap_of_the_start(desk: Desk) -> None
         assert all(isinstance(item, Received) for item in events)
         assert [order.execution for order in one.orders()] == [Execution.NEW, Execution.TRADE]
         kinds = {type(item.event) for item in events if isinstance(item, Received)}
-        assert kinds == {OrderUpdate, TradeLite, AccountUpdate}
+        assert kinds == {OrderUpdate, AccountUpdate}
         [trade] = desk.reader.trades_of_order(symbol="BTCUSDT", order_id=one.orders()[-1].order_id)
         assert one.orders()[-1].trade == trade, "the stream and REST tell the same execution"
         [account] = [
@@ -319,16 +319,14 @@ def test_no_log_line_of_anybody_shows_the_key(desk: Desk, caplog: pytest.LogCapt
     assert key not in shown
 
 
-def test_what_the_librarys_overflow_left_queued_still_comes_out_before_the_gap(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(binance_stream, "QUEUED_MAX", 50)
-
+def test_what_came_before_the_end_of_a_line_comes_out_before_the_gap(desk: Desk) -> None:
     async def drained() -> tuple[int, GapReason]:
         line = BinanceLine(stream_url=desk.exchange.stream_url.rstrip("/") + "/")
         await line.open(await asyncio.to_thread(desk.reader.listen_key))
         await asyncio.to_thread(desk.exchange.pull_stream, "flood", times=200)
         await asyncio.sleep(0.5)
+        await asyncio.to_thread(desk.exchange.pull_stream, "cut")
+        await asyncio.sleep(0.1)
         count = 0
         try:
             while True:
@@ -339,7 +337,7 @@ def test_what_the_librarys_overflow_left_queued_still_comes_out_before_the_gap(
         finally:
             await line.close()
 
-    assert run(drained()) == (50, GapReason.OVERFLOW)
+    assert run(drained()) == (200, GapReason.LOST)
 
 
 # ---- without a line

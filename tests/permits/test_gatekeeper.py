@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from django.db import InterfaceError, OperationalError
+from django.forms import model_to_dict
 
 from permits.desk import records
+from permits.desk.desk import Issued
 from permits.desk.gatekeeper import Gatekeeper, Recorder, Written
 from permits.models import Approval, Permit
 from quantum.beside import Ended
@@ -16,8 +20,9 @@ from quantum.plan import Action
 from quantum.redis import Client
 from quantum.stream import Entry
 from tests.house import House, wait_for
+from tests.permits.desk_by_hand import issue
 from tests.permits.governors import AtWork, arm, limit, snapshot
-from tests.permits_by_hand import GOVERNOR, permit
+from tests.permits_by_hand import GOVERNOR, P33, permit
 
 
 def keeper() -> Gatekeeper:
@@ -42,6 +47,18 @@ def test_a_gate_whose_recorder_has_ended_ends_too() -> None:
 
 def test_bytes_of_a_stranger_under_our_key_leave_no_row_and_end_nothing() -> None:
     assert Written(raw=b"\xff\xfe", gate="p33", plan_id="0" * 16, entry_id="1-0").row() is None
+
+
+@pytest.mark.parametrize("gate", [GOVERNOR, P33])
+def test_a_row_made_of_what_was_said_is_the_row_of_the_bytes(redis: Client, keys: None, gate: str) -> None:
+    """The recorder does not read what its own gate has just written."""
+    plan = House.make()
+    issued = issue(redis, plan, gate, quantity=Decimal("0.2500"), notional=Decimal("12.50"))
+    assert isinstance(issued, Issued) and issued.said is not None
+    row = partial(records.row_of, issued.raw, gate=gate, plan_id=plan.plan_id, fate=Permit.Fate.LIVE)
+    told, read = (model_to_dict(each, exclude=["recorded_at"]) for each in (row(said=issued.said), row()))
+    assert told == read
+    assert (read["issuer"], read["raw"]) == (issued.said.issuer, issued.raw.decode())
 
 
 def test_a_grant_is_recorded_although_the_database_was_gone_for_longer_than_it_lives(
