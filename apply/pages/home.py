@@ -125,7 +125,7 @@ def _consumer(each: Any) -> dict[str, Any]:
 
 
 def _line(symbol: str, line: Line | None) -> dict[str, Any]:
-    """Cells that are ready: with twenty symbols this table is half of what a look costs."""
+    """Cells that are ready: with twenty symbols this table was half of what the template cost."""
     named = {"symbol": symbol, "page": _address("positions_reconcile_symbol", symbol)}
     if line is None:
         unknown = {"state": facts.chip(NO_ANSWER, tone="warn"), "exchange": NO_ANSWER}
