@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -49,7 +50,7 @@ class Trouble:
     command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Glance:
     at: dt.datetime
     state: TradingState | None
@@ -66,12 +67,12 @@ class Glance:
     broken: Verification | None
     """What audit_verify found last, if it found the chain broken."""
 
-    @property
+    @cached_property
     def troubles(self) -> list[Trouble]:
         """Those that stop everything first."""
         return sorted([*_stops(self), *_cautions(self)], key=lambda each: not each.stops)
 
-    @property
+    @cached_property
     def flows(self) -> bool:
         return not any(each.stops for each in self.troubles)
 
@@ -91,15 +92,16 @@ def look(*, of_the_hour: Hour | None = None) -> Glance:
     row, now = trading.newest(), clock.now()
     state = trading.projected(row)
     in_flight = Plan.objects.filter(result_id="", state=Plan.State.UNKNOWN)
-    # Each table is asked apart: what waits for a person lies in three of them.
+    # What waits for a person lies in three tables.
+    mine = {"account": settings.ACCOUNT, "expires_at__gt": now}
     waits = (
-        Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=now).count(),
-        CorrectionRequest.objects.filter(
-            state=CorrectionRequest.State.WAITING, account=settings.ACCOUNT, expires_at__gt=now
-        ).count(),
-        BreakGlass.objects.filter(
-            state=BreakGlass.State.WAITING, account=settings.ACCOUNT, expires_at__gt=now
-        ).count(),
+        Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=now)
+        .values("id")
+        .union(
+            CorrectionRequest.objects.filter(state=CorrectionRequest.State.WAITING, **mine).values("id"),
+            BreakGlass.objects.filter(state=BreakGlass.State.WAITING, **mine).values("id"),
+            all=True,
+        )
     )
     return Glance(
         at=now,
@@ -109,7 +111,7 @@ def look(*, of_the_hour: Hour | None = None) -> Glance:
         holds=list(Hold.objects.filter(lifted_at=None)[:SHOWN_MOST]),
         incidents=list(incidents.standing()[:SHOWN_MOST]),
         unknown=list(in_flight.order_by("created_at")[:SHOWN_MOST]),
-        waiting=sum(waits),
+        waiting=waits.count(),
         hour=of_the_hour or hour.look(),
         results=list(Plan.objects.exclude(ended_at=None)[:8]),
         broken=standing.broken(),

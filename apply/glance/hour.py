@@ -15,7 +15,7 @@ from apply.models import Order, Plan
 from apply.plans.blocked import FREED, REFUSED, cause_of
 from permits.models import Permit
 from quantum import clock, live
-from quantum.models import AuditEvent
+from quantum.chain import reading
 
 MINUTES = 60
 MINUTE_S, KEPT_S = 60, 3
@@ -94,7 +94,7 @@ def kept() -> Hour:
 
 
 def _stand() -> str:
-    newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first()
+    newest = reading.first("SELECT max(id) FROM quantum_auditevent")
     return f"{newest}:{clock.now():%H:%M}"
 
 

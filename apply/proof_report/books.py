@@ -36,7 +36,8 @@ def of_ledger(span: Span) -> Part:
     settled = _executed(part, span, exited)
     _balances(part)
     part.figure("entries", entries, of=entries)
-    part.figure("fills", fills.count(), of=fills.count())
+    n = fills.count()
+    part.figure("fills", n, of=n)
     part.figure("settled orders", settled, of=settled)
     part.figure("found", part.wrongs, of=entries + settled)
     return part

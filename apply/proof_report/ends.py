@@ -40,9 +40,9 @@ def of_ends(span: Span) -> Part:
     for plan_id, symbol in gone.values_list("plan_id", "symbol"):
         text = f"the audit tells of plan {plan_id}, and its row is gone"
         part.wrong("plan_row_missing", text, plan_id=plan_id, symbol=symbol)
-    n = _orders(part, span)
-    part.figure("plans that ended", ended.count(), of=ended.count())
-    part.figure("found", part.wrongs, of=ended.count() + n)
+    n, orders = ended.count(), _orders(part, span)
+    part.figure("plans that ended", n, of=n)
+    part.figure("found", part.wrongs, of=n + orders)
     return part
 
 

@@ -84,16 +84,18 @@ def _to_order(span: Span) -> Spread:
 def of_permits(span: Span) -> Part:
     part = Part("permits", "Permits")
     permits = Permit.objects.filter(issued_at__range=span.both).order_by()
-    gates: dict[str, dict[str, int]] = {}
-    for gate, verdict, n in permits.values_list("gate", "verdict").annotate(n=Count("id")):
-        gates.setdefault(gate, {})["granted" if verdict else "denied"] = n
+    gates: dict[str, Counter[str]] = {}
+    fates, denials = Counter[str](), Counter[str]()
+    kinds = permits.values_list("gate", "verdict", "fate", "reason")
+    for gate, verdict, fate, reason, n in kinds.annotate(n=Count("id")):
+        gates.setdefault(gate, Counter())["granted" if verdict else "denied"] += n
+        fates[fate] += n
+        denials[reason] += 0 if verdict else n
     for gate, said in sorted(gates.items()):
-        part.figure(gate, said, of=sum(said.values()))
-        part.share(f"{gate} granted", said.get("granted", 0), of=sum(said.values()))
-    fates = counts(permits, "fate")
-    part.figure("what became of them", fates, of=sum(fates.values()))
-    denials = counts(permits.filter(verdict=False), "reason")
-    part.figure("denials by reason", denials, of=sum(denials.values()))
+        part.figure(gate, dict(said), of=said.total())
+        part.share(f"{gate} granted", said["granted"], of=said.total())
+    part.figure("what became of them", dict(fates.most_common()), of=fates.total())
+    part.figure("denials by reason", dict((+denials).most_common()), of=denials.total())
     strange = permits.exclude(mode=settings.APPLY_MODE, account=settings.ACCOUNT)
     for permit in strange.order_by("id"):
         text = f"{permit.gate}'s permit of plan {permit.plan_id} is of {permit.mode} {permit.account}"

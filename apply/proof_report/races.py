@@ -53,9 +53,10 @@ def of_races(span: Span) -> Part:
     intents = AuditEvent.objects.filter(at__range=span.both, kind=INTENDED).order_by()
     for plan_id, n in intents.values_list("plan_id").annotate(n=Count("id")).filter(n__gt=1):
         part.wrong("two_orders_of_a_plan", f"plan {plan_id} was intended {n} times", plan_id=plan_id)
-    part.figure("permits spent", spent.count(), of=spent.count())
-    part.figure("orders", orders.count(), of=orders.count())
-    part.figure("found", part.wrongs, of=spent.count() + orders.count())
+    permits, sendings = spent.count(), orders.count()
+    part.figure("permits spent", permits, of=permits)
+    part.figure("orders", sendings, of=sendings)
+    part.figure("found", part.wrongs, of=permits + sendings)
     return part
 
 
@@ -82,8 +83,9 @@ def of_orders(span: Span) -> Part:
     for plan_id, symbol in gone.values_list("plan_id", "symbol"):
         text = f"the audit tells of an intent of plan {plan_id}, and its order row is gone"
         part.wrong("order_row_missing", text, plan_id=plan_id, symbol=symbol)
-    part.figure("orders", orders.count(), of=orders.count())
-    part.figure("found", part.wrongs, of=orders.count())
+    n = orders.count()
+    part.figure("orders", n, of=n)
+    part.figure("found", part.wrongs, of=n)
     return part
 
 

@@ -4,7 +4,7 @@ never shown as one."""
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -132,16 +132,13 @@ class Row:
 
 def rows(names: Sequence[str]) -> tuple[list[Row], str]:
     """As p33 left it last, and what kept the exchange's side from being read, in words."""
+    problem = ""
     try:
-        return together(reconcile.stand(command_client(), names=names)), ""
+        found = reconcile.stand_recorded(command_client(), names=names)
     except RedisError:
-        return together(dict.fromkeys(names)), NO_REDIS
-
-
-def together(lines: Mapping[str, Line | None]) -> list[Row]:
-    names = list(lines)
+        found, problem = [(record, None) for record in reconcile.records(names).values()], NO_REDIS
     at = agreed.last(names)
-    return [Row(record, lines[name], at.get(name)) for name, record in reconcile.records(names).items()]
+    return [Row(record, line, at.get(record.symbol)) for record, line in found], problem
 
 
 def feed(found: Sequence[Row], *, problem: str) -> SafeString:

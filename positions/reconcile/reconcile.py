@@ -170,16 +170,31 @@ def look_again(client: Client, *, seen: Sequence[Seen], within_s: float) -> list
 
 
 def stand(client: Client, *, names: Sequence[str]) -> dict[str, Line | None]:
-    """As p33 left it last; nobody is asked. None: there is no snapshot. Raises RedisError, DatabaseError."""
-    found, ours = _snapshots(client, names), records(names)
-    return {name: _line(ours[name], snapshot) if snapshot else None for name, snapshot in found.items()}
+    """As p33 left it last; nobody is asked. None: there is no snapshot. The numbers alone, without holds and incidents,
+    which no number depends on. Raises RedisError, DatabaseError."""
+    # The exchange first: the fill of a moment in between would look like a ledger that missed it.
+    found = _snapshots(client, names)
+    balances, locks = _numbers(names)
+    return {
+        name: _line(Record(name, balances.get(name), locks.get(name), (), None), snapshot)
+        if snapshot
+        else None
+        for name, snapshot in found.items()
+    }
+
+
+def stand_recorded(client: Client, *, names: Sequence[str]) -> list[tuple[Record, Line | None]]:
+    """The same with all that we recorded of each symbol."""
+    found = _snapshots(client, names)  # first, as above
+    ours = records(names)
+    return [
+        (ours[name], _line(ours[name], snapshot) if snapshot else None) for name, snapshot in found.items()
+    ]
 
 
 def records(names: Sequence[str]) -> dict[str, Record]:
     """Four questions, however many symbols."""
-    mine = {"account": settings.ACCOUNT, "symbol__in": names}
-    balances = {row.symbol: row for row in Balance.objects.filter(**mine)}
-    locks = {row.symbol: row for row in SymbolLock.objects.filter(**mine)}
+    balances, locks = _numbers(names)
     holds = {row.symbol: row for row in Hold.objects.filter(symbol__in=names, lifted_at=None)}
     opened: dict[str, list[Incident]] = {}
     for incident in incidents.standing().filter(symbol__in=names):
@@ -188,6 +203,12 @@ def records(names: Sequence[str]) -> dict[str, Record]:
         name: Record(name, balances.get(name), locks.get(name), opened.get(name, []), holds.get(name))
         for name in names
     }
+
+
+def _numbers(names: Sequence[str]) -> tuple[dict[str, Balance], dict[str, SymbolLock]]:
+    mine = {"account": settings.ACCOUNT, "symbol__in": names}
+    balances = {row.symbol: row for row in Balance.objects.filter(**mine)}
+    return balances, {row.symbol: row for row in SymbolLock.objects.filter(**mine)}
 
 
 def _snapshots(client: Client, names: Sequence[str]) -> dict[str, Snapshot | None]:
