@@ -21,15 +21,7 @@ def event(
     data: dict[str, Any] | None = None,
 ) -> AuditEvent:
     """An unsaved event, for writers that insert many at once."""
-    return rows.new(
-        AuditEvent,
-        kind=kind,
-        actor=actor,
-        plan_id=plan_id,
-        symbol=symbol[:40],
-        reason=reason[:400],
-        data=data or {},
-    )
+    return rows.new(AuditEvent, **_columns(kind, actor, plan_id, symbol, reason, data))
 
 
 def record(
@@ -40,5 +32,20 @@ def record(
     symbol: str = "",
     reason: str = "",
     data: dict[str, Any] | None = None,
+    pile: rows.Pile | None = None,
 ) -> None:
-    rows.insert(event(kind=kind, actor=actor, plan_id=plan_id, symbol=symbol, reason=reason, data=data))
+    """pile: written when that is sent."""
+    rows.add(AuditEvent, _columns(kind, actor, plan_id, symbol, reason, data), pile=pile)
+
+
+def _columns(
+    kind: str, actor: str, plan_id: str, symbol: str, reason: str, data: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "actor": actor,
+        "plan_id": plan_id,
+        "symbol": symbol[:40],
+        "reason": reason[:400],
+        "data": data or {},
+    }

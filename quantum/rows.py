@@ -22,6 +22,7 @@ Convert = Callable[[Any], Any]
 Statement = tuple[str, Sequence[Any]]
 BATCH = 50
 """Rows of one statement: an old SQLite takes 999 values."""
+SKIP = "ON CONFLICT DO NOTHING"
 TEXTS_MAX = 256
 LOOK_EVERY_S = 1.0
 
@@ -93,16 +94,13 @@ def _with_its_marks(text: str) -> str:
 
 
 class Pile:
-    """Statements of one transaction whose counts nobody asks for: PostgreSQL takes them in one go, which saves a way
-    there and back for each. Whoever reads what they write sends them first."""
+    """Statements of one transaction whose counts nobody asks for. They are looked after once, and PostgreSQL takes them
+    in one go, which saves a way there and back for each. Whoever reads what they write sends them first."""
 
     def __init__(self) -> None:
         self._statements: list[Statement] = []
 
     def put(self, text: str, values: Sequence[Any]) -> None:
-        if _line().vendor == "sqlite":  # one at a time, and no way to go
-            run(text, values)
-            return
         self._statements.append((text, values))
 
     def send(self) -> None:
@@ -206,18 +204,25 @@ def new(model: type[M], **values: Any) -> M:
 @cache
 def _insertion(model: type[Model]) -> tuple[Callable[[Model], tuple[Any, ...]], list[Convert], str, str]:
     """What takes the values of a row out of its instance, what converts them, and the statement's two halves."""
-    columns = [
-        field for field in model._meta.concrete_fields if not (field.primary_key and _is_automatic(field))
-    ]
-    names = ", ".join(_quoted(field.column) for field in columns)
-    head = f"INSERT INTO {_quoted(model._meta.db_table)} ({names}) VALUES "  # noqa: S608  names are the models'
-    one = "(" + ", ".join(["%s"] * len(columns)) + ")"
+    columns = _columns(model)
     return (
         attrgetter(*(field.attname for field in columns)),
         [_converter(field) for field in columns],
-        head,
-        one,
+        *_halves(model, columns),
     )
+
+
+def _columns(model: type[Model]) -> list[Field[Any, Any]]:
+    """Those that get a value of ours."""
+    return [
+        field for field in model._meta.concrete_fields if not (field.primary_key and _is_automatic(field))
+    ]
+
+
+def _halves(model: type[Model], columns: Iterable[Field[Any, Any]]) -> tuple[str, str]:
+    names = [_quoted(field.column) for field in columns]
+    head = f"INSERT INTO {_quoted(model._meta.db_table)} ({', '.join(names)}) VALUES "  # noqa: S608  names are the models'
+    return head, "(" + ", ".join(["%s"] * len(names)) + ")"
 
 
 def insert(
@@ -228,7 +233,7 @@ def insert(
     on_conflict: SQL of ours, the same on both databases, for a row that is there already.
     pile: written when that is sent, and not counted.
     """
-    on_conflict = "ON CONFLICT DO NOTHING" if skip_conflicts else on_conflict
+    on_conflict = SKIP if skip_conflicts else on_conflict
     batches = (instances[first : first + BATCH] for first in range(0, len(instances), BATCH))
     return sum(_insert(batch, on_conflict, pile) for batch in batches)
 
@@ -239,6 +244,44 @@ def _insert(instances: tuple[Model, ...], on_conflict: str, pile: Pile | None) -
     for instance in instances:
         values += _converted(taken(instance), converters)
     return _done(f"{head}{', '.join([one] * len(instances))} {on_conflict}", values, pile)
+
+
+@cache
+def _addition(
+    model: type[Model], named: tuple[str, ...]
+) -> tuple[list[Convert], list[Callable[[], Any]], str, str]:
+    """What converts what is named, what makes the values of the other columns, and the statement's two halves."""
+    columns = {field.attname: field for field in _columns(model)}
+    if unknown := set(named) - set(columns):
+        raise TypeError(f"{model.__name__} has no column {', '.join(unknown)}")
+    others = [field for name, field in columns.items() if name not in named]
+    given = [columns[name] for name in named]
+    return (
+        [_converter(field) for field in given],
+        [_making_default(field) for field in others],
+        *_halves(model, [*given, *others]),
+    )
+
+
+def _making_default(field: Field[Any, Any]) -> Callable[[], Any]:
+    convert = _converter(field)
+    if callable(field.default):
+        return lambda: convert(field.get_default())
+    always = convert(field.get_default())
+    return lambda: always
+
+
+def add(model: type[Model], *each: Mapping[str, Any], on_conflict: str = "", pile: Pile | None = None) -> int:
+    """insert() for rows whose instances nobody needs, which are dearer than their statement: by their values, all of
+    them by the same names. Columns that are not named get their defaults."""
+    named, values = tuple(each[0]), list[Any]()
+    converters, making, head, one = _addition(model, named)
+    for row in each:
+        if tuple(row) != named:
+            raise TypeError(f"rows of {model.__name__} in one statement name other columns")
+        values += _converted(row.values(), converters)
+        values += [make() for make in making]
+    return _done(f"{head}{', '.join([one] * len(each))} {on_conflict}", values, pile)
 
 
 @cache

@@ -192,6 +192,25 @@ def test_more_rows_than_one_statement_takes_are_all_written() -> None:
     assert rows.insert(*events) == len(events) == AuditEvent.objects.count()
 
 
+def test_rows_by_their_values_are_what_their_instances_would_have_been() -> None:
+    said: dict[str, Any] = {"kind": "k", "actor": "ä", "plan_id": "p", "data": {"n": "1.10"}}
+    rows.insert(audit.event(**said))
+    assert rows.add(AuditEvent, said, {**said, "plan_id": "q"}) == 2
+    by_instance, first, second = (dict(row) for row in AuditEvent.objects.order_by("id").values())
+    for row in (by_instance, first, second):
+        del row["at"], row["id"]
+    assert (first, second) == (by_instance, by_instance | {"plan_id": "q"})
+
+
+def test_rows_by_their_values_all_name_the_same_columns_and_only_those_there_are() -> None:
+    one, other = {"kind": "k", "actor": "a"}, {"actor": "k", "kind": "a"}
+    with pytest.raises(TypeError, match="other columns"):
+        rows.add(AuditEvent, one, other)
+    with pytest.raises(TypeError, match="no column colour"):
+        rows.add(AuditEvent, {**one, "colour": "red"})
+    assert not AuditEvent.objects.exists()
+
+
 @pytest.mark.parametrize("amount", ["NaN", "Infinity"])
 def test_an_amount_that_is_no_number_is_refused_before_the_database_is_asked(amount: str) -> None:
     wrong = order()

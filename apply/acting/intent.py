@@ -15,7 +15,6 @@ from permits.models import TradingState
 from positions.books import ledger
 from positions.models import SymbolLock
 from quantum import ailing, amounts, audit, clock, rows, together
-from quantum.models import AuditEvent
 from quantum.plan import Step
 from quantum.reasons import ApplyReason, GateReason
 
@@ -68,7 +67,7 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         raise _NotIntended(ApplyReason.DUPLICATE.value)
     # Before anything is read: on PostgreSQL it waits for a settlement of the symbol that is being committed, and
     # what is read after that has its exit in it. The other way round, that exit's share was taken twice (I3).
-    rows.insert(rows.new(SymbolLock, account=settings.ACCOUNT, symbol=plan.symbol, plan_id=plan.plan_id))
+    rows.add(SymbolLock, {"account": settings.ACCOUNT, "symbol": plan.symbol, "plan_id": plan.plan_id})
     book = (settings.ACCOUNT, plan.symbol)
     standing, hold_id, amount, exit_ms = rows.first(_GUARDS, (plan.symbol, *book, *book))
     if exit_ms is not None and ledger.is_of_a_wrong_clock(exit_ms):
@@ -87,7 +86,7 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
     pile = rows.Pile()
     rows.insert(order, pile=pile)
-    rows.insert(_event(order, pair, standing=standing), pile=pile)
+    _record(order, pair, standing=standing, pile=pile)
     pile.send()
     # Last: a slow database must not turn a stale consume into an order.
     if clock.boot_s() - pair.consumed_boot_s > CONSUME_TO_INTENT_S:
@@ -145,13 +144,13 @@ def _order(pair: SpentPair, size: Size, *, step: Step, timestamp_ms: int) -> Ord
     )
 
 
-def _event(order: Order, pair: SpentPair, *, standing: str) -> AuditEvent:
+def _record(order: Order, pair: SpentPair, *, standing: str, pile: rows.Pile) -> None:
     passed = (
         {"operator": _operators_names(pair), "state": standing, "hold_id": pair.hold_id}
         if pair.by_operator
         else {}
     )
-    return audit.event(
+    audit.record(
         kind="order_intended",
         actor=ACTOR,
         plan_id=order.plan_id,
@@ -162,6 +161,7 @@ def _event(order: Order, pair: SpentPair, *, standing: str) -> AuditEvent:
             "side": order.side,
             **passed,
         },
+        pile=pile,
     )
 
 

@@ -16,7 +16,6 @@ from apply.models import Inquiry, Order, Plan
 from apply.plans import transitions
 from permits.desk import payloads, records
 from permits.governor import usage
-from permits.models import Permit
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.models import Fill, LedgerEntry, SymbolLock
@@ -321,8 +320,4 @@ def _record_permits(order: Order, pile: rows.Pile | None = None) -> None:
 
 
 def _record_pair(plan_id: str, governor: bytes, p33: bytes, pile: rows.Pile | None = None) -> None:
-    pair = ((payloads.GOVERNOR, governor), (payloads.P33, p33))
-    records.record_spent(
-        [records.row_of(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.SPENT) for gate, raw in pair],
-        pile=pile,
-    )
+    records.record_spent(plan_id, {payloads.GOVERNOR: governor, payloads.P33: p33}, pile=pile)

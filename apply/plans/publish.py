@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -15,7 +16,6 @@ from apply.models import Plan
 from quantum import audit, clock, rows
 from quantum.fault import fault_point
 from quantum.log import log
-from quantum.models import AuditEvent
 from quantum.plan import ExitPlan
 from quantum.redis import Client, Script
 
@@ -107,14 +107,9 @@ def ensure_rows(entries: dict[str, ExitPlan]) -> dict[str, Row]:
     try:
         with transaction.atomic():
             known = set(Plan.objects.filter(plan_id__in=first).values_list("plan_id", flat=True))
-            fresh = [
-                _made(plan, stream_actor(plan), entry_id)
-                for plan, entry_id in first.values()
-                if plan.plan_id not in known
-            ]
-            if fresh:
-                rows.insert(*(row for row, _ in fresh))
-                rows.insert(*(event for _, event in fresh))
+            fresh = [made for made in first.values() if made[0].plan_id not in known]
+            rows.insert(*(_row(plan, entry_id) for plan, entry_id in fresh))
+            rows.insert(*(audit.event(**_event(plan, stream_actor(plan))) for plan, _ in fresh))
     except IntegrityError:
         for plan, entry_id in first.values():
             ensure_row(plan, actor=stream_actor(plan), stream_id=entry_id)
@@ -171,18 +166,18 @@ def _insert(
     plan: ExitPlan, *, actor: str, stream_id: str, along: Sequence[Model] = (), parent: Plan | None = None
 ) -> tuple[Plan, bool]:
     """Two writers at once: the unique id lets one insert; the other reads what the first wrote."""
-    row, event = _made(plan, actor, stream_id, parent)
+    row = _row(plan, stream_id, parent)
     with transaction.atomic():
         if rows.insert(row, skip_conflicts=True):
-            rows.insert(event)
+            audit.record(**_event(plan, actor))
             for each in along:
                 rows.insert(each)
             return row, True
     return Plan.objects.filter(plan_id=plan.plan_id).first() or row, False
 
 
-def _made(plan: ExitPlan, actor: str, stream_id: str, parent: Plan | None = None) -> tuple[Plan, AuditEvent]:
-    row = rows.new(
+def _row(plan: ExitPlan, stream_id: str, parent: Plan | None = None) -> Plan:
+    return rows.new(
         Plan,
         plan_id=plan.plan_id,
         symbol=plan.symbol,
@@ -200,11 +195,13 @@ def _made(plan: ExitPlan, actor: str, stream_id: str, parent: Plan | None = None
         expires_at=clock.from_ms(int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)),
         stream_id=stream_id,
     )
-    event = audit.event(
-        kind="plan_recorded",
-        actor=actor,
-        plan_id=plan.plan_id,
-        symbol=plan.symbol,
-        data={"action": plan.action.value, "digest": plan.digest},
-    )
-    return row, event
+
+
+def _event(plan: ExitPlan, actor: str) -> dict[str, Any]:
+    return {
+        "kind": "plan_recorded",
+        "actor": actor,
+        "plan_id": plan.plan_id,
+        "symbol": plan.symbol,
+        "data": {"action": plan.action.value, "digest": plan.digest},
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -52,7 +53,7 @@ def move(
         for state in come_from:  # one after the other, so that the event can say where it came from
             stands = {"plan_id": plan_id, "state": state}
             if rows.change(Plan, {**_fields(to, error), **(changes or {})}, where=stands):
-                rows.insert(_event(plan_id, state, to, actor, error, told), pile=pile)
+                audit.record(**_event(plan_id, state, to, actor, error, told), pile=pile)
                 return True
     return False
 
@@ -65,7 +66,8 @@ def move_all(
     mine = Plan.objects.select_for_update().filter(plan_id__in=list(plan_ids), state=come_from)
     moved = list(mine.values_list("plan_id", flat=True))
     Plan.objects.filter(plan_id__in=moved, state=come_from).update(**_fields(to, error))
-    AuditEvent.objects.bulk_create([_event(plan_id, come_from, to, actor, error) for plan_id in moved])
+    events = [audit.event(**_event(plan_id, come_from, to, actor, error)) for plan_id in moved]
+    AuditEvent.objects.bulk_create(events)
     return moved
 
 
@@ -92,6 +94,12 @@ def _event(
     actor: str,
     error: str,
     told: dict[str, str] | None = None,
-) -> AuditEvent:
+) -> dict[str, Any]:
     data = {"from": state.value, "worker": worker(), **(told or {})}
-    return audit.event(kind=f"plan_{to.value}", actor=actor, plan_id=plan_id, reason=error, data=data)
+    return {
+        "kind": f"plan_{to.value}",
+        "actor": actor,
+        "plan_id": plan_id,
+        "reason": error,
+        "data": data,
+    }

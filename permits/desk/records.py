@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, models, transaction
@@ -22,28 +23,34 @@ Beside = Approval | Callable[[], models.Model]
 def row_of(
     raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate, said: payloads.Answer | None = None
 ) -> Permit:
-    """The unsaved row of a permit that was written or spent; raw is the fact, columns are for reading. said: what the
-    bytes were made of just now, by whoever need not read them again."""
+    """The unsaved row of a permit that was written."""
+    return fast.new(Permit, **_columns(raw, gate=gate, plan_id=plan_id, fate=fate, said=said))
+
+
+def _columns(
+    raw: bytes, *, gate: str, plan_id: str, fate: Permit.Fate, said: payloads.Answer | None = None
+) -> dict[str, Any]:
+    """Of a permit that was written or spent; raw is the fact, the others are for reading. said: what the bytes were
+    made of just now, by whoever need not read them again."""
     permit = said or payloads.read(raw, gate=gate, all_fields=False)
     issued = permit.created_at if permit.created_at is not None else Decimal(clock.now_ms()) / 1000
     expires = permit.expires_at if permit.expires_at is not None else issued + settings.PERMIT_TTL_SEC
-    return fast.new(
-        Permit,
-        plan_id=plan_id,
-        gate=gate,
-        verdict=permit.verdict,
-        reason=permit.reason[:60],
-        symbol=(permit.symbol or "")[:40],
-        quantity=permit.quantity,
-        digest=permit.digest or "",
-        mode=permit.mode or "",
-        account=permit.account or "",
-        issuer=(permit.issuer or "by hand")[:80],
-        raw=raw.decode(),
-        issued_at=_moment(issued),
-        expires_at=_moment(expires),
-        fate=fate,
-    )
+    return {
+        "plan_id": plan_id,
+        "gate": gate,
+        "verdict": permit.verdict,
+        "reason": permit.reason[:60],
+        "symbol": (permit.symbol or "")[:40],
+        "quantity": permit.quantity,
+        "digest": permit.digest or "",
+        "mode": permit.mode or "",
+        "account": permit.account or "",
+        "issuer": (permit.issuer or "by hand")[:80],
+        "raw": raw.decode(),
+        "issued_at": _moment(issued),
+        "expires_at": _moment(expires),
+        "fate": fate,
+    }
 
 
 def _moment(seconds: Decimal) -> dt.datetime:
@@ -87,12 +94,14 @@ _AS_SPENT = """ON CONFLICT (plan_id, gate, issued_at) DO UPDATE SET fate = exclu
 fate_by = excluded.fate_by, fate_reason = excluded.fate_reason"""
 
 
-def record_spent(rows: list[Permit], *, pile: fast.Pile | None = None) -> None:
-    """Inside the caller's transaction. Whether the gate's own row came first or not, it ends as spent; so
-    does one that the sweep, or a revocation that came too late, has marked in between."""
-    for row in rows:
-        row.fate_at, row.fate_by, row.fate_reason = clock.now(), "apply", ""
-    fast.insert(*rows, on_conflict=_AS_SPENT, pile=pile)
+def record_spent(plan_id: str, spent: Mapping[str, bytes], *, pile: fast.Pile | None = None) -> None:
+    """The bytes by their gates, inside the caller's transaction. Whether the gate's own row came first or not, it ends
+    as spent; so does one that the sweep, or a revocation that came too late, has marked in between."""
+    end = {"fate_at": clock.now(), "fate_by": "apply"}
+    rows = [
+        _columns(raw, gate=gate, plan_id=plan_id, fate=Permit.Fate.SPENT) | end for gate, raw in spent.items()
+    ]
+    fast.add(Permit, *rows, on_conflict=_AS_SPENT, pile=pile)
 
 
 # ---- what a person does with a permit: asked for first, so that no death hides who did it and why

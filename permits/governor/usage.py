@@ -36,8 +36,8 @@ def _write(
     notional: Decimal,
     pile: rows.Pile | None,
 ) -> None:
-    row = rows.new(Usage, plan_id=plan_id, symbol=symbol, kind=kind, quantity=quantity, notional=notional)
-    rows.insert(row, skip_conflicts=True, pile=pile)
+    charge = {"plan_id": plan_id, "symbol": symbol, "kind": kind, "quantity": quantity, "notional": notional}
+    rows.add(Usage, charge, on_conflict=rows.SKIP, pile=pile)
 
 
 def _by_boot(at_ms: int, *, asked_ms: int) -> int:

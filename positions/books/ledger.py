@@ -308,20 +308,18 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str,
     }
     rows.change(Balance, moved, where=mine, pile=pile)
     fault_point("balance_moved")
-    entry = rows.new(
-        LedgerEntry,
-        account=settings.ACCOUNT,
-        symbol=trade.symbol,
-        kind=kind,
-        delta=trade.signed_quantity,
-        balance=amount,
-        fill_id=booked[0],
-        plan_id=plan_id,
-        actor=actor,
-        at=clock.from_ms(trade.time_ms),
-    )
-    rows.insert(entry, pile=pile)
-    moved_by = audit.event(
+    entry = {
+        **mine,
+        "kind": kind,
+        "delta": trade.signed_quantity,
+        "balance": amount,
+        "fill_id": booked[0],
+        "plan_id": plan_id,
+        "actor": actor,
+        "at": clock.from_ms(trade.time_ms),
+    }
+    rows.add(LedgerEntry, entry, pile=pile)
+    audit.record(
         kind="ledger_moved",
         actor=actor,
         plan_id=plan_id,
@@ -331,8 +329,8 @@ def _book_one(trade: Trade, *, kind: LedgerEntry.Kind, actor: str, plan_id: str,
             "balance": amounts.plain(amount),
             "by": kind.value,
         },
+        pile=pile,
     )
-    rows.insert(moved_by, pile=pile)
     fault_point("trade_booked")
     return 1
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from pytest_django.fixtures import Settings
-from redis.exceptions import AuthenticationError, BusyLoadingError, ReadOnlyError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, DataError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -376,4 +376,15 @@ def test_a_forked_child_makes_lines_of_its_own(client: Client, own: OwnServer) -
             os._exit(0 if own_line else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert client.client_id() == parents, "the child's end cut it"
+    assert gets_its_own_answers(client)
+
+
+def test_a_name_of_two_words_is_two_words_to_the_server(client: Client) -> None:
+    client.set("text", "x")
+    assert client.execute_command("OBJECT REFCOUNT", "text") >= 1
+
+
+def test_what_no_command_can_carry_is_refused_and_the_next_one_hears_its_own_answer(client: Client) -> None:
+    with pytest.raises(DataError):
+        client.set("text", object())
     assert gets_its_own_answers(client)

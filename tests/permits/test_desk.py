@@ -214,9 +214,7 @@ def test_a_death_after_the_question_leaves_the_permit_and_who_asked(
         revoke(redis, plan)
     spent = outcome_of(gate, plan)
     assert isinstance(spent, SpentPair)
-    records.record_spent(
-        [records.row_of(spent.governor.raw, gate=GOVERNOR, plan_id=plan.plan_id, fate=Fate.SPENT)]
-    )
+    records.record_spent(plan.plan_id, {GOVERNOR: spent.governor.raw})
     row = Permit.objects.get(plan_id=plan.plan_id, gate=GOVERNOR)
     assert (row.fate, row.fate_by) == ("spent", "apply")
 
@@ -278,7 +276,7 @@ def test_a_copy_of_a_spent_permit_can_be_taken_away_and_the_row_stays_spent(
     """Laid again by somebody when the receipt is gone: what was spent is not made unspent by a revocation."""
     plan = House.make()
     raw = permit(plan, GOVERNOR)
-    records.record_spent([records.row_of(raw, gate=GOVERNOR, plan_id=plan.plan_id, fate=Fate.SPENT)])
+    records.record_spent(plan.plan_id, {GOVERNOR: raw})
     lay(redis, plan, governor=raw)
     assert isinstance(revoke(redis, plan), Revoked)
     assert fates(plan) == {GOVERNOR: "spent"}

@@ -97,9 +97,7 @@ def test_what_was_spent_after_all_wins_over_the_sweep(redis: Client, keys: None)
     plan = House.make()
     made = row(plan, age_s=100)
     records.sweep()
-    records.record_spent(
-        [records.row_of(made.raw.encode(), gate=GOVERNOR, plan_id=plan.plan_id, fate=Fate.SPENT)]
-    )
+    records.record_spent(plan.plan_id, {GOVERNOR: made.raw.encode()})
     assert fates(plan) == {GOVERNOR: "spent"}
     assert records.sweep() == 0
     assert fates(plan) == {GOVERNOR: "spent"}
