@@ -65,7 +65,8 @@ ln -sf pts/ptmx "$root/dev/ptmx"
 
 environment=(HOME=/root LANG=C.UTF-8 TERM=xterm PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 # Only what says how to reach a package index; local folders of wheels do not exist in there.
-for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_PROXY \
+# And whether what fails in company is asked again alone (docs/decisions/036).
+for name in SECOND_LOOK PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_PROXY \
     HTTPS_PROXY HTTP_PROXY NO_PROXY https_proxy http_proxy no_proxy; do
     case ${!name:-} in '' | *file://*) ;; *) environment+=("$name=${!name}") ;; esac
 done
