@@ -10,14 +10,14 @@ from typing import Any
 
 from django.conf import settings
 
-from apply.glance import hour, running
+from apply.glance import hour, rare, running
 from apply.glance.hour import Hour
 from apply.glance.running import Running
-from apply.models import BreakGlass, Plan
-from permits.models import Approval, Hold, TradingState
+from apply.models import Plan
+from permits.models import Hold, TradingState
 from permits.state import trading
 from positions.drift import incidents
-from positions.models import CorrectionRequest, Incident
+from positions.models import Incident
 from positions.reconcile import reconcile
 from quantum import amounts, clock
 from quantum.chain import standing
@@ -88,34 +88,28 @@ class Glance:
 
 
 def look(*, of_the_hour: Hour | None = None) -> Glance:
-    """A constant number of questions to the database, and one look at Redis. Raises DatabaseError."""
+    """A bounded number of questions to the database, and one look at Redis. Raises DatabaseError."""
     row, now = trading.newest(), clock.now()
     state = trading.projected(row)
-    in_flight = Plan.objects.filter(result_id="", state=Plan.State.UNKNOWN)
-    # What waits for a person lies in three tables.
-    mine = {"account": settings.ACCOUNT, "expires_at__gt": now}
-    waits = (
-        Approval.objects.filter(state=Approval.State.WAITING, expires_at__gt=now)
-        .values("id")
-        .union(
-            CorrectionRequest.objects.filter(state=CorrectionRequest.State.WAITING, **mine).values("id"),
-            BreakGlass.objects.filter(state=BreakGlass.State.WAITING, **mine).values("id"),
-            all=True,
-        )
-    )
+    there = rare.look(now)
     return Glance(
         at=now,
         state=row,
         active=state.active,
         running=running.look(state, symbols=sorted(reconcile.symbols())),
-        holds=list(Hold.objects.filter(lifted_at=None)[:SHOWN_MOST]),
-        incidents=list(incidents.standing()[:SHOWN_MOST]),
-        unknown=list(in_flight.order_by("created_at")[:SHOWN_MOST]),
-        waiting=waits.count(),
+        holds=list(Hold.objects.filter(lifted_at=None)[:SHOWN_MOST]) if there.holds else [],
+        incidents=list(incidents.standing()[:SHOWN_MOST]) if there.incidents else [],
+        unknown=_unknown() if there.unknown else [],
+        waiting=there.waiting,
         hour=of_the_hour or hour.look(),
         results=list(Plan.objects.exclude(ended_at=None)[:8]),
-        broken=standing.broken(),
+        broken=standing.broken() if there.broken else None,
     )
+
+
+def _unknown() -> list[Plan]:
+    in_flight = Plan.objects.filter(result_id="", state=Plan.State.UNKNOWN)
+    return list(in_flight.order_by("created_at")[:SHOWN_MOST])
 
 
 def _stops(found: Glance) -> Iterator[Trouble]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from django.db.models import CharField, Count, OuterRef, Subquery
 from django.db.models.functions import Cast, Substr
@@ -17,6 +18,7 @@ from permits.models import Permit
 from quantum import clock, live
 from quantum.chain import reading
 
+T = TypeVar("T")
 MINUTES = 60
 MINUTE_S, KEPT_S = 60, 3
 ORDERS_LOOKED_AT = 200
@@ -90,7 +92,12 @@ def kept() -> Hour:
     """For pages that live: at most every 3 s, and in a quiet house once a minute. Whatever becomes of a plan or a
     permit writes its event in the same transaction; on PostgreSQL one may appear below another's number, which the
     next event or minute shows."""
-    return live.kept(f"hour:{live.kept('hour:stand', _stand, life_s=KEPT_S)}", look, life_s=MINUTE_S)
+    return kept_as("hour", lambda: look())
+
+
+def kept_as(name: str, make: Callable[[], T]) -> T:
+    """The same of what a page makes of them: its pictures."""
+    return live.kept(f"{name}:{live.kept('hour:stand', _stand, life_s=KEPT_S)}", make, life_s=MINUTE_S)
 
 
 def _stand() -> str:

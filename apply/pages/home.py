@@ -58,7 +58,9 @@ def fragment(request: HttpRequest, **_: object) -> HttpResponse:
 
 
 def _written(may: dict[str, bool]) -> str:
-    return render_to_string("apply/glance.html", shown(glance.look(of_the_hour=hour.kept()), may=may))
+    found = glance.look(of_the_hour=hour.NOT_LOOKED_AT)
+    of_the_hour = hour.kept_as("home", lambda: _hour(hour.kept()))
+    return render_to_string("apply/glance.html", {**shown(found, may=may), **of_the_hour})
 
 
 def shown(found: Glance, *, may: dict[str, bool]) -> dict[str, Any]:
@@ -77,7 +79,6 @@ def shown(found: Glance, *, may: dict[str, bool]) -> dict[str, Any]:
         "running": now,
         "consumers": [_consumer(each) for each in now.consumers] if now else [],
         "lines": [_line(symbol, line) for symbol, line in now.lines.items()] if now else [],
-        **_hour(found.hour),
         "results": [
             {
                 "plan": row,
@@ -156,9 +157,9 @@ def _hour(of: Hour) -> dict[str, Any]:
         "refused": of.refused,
         "unknown": of.unknown,
         "causes": [{"cause": cause, "n": n, "advice": advice.of(cause)} for cause, n in of.causes],
-        "decisions": _decisions(of),
+        "decisions": _picture(_decisions(of)),
         "wait": of.wait.as_data(),
-        "waits": _waits(of.wait),
+        "waits": _picture(_waits(of.wait)),
         "order": of.order.as_data(),
         "limit_ms": settings.APPLY_PERMIT_WAIT_MS,
         "gates": [
@@ -171,6 +172,10 @@ def _hour(of: Hour) -> dict[str, Any]:
             for gate, (granted, denied) in of.gates.items()
         ],
     }
+
+
+def _picture(chart: Chart) -> SafeString:
+    return render_to_string("quantum/chart.html", {"chart": chart})
 
 
 def _decisions(of: Hour) -> Chart:

@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from permits.models import TradingState
 from permits.state import trading
-from quantum import clock, live
+from quantum import clock, live, second_factor
 from quantum.live import Part
 from quantum.redis import Client
 from tests.flow.test_admin import someone, text_of
@@ -105,6 +105,18 @@ def test_one_question_says_what_django_says_with_two(redis: Client, kind: str) -
     assert found == ModelBackend().get_all_permissions(same)
     assert bool(found) == (kind not in ("nothing", "inactive"))
     assert len(asked) == {"inactive": 0, "superuser": len(asked)}.get(kind, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_asks_is_read_as_django_reads_it() -> None:
+    user = User.objects.create_user("somebody", email="s@example.org", is_staff=True, last_login=clock.now())
+    django, ours = ModelBackend().get_user(user.pk), second_factor.Backend().get_user(user.pk)
+    assert isinstance(django, User) and isinstance(ours, User)
+    columns = [field.attname for field in User._meta.concrete_fields]
+    assert [getattr(ours, name) for name in columns] == [getattr(django, name) for name in columns]
+    User.objects.update(is_active=False)
+    assert second_factor.Backend().get_user(user.pk) is None
+    assert second_factor.Backend().get_user(user.pk + 1) is None
 
 
 @pytest.mark.django_db(transaction=True)
