@@ -30,12 +30,6 @@ __all__ = ["executor"]
 pytestmark = pytest.mark.usefixtures("transactional_db", "keys")
 
 
-ENTRY = "1-0"
-
-
-def ignored(*_entry_ids: str) -> None: ...
-
-
 def settled() -> tuple[SpentPair, Order, End]:
     """As apply has it in hand: nothing is read back."""
     Balance.objects.create(account="main", symbol="BTCUSDT", amount=1, moved_ms=1, trades_from_ms=1)
@@ -56,8 +50,8 @@ def told(redis: Client) -> list[dict[str, str]]:
 
 
 def test_what_is_told_without_a_look_is_what_the_rows_say(redis: Client) -> None:
-    marks, (pair, order, end) = Marks(client=redis, ack=ignored), settled()
-    marks.tell(pair, order, end, entry_id=ENTRY)
+    marks, (pair, order, end) = Marks(client=redis), settled()
+    marks.tell(pair, order, end)
     [said] = told(redis)
     rows = results.result_fields(Plan.objects.get(), Order.objects.get())
     assert said == {**rows, "timestamp": said["timestamp"]}
@@ -65,19 +59,19 @@ def test_what_is_told_without_a_look_is_what_the_rows_say(redis: Client) -> None
 
 
 def test_an_end_that_is_not_ours_is_told_by_its_rows(redis: Client) -> None:
-    marks, (pair, order, _) = Marks(client=redis, ack=ignored), settled()
+    marks, (pair, order, _) = Marks(client=redis), settled()
     assert settle.settle(order, proof_of(order), actor="apply") is None
-    marks.tell(pair, order, None, entry_id=ENTRY)
+    marks.tell(pair, order, None)
     assert told(redis)[0]["executed"] == "True"
     assert Plan.objects.get().result_id
 
 
 def test_noted_are_its_id_its_copy_for_readers_and_nothing_twice(redis: Client) -> None:
-    marks, (pair, order, end) = Marks(client=redis, ack=ignored), settled()
+    marks, (pair, order, end) = Marks(client=redis), settled()
     counted = results.PLANS.labels(symbol="BTCUSDT", decision="EXECUTE")
     before = counted._value.get()
     for _ in range(2):
-        marks.tell(pair, order, end, entry_id=ENTRY)
+        marks.tell(pair, order, end)
     [[stream_id, _]] = redis.xrange(settings.KEYS.result_stream)
     batch = [marks._waiting.get() for _ in range(2)]
     marks.write([result for result in batch if result is not None])
@@ -88,31 +82,11 @@ def test_noted_are_its_id_its_copy_for_readers_and_nothing_twice(redis: Client) 
     assert (copy[b"last_executed_qty"], copy[b"last_order_id"]) == (b"0.25", b"77")
 
 
-def test_entries_are_acknowledged_together_when_their_results_stand_on_the_stream(redis: Client) -> None:
-    acknowledged: list[tuple[str, ...]] = []
-    marks = Marks(client=redis, ack=lambda *entry_ids: acknowledged.append(entry_ids))
-    pair, order, end = settled()
-    for entry_id in ("1-0", "2-0"):
-        marks.tell(pair, order, end, entry_id=entry_id)
-    assert told(redis) and not acknowledged
-    marks.start()
-    marks.finish()
-    assert acknowledged == [("1-0", "2-0")]
-
-
-def test_an_entry_whose_order_was_not_settled_here_is_acknowledged_at_once(redis: Client) -> None:
-    acknowledged: list[str] = []
-    marks = Marks(client=redis, ack=acknowledged.append)
-    pair, order, _ = settled()
-    marks.tell(pair, order, None, entry_id=ENTRY)
-    assert acknowledged == [ENTRY]
-
-
 def test_what_could_not_be_noted_the_janitor_notes_with_the_same_id(
     redis: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marks, (pair, order, end) = Marks(client=redis, ack=ignored), settled()
-    marks.tell(pair, order, end, entry_id=ENTRY)
+    marks, (pair, order, end) = Marks(client=redis), settled()
+    marks.tell(pair, order, end)
     [[stream_id, _]] = redis.xrange(settings.KEYS.result_stream)
     result = marks._waiting.get()
     assert result is not None
@@ -132,8 +106,8 @@ def test_what_could_not_be_noted_the_janitor_notes_with_the_same_id(
 def test_a_copy_for_readers_that_cannot_be_written_ends_nothing(
     redis: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marks, (pair, order, end) = Marks(client=redis, ack=ignored), settled()
-    marks.tell(pair, order, end, entry_id=ENTRY)
+    marks, (pair, order, end) = Marks(client=redis), settled()
+    marks.tell(pair, order, end)
     result = marks._waiting.get()
     assert result is not None
 
@@ -154,6 +128,6 @@ def test_a_role_whose_marks_have_ended_ends_too(executor: Any) -> None:
 
 def test_a_role_that_is_told_to_stop_notes_what_it_has_told(executor: Any, redis: Client) -> None:
     pair, order, end = settled()
-    executor._marks.tell(replace(pair, token=""), order, end, entry_id=ENTRY)
+    executor._marks.tell(replace(pair, token=""), order, end)
     executor.drain()
     assert Plan.objects.get().result_id

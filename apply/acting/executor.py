@@ -83,7 +83,7 @@ class Executor:
         self._in_hand: dict[str, str] = {}
         self._unrecorded: set[str] = set()
         self._late = Late(client=client, actor=ACTOR)
-        self._marks = Marks(client=client, ack=lambda *entry_ids: self.ack(*entry_ids))
+        self._marks = Marks(client=client)
         self._marks.start()
         self._cancels = Cancels(cancel=lambda order: orders.cancel(desk.sender, order), actor=ACTOR)
         self.ack: Callable[..., None] = lambda *_: None
@@ -251,9 +251,10 @@ class Executor:
             qty=order.quantity,
             side=order.side,
         )
+        self.ack(entry.entry_id)
         end = self._record(order, outcome)
         fault_point("order_settled")
-        self._marks.tell(pair, order, end, entry_id=entry.entry_id)
+        self._marks.tell(pair, order, end)
         if rules_may_be_old(outcome) or clock.boot_s() - self._rules_boot_s > RULES_LIFE_S:
             self._read_rules_again()
 

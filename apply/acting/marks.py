@@ -1,10 +1,6 @@
-"""The last mark of an exit that was settled here: its result is told at once, and noted in its rows beside the path.
-There its entry is acknowledged too, together with those of others."""
+"""The last mark of an exit that was settled here: its result is told at once, and noted in its rows beside the path."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
@@ -20,25 +16,16 @@ from quantum.log import log
 from quantum.redis import Client, RedisError
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    result: Result
-    entry_id: str
+class Marks(Beside[Result]):
+    """What is lost with the process or the database the janitor tells and notes again: the same id comes back."""
 
-
-class Marks(Beside[Mark]):
-    """What is lost with the process or the database the janitor tells and notes again: the same id comes back. An entry
-    that was not acknowledged is delivered again, to a plan that has ended."""
-
-    def __init__(self, *, client: Client, ack: Callable[..., None]) -> None:
+    def __init__(self, *, client: Client) -> None:
         super().__init__(name="result-marks")
         self._client = client
-        self._ack = ack
 
-    def tell(self, pair: SpentPair, order: Order, end: End | None, *, entry_id: str) -> None:
+    def tell(self, pair: SpentPair, order: Order, end: End | None) -> None:
         """By what this process knows: what its settlement wrote need not be read back. Any other end is in the rows."""
         if end is None:
-            self._ack(entry_id)
             results.finish_if_final(self._client, pair.plan.plan_id, token=pair.token)
             return
         row = rows.new(
@@ -51,13 +38,12 @@ class Marks(Beside[Mark]):
             error=end.error,
             wait_ms=pair.wait_ms,
         )
-        self.put(Mark(results.tell(self._client, row, order, token=pair.token), entry_id))
+        self.put(results.tell(self._client, row, order, token=pair.token))
 
-    def write(self, batch: list[Mark]) -> None:
-        self._ack(*(mark.entry_id for mark in batch))
+    def write(self, batch: list[Result]) -> None:
         rows.look_after_line()
         try:
-            results.note(self._client, [mark.result for mark in batch])
+            results.note(self._client, batch)
         except DatabaseError as error:
             ailing.note(error)
             log.warning(
