@@ -129,8 +129,10 @@ def _converter(field: Field[Any, Any]) -> Convert:
     kind = field.get_internal_type()
     if kind in ("CharField", "TextField"):
         return lambda value: value if isinstance(value, str) else by_field(value)
-    if kind in ("IntegerField", "BigIntegerField", "PositiveIntegerField"):
+    if kind in ("IntegerField", "BigIntegerField", "PositiveIntegerField", "PositiveBigIntegerField"):
         return lambda value: value if type(value) is int else by_field(value)
+    if kind == "BinaryField":
+        return lambda value: value if type(value) is bytes else by_field(value)
     if kind == "BooleanField":
         return lambda value: value if type(value) is bool else by_field(value)
     if kind == "DateTimeField" and _line().timezone is dt.UTC:

@@ -10,7 +10,6 @@ asked for again, and all of them are looked through when the warden starts and e
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import chain
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -38,10 +37,6 @@ SWEEP_EVERY_S = 3600.0
 TROUBLE_S = 30.0
 
 Found = list[tuple[int, bytes]]
-
-_PLACES = "INSERT INTO quantum_sealedevent (event_id, seal, position, leaf) VALUES "
-_PLACE = "(%s, %s, %s, %s)"
-"""By itself: half of a turn went into instances of the model, one for each event of each exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +172,12 @@ class Sealer:
         head, signature = form.head(body), self._key.sign(body)
         with transaction.atomic():
             rows.insert(Seal(**asdict(fields), head=head, signature=signature))
-            for first in range(0, len(found), rows.BATCH):
-                places = enumerate(found[first : first + rows.BATCH], first)
-                values = [(event, fields.number, position, leaf) for position, (event, leaf) in places]
-                rows.run(_PLACES + ", ".join([_PLACE] * len(values)), [*chain.from_iterable(values)])
+            places = [
+                {"event_id": event, "seal": fields.number, "position": position, "leaf": leaf}
+                for position, (event, leaf) in enumerate(found)
+            ]
+            for first in range(0, len(places), rows.BATCH):
+                rows.add(SealedEvent, *places[first : first + rows.BATCH])
         fault_point("audit_sealed")
         self._uncopied = form.copy_of(head=head, body=body, signature=signature)
         return _Standing(standing.instance, fields.number, head, fields.total, fields.checkpointed)
