@@ -10,7 +10,6 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from apply.glance import glance, hour
@@ -37,12 +36,6 @@ SHAPES = (
 """Permissions that shape the part. The template is given these and no others, so that whoever holds the same ones may
 share it."""
 WAIT_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-_BAND = (
-    '<svg class="band" viewBox="0 0 100 14" role="img" aria-label="{0} of {1} allowed">'
-    '<rect class="room" x="25" y="2" width="50" height="10" rx="5"/>'
-    '<line class="ground" x1="50" x2="50" y1="0" y2="14"/><circle{2} cx="{3}" cy="7" r="4"/></svg> '
-    '<span class="quiet num">± {1}</span>'
-)
 GATES = {"governor": "Governor", "p33": "P3.3"}
 NO_ANSWER = "unknown"
 
@@ -131,24 +124,17 @@ def _line(symbol: str, line: Line | None) -> dict[str, Any]:
     if line is None:
         unknown = {"state": facts.chip(NO_ANSWER, tone="warn"), "exchange": NO_ANSWER}
         return {**named, **unknown, "ledger": "", "apart": "", "band": "", "age": ""}
-    apart = line.exchange - (line.ledger or Decimal(0))
-    told = f"{'+' if apart > 0 else ''}{amounts.plain(apart)}"
     age, tone = f"{max(line.age_s, Decimal(0)):.1f} s", facts.tone_of_age(line.age_s)
     return {
         **named,
         "state": facts.chip(line.state.value.replace("_", " "), tone=sides.tone(line)),
         "exchange": amounts.plain(line.exchange),
         "ledger": "never entered" if line.ledger is None else amounts.plain(line.ledger),
-        "apart": told,
-        "band": _band(line, apart, told, old=tone != "good"),
+        "apart": sides.signed(sides.apart(line)),
+        "band": sides.band(line),
+        "tolerance": amounts.plain(line.tolerance),
         "age": age if tone == "good" else facts.chip(age, tone=tone),
     }
-
-
-def _band(line: Line, apart: Decimal, told: str, *, old: bool) -> SafeString:
-    at, beyond = charts.in_band(apart, tolerance=line.tolerance)
-    tone = SafeString(' class="over"' if beyond else ' class="old"' if old else "")
-    return format_html(_BAND, told, amounts.plain(line.tolerance), tone, at)
 
 
 def _hour(of: Hour) -> dict[str, Any]:

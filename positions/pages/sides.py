@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from positions.books import agreed
@@ -21,11 +22,33 @@ HEALTH = {"good": "fresh", "warn": "ageing", "bad": "stale"}
 WORST_FIRST = (State.DRIFT, State.UNKNOWN, State.STALE, State.IN_FLIGHT, State.MATCH)
 NO_REDIS = "Redis gave no answer: what the exchange holds is not known."
 
+_BAND = (
+    '<svg class="band" viewBox="0 0 100 14" role="img" aria-label="{} of {} allowed">'
+    '<rect class="room" x="25" y="2" width="50" height="10" rx="5"/>'
+    '<line class="ground" x1="50" x2="50" y1="0" y2="14"/><circle{} cx="{}" cy="7" r="4"/></svg>'
+)
+
 
 def tone(line: Line | None) -> str:
     """Of whether both sides agree. That they did, some seconds ago, is not told in green."""
     found = TONES.get(line.state, "warn") if line else "warn"
     return "calm" if line and found == "good" and facts.tone_of_age(line.age_s) != "good" else found
+
+
+def apart(line: Line) -> Decimal:
+    return line.exchange - (line.ledger or 0)
+
+
+def signed(amount: Decimal) -> str:
+    return f"{'+' if amount > 0 else ''}{amounts.plain(amount)}"
+
+
+def band(line: Line) -> SafeString:
+    """Where the difference lies within what is tolerated, drawn: other colours beyond it, and by an old read."""
+    at, beyond = charts.in_band(apart(line), tolerance=line.tolerance)
+    old = facts.tone_of_age(line.age_s) != "good"
+    tone = SafeString(' class="over"' if beyond else ' class="old"' if old else "")
+    return format_html(_BAND, signed(apart(line)), amounts.plain(line.tolerance), tone, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +80,6 @@ class Row:
         return self.line is not None and facts.tone_of_age(self.line.age_s) == "bad"
 
     @property
-    def is_ageing(self) -> bool:
-        return self.line is not None and facts.tone_of_age(self.line.age_s) != "good"
-
-    @property
     def exchange(self) -> str:
         return amounts.plain(self.line.exchange) if self.line else "unknown"
 
@@ -71,20 +90,15 @@ class Row:
 
     @property
     def apart(self) -> Decimal | None:
-        return self.line.exchange - (self.line.ledger or 0) if self.line else None
+        return apart(self.line) if self.line else None
 
     @property
     def difference(self) -> str:
-        return (
-            "unknown" if self.apart is None else f"{'+' if self.apart > 0 else ''}{amounts.plain(self.apart)}"
-        )
+        return "unknown" if self.apart is None else signed(self.apart)
 
     @property
-    def band(self) -> tuple[str, bool] | None:
-        """Where the difference lies within what is tolerated, and whether it is beyond."""
-        if self.line is None or self.apart is None:
-            return None
-        return charts.in_band(self.apart, tolerance=self.line.tolerance)
+    def band(self) -> str:
+        return band(self.line) if self.line else ""
 
     @property
     def ledger_when_closed(self) -> str:
