@@ -20,9 +20,11 @@ from positions.feed import feed
 from positions.feed.feed import Feed
 from positions.models import Balance, Fill, Incident, LedgerEntry, SymbolLock
 from positions.reconcile import reconcile
+from quantum import clock
 from quantum.exchange import connect
 from quantum.fault import FaultRaised
 from quantum.plan import Action
+from quantum.redis import Client
 from tests.house import House, wait_for
 
 WHY = "my own trade in the app, checked there"
@@ -243,6 +245,32 @@ def test_a_moment_that_no_calendar_has_is_no_snapshot(house: House, field: str, 
     assert reconcile.stand(house.redis, names=["BTCUSDT"])["BTCUSDT"] is not None
     house.redis.hset(key, mapping={**said, field: moment})
     assert reconcile.stand(house.redis, names=["BTCUSDT"]) == {"BTCUSDT": None}
+
+
+def test_a_fill_between_the_looks_at_both_sides_is_no_drift(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange is read first: the ledger may then be ahead of it, which is told as unknown, never behind."""
+    mine = {"account": "main", "symbol": "BTCUSDT"}
+    Balance.objects.create(**mine, amount=Decimal(1), moved_ms=1, trades_from_ms=1)
+    key, read = settings.KEYS.snapshot("BTCUSDT"), reconcile._snapshots
+
+    def after_a_fill(client: Client, names: list[str]) -> Any:
+        Balance.objects.filter(**mine).update(amount=Decimal("0.5"))
+        said = {
+            "position_amt": "0.5",
+            "ts_epoch": clock.now_s(),
+            "seen_epoch": clock.now_s(),
+            "lot_step": "0.001",
+        }
+        house.redis.hset(key, mapping=said)
+        return read(client, names)
+
+    monkeypatch.setattr(reconcile, "_snapshots", after_a_fill)
+    line = reconcile.stand(house.redis, names=["BTCUSDT"])["BTCUSDT"]
+    [(_, recorded)] = reconcile.stand_recorded(house.redis, names=["BTCUSDT"])
+    assert line is not None and line.state is reconcile.State.MATCH
+    assert recorded is not None and recorded.state is reconcile.State.MATCH
 
 
 def test_a_fill_whose_booking_dies_is_booked_by_the_next_read(
