@@ -98,15 +98,39 @@ def test_a_failed_test_is_told_once_with_the_time_of_its_setup(tmp_path: Path) -
         "def test_passes():\n    pass\n"
     )
     told = tmp_path / "told"
-    root = Path(suite.__file__).resolve().parents[1]
-    words = f"-q -p tests.failures -p no:django -p no:cacheprovider -n 2 -c {os.devnull} --rootdir {tmp_path}"
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *words.split(), f"--failures={told}", str(tmp_path)],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
-        capture_output=True,
-        check=False,
-    )
+    run = _pytest(tmp_path, "-p", "tests.failures", f"--failures={told}", "-n", "2")
     assert run.returncode == suite.FAILED, run.stdout.decode()
     [failure] = [Failure(**json.loads(line)) for line in told.read_text().splitlines()]
     assert failure.test.endswith("test_it.py::test_fails_twice")
     assert failure.ended - failure.began >= 0.2
+
+
+def test_what_belongs_together_runs_on_one_worker(tmp_path: Path) -> None:
+    """pytest 9.2 left out what xdist 3.8 writes into the name of a test, and said nothing: three Chromiums at once, and
+    each module's own exchange started on every worker."""
+    (tmp_path / "test_it.py").write_text(
+        "import os, pathlib, pytest, time\n"
+        "@pytest.mark.parametrize('number', range(8))\n"
+        "@pytest.mark.xdist_group('together')\n"
+        "def test_together(number):\n"
+        "    time.sleep(0.05)\n"
+        "    worker = os.environ['PYTEST_XDIST_WORKER']\n"
+        f"    pathlib.Path({str(tmp_path)!r}, f'{{number}}.ran').write_text(worker)\n"
+    )
+    run = _pytest(tmp_path, *suite.IN_COMPANY)
+    assert run.returncode == 0, run.stdout.decode()
+    ran = [path.read_text() for path in tmp_path.glob("*.ran")]
+    assert len(ran) == 8
+    assert len(set(ran)) == 1
+
+
+def _pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """Of its own, without this suite's settings."""
+    plain = f"-q -p no:django -p no:cacheprovider -c {os.devnull} --rootdir {folder}".split()
+    root = Path(suite.__file__).resolve().parents[1]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *plain, *words, str(folder)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
