@@ -1,5 +1,5 @@
-"""A pytest plugin for tools/suite.py: --failures=FILE gets a line for each failed test, with its time from and to. And
-it says at the end which files took the most time."""
+"""A pytest plugin for tools/suite.py: --failures=FILE gets a line for each failed test, with its time from and to,
+--only=TEST runs this one (or several) and nothing else. And it says at the end which files took the most time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,31 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--failures", metavar="FILE", help="a JSON line for each failed test")
+    parser.addoption(
+        "--only", action="append", default=[], metavar="TEST", help="this test, by its whole name"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--failures")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Failures(Path(path)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    only = set(config.getoption("--only"))
+    if not only:
+        return
+    missing = only - {item.nodeid for item in items}
+    if missing:
+        raise pytest.UsageError(f"no such test: {', '.join(sorted(missing))}")
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in only])
+    items[:] = [item for item in items if item.nodeid in only]
+
+
+def _name(nodeid: str) -> str:
+    """Without the group that xdist writes behind it, as the test is called when it runs alone."""
+    return nodeid[: nodeid.rfind("@")] if nodeid.rfind("@") > nodeid.rfind("]") else nodeid
 
 
 SHOWN = 20
@@ -32,12 +51,13 @@ class _Failures:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A stall while a test is set up may be why it fails in its call: its time begins with its setup."""
-        self._took_s[report.nodeid.partition("::")[0]] += report.duration
-        began = self._began.setdefault(report.nodeid, report.start)
-        if report.failed and report.nodeid not in self._failed:
-            self._failed.add(report.nodeid)
+        test = _name(report.nodeid)
+        self._took_s[test.partition("::")[0]] += report.duration
+        began = self._began.setdefault(test, report.start)
+        if report.failed and test not in self._failed:
+            self._failed.add(test)
             with self._path.open("a") as told:
-                told.write(json.dumps({"test": report.nodeid, "began": began, "ended": report.stop}) + "\n")
+                told.write(json.dumps({"test": test, "began": began, "ended": report.stop}) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"of {sum(self._took_s.values()):.0f} s of all workers the most for")

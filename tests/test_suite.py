@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,14 @@ class Runs:
     """Looks that come out as told; a test whose name is negative ran while the machine stood still."""
 
     def __init__(self, *looks: Look) -> None:
-        self.looks, self.asked = list(looks), 0
+        self.looks = list(looks)
+        self.failed: list[str] = []
 
-    def __call__(self, how: tuple[str, ...]) -> Look:
-        assert how == (suite.ALONE if self.asked else suite.IN_COMPANY)
-        self.asked += 1
-        return self.looks.pop(0)
+    def __call__(self, only: Sequence[str]) -> Look:
+        assert list(only) == self.failed
+        found = self.looks.pop(0)
+        self.failed = [failure.test for failure in found.failures]
+        return found
 
     @staticmethod
     def away(failure: Failure) -> str:
@@ -90,19 +93,41 @@ def test_time_that_the_host_takes_in_slices_is_counted(monkeypatch: pytest.Monke
         assert machine.away(Failure("it", began + 0.05, began + 0.2)) == away
 
 
+FAILS_TWICE = """
+import pytest, time
+@pytest.fixture
+def slow():
+    time.sleep(0.2)
+    yield
+    assert False
+@pytest.mark.parametrize("of", ["a@b"])
+@pytest.mark.xdist_group("a group")
+def test_fails_twice(slow, of):
+    assert False
+def test_passes():
+    pass
+"""
+
+
 def test_a_failed_test_is_told_once_with_the_time_of_its_setup(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(
-        "import pytest, time\n"
-        "@pytest.fixture\ndef slow():\n    time.sleep(0.2)\n    yield\n    assert False\n"
-        "def test_fails_twice(slow):\n    assert False\n"
-        "def test_passes():\n    pass\n"
-    )
+    (tmp_path / "test_it.py").write_text(FAILS_TWICE)
     told = tmp_path / "told"
-    run = _pytest(tmp_path, "-p", "tests.failures", f"--failures={told}", "-n", "2")
+    run = _pytest(tmp_path, f"--failures={told}", *suite.IN_COMPANY)
     assert run.returncode == suite.FAILED, run.stdout.decode()
     [failure] = [Failure(**json.loads(line)) for line in told.read_text().splitlines()]
-    assert failure.test.endswith("test_it.py::test_fails_twice")
+    assert failure.test.endswith("test_it.py::test_fails_twice[a@b]")
     assert failure.ended - failure.began >= 0.2
+
+
+def test_what_failed_in_company_is_found_by_its_name_and_runs_alone(tmp_path: Path) -> None:
+    """Behind the name of a test xdist writes its group: asked for by that, pytest found none and ran them all."""
+    (tmp_path / "test_it.py").write_text(FAILS_TWICE)
+    run = _pytest(tmp_path, "--only=test_it.py::test_fails_twice[a@b]")
+    assert "1 failed, 1 deselected, 1 error" in run.stdout.decode()
+    assert run.returncode == suite.FAILED
+    unknown = _pytest(tmp_path, "--only=test_it.py::test_gone")
+    assert "no such test: test_it.py::test_gone" in (unknown.stdout + unknown.stderr).decode()
+    assert unknown.returncode not in (0, suite.FAILED)
 
 
 def test_what_belongs_together_runs_on_one_worker(tmp_path: Path) -> None:
@@ -126,7 +151,9 @@ def test_what_belongs_together_runs_on_one_worker(tmp_path: Path) -> None:
 
 def _pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     """Of its own, without this suite's settings."""
-    plain = f"-q -p no:django -p no:cacheprovider -c {os.devnull} --rootdir {folder}".split()
+    plain = (
+        f"-q -p tests.failures -p no:django -p no:cacheprovider -c {os.devnull} --rootdir {folder}".split()
+    )
     root = Path(suite.__file__).resolve().parents[1]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plain, *words, str(folder)],

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,8 @@ from tools import stolen
 
 ROOT = Path(__file__).resolve().parents[1]
 
-How = tuple[str, ...]
 # Three on two cores: most tests wait for something. With four those that measure time begin to feel their neighbours.
-IN_COMPANY: How = ("-n", "3", "--dist", "loadgroup")
-ALONE: How = ("--last-failed", "--last-failed-no-failures", "none")
+IN_COMPANY = ("-n", "3", "--dist", "loadgroup")
 BAD_LUCK = 3
 """So many failures of a machine that ran may be chance; more are none."""
 LOOKS = 4
@@ -87,9 +85,9 @@ class Machine:
         return f"{percent:.0f} % of the machine was taken meanwhile" if percent >= TAKEN_PERCENT else ""
 
 
-def judged(look: Callable[[How], Look], away: Callable[[Failure], str], *, again: bool) -> int:
-    """The suite's exit status after as many looks as it takes."""
-    found = look(IN_COMPANY)
+def judged(look: Callable[[Sequence[str]], Look], away: Callable[[Failure], str], *, again: bool) -> int:
+    """The suite's exit status after as many looks as it takes: at all tests, then at the named ones alone."""
+    found = look(())
     for number in range(1, LOOKS):
         if found.status != FAILED or not again:
             return found.status
@@ -101,7 +99,7 @@ def judged(look: Callable[[How], Look], away: Callable[[Failure], str], *, again
             print(f"suite: failed while the machine ran: {len(counted)}")
             return found.status
         print("suite: once more, alone", flush=True)
-        found = look(ALONE)
+        found = look([failure.test for failure in found.failures])
     return found.status
 
 
@@ -109,7 +107,8 @@ def main(words: list[str]) -> int:
     began = time.time()
     machine = Machine()
 
-    def look(how: How) -> Look:
+    def look(only: Sequence[str]) -> Look:
+        how = [f"--only={test}" for test in only] or IN_COMPANY
         with tempfile.NamedTemporaryFile("r", suffix=".failures") as told:
             ours = ("-p", "tests.failures", f"--failures={told.name}")
             run = subprocess.run([sys.executable, "-m", "pytest", *ours, *how, *words], cwd=ROOT, check=False)
