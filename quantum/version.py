@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import sys
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from importlib import metadata
+from pathlib import Path
 
 from django.conf import settings
 
 FLOORS = ("quantum", "permits", "positions", "apply")
 DECIDES = (".py", ".lua")
 DIGITS = 16
+Stamp = tuple[str, int, int, int]
 _NAMED = re.compile(r"(?m)^([A-Za-z0-9_.-]+)==")
 
 
@@ -41,12 +45,36 @@ def _releases() -> list[str]:
 
 
 def _on_disk() -> str:
+    """Each role asks at its start, and whoever takes over from a dead one has a second: what lies there unwritten since
+    the last look is not read again, nor after a fork."""
+    return _read_once(tuple(_stamps()))
+
+
+def _stamps() -> Iterator[Stamp]:
+    """Nobody sets the time of a file's last change, as he may that of its content. A release that comes or goes changes
+    the folder that it lies in."""
+    for path in (str(settings.BASE_DIR / "requirements.lock"), *sys.path, *_that_decide()):
+        with contextlib.suppress(FileNotFoundError):
+            found = Path(path).stat()
+            yield path, found.st_ino, found.st_size, found.st_ctime_ns
+
+
+def _that_decide() -> Iterator[str]:
+    for floor in FLOORS:
+        for folder, _, names in os.walk(settings.BASE_DIR / floor):
+            yield from (f"{folder}/{name}" for name in names if name.endswith(DECIDES))
+
+
+@lru_cache(maxsize=1)
+def _read_once(_of: tuple[Stamp, ...]) -> str:
+    return _read()
+
+
+def _read() -> str:
     """Over the names and bytes of everything that decides: a number written by hand is forgotten with the next mend.
     What it rests on is part of it: another python-binance sends another order."""
     digest = hashlib.sha256("\n".join(_releases()).encode())
-    for floor in FLOORS:
-        for path in sorted((settings.BASE_DIR / floor).rglob("*")):
-            if path.suffix in DECIDES and path.is_file():
-                content = path.read_bytes()
-                digest.update(f"{path.relative_to(settings.BASE_DIR)}\n{len(content)}\n".encode() + content)
+    for path in sorted(map(Path, _that_decide())):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(settings.BASE_DIR)}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()[:DIGITS]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -176,14 +179,51 @@ def test_code_that_was_changed_under_a_running_process_does_not_run_live(
 
 def test_another_release_of_what_it_rests_on_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     real = metadata.version
-    assert version._on_disk() == CODE
+    assert version._read() == CODE
     for name, release in (("python-binance", "9.9.9"), ("urllib3", "9.9.9")):
         monkeypatch.setattr(
             metadata, "version", lambda asked, n=name, r=release: r if asked == n else real(asked)
         )
-        assert version._on_disk() != CODE
+        assert version._read() != CODE
     monkeypatch.setattr(metadata, "version", lambda asked: "9.9.9" if asked == "pytest" else real(asked))
-    assert version._on_disk() == CODE, "what stands beside it decides nothing"
+    assert version._read() == CODE, "what stands beside it decides nothing"
+
+
+def test_code_is_read_again_once_it_was_written_and_not_before(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each role asks at its start; a tenth of a second is much of the one in which another takes over."""
+    settings.BASE_DIR = tmp_path
+    site = tmp_path / "site-packages"
+    for folder in (tmp_path / "apply", site):
+        folder.mkdir()
+    code = tmp_path / "apply" / "size.py"
+    code.write_text("at most 100")
+    (tmp_path / "requirements.lock").write_text("urllib3==2.0.0")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+    read: list[str] = []
+    real = version._read
+
+    def counted() -> str:
+        read.append(real())
+        return read[-1]
+
+    monkeypatch.setattr(version, "_read", counted)
+    first = version._on_disk()
+    assert version._on_disk() == first
+    assert len(read) == 1
+    time.sleep(0.02)  # a kernel's stamps are some milliseconds apart
+    was = code.stat()
+    code.write_text("at most 900")
+    os.utime(code, ns=(was.st_atime_ns, was.st_mtime_ns))
+    second = version._on_disk()
+    assert second != first
+    (site / "urllib3-9.9.9.dist-info").mkdir()
+    version._on_disk()
+    assert len(read) == 3
+    (tmp_path / "permits").mkdir()
+    (tmp_path / "permits" / "more.lua").write_text("")
+    assert version._on_disk() != second
 
 
 def test_a_role_of_changed_code_proves_neither_version(
