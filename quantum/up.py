@@ -95,12 +95,12 @@ def _run(*, stop: Stop, say: Say, show: Say) -> None:
 
 
 def _start_all(supervisor: Supervisor, *, stop: Stop, say: Say, show: Say) -> None:
+    if _uses_paper_exchange():
+        supervisor.add(_paper_exchange())  # needs nothing of the others, and loads while the tables are made
     if _uses_embedded_valkey():
         _start_valkey(supervisor, say)
     _wait_for_redis()
     _prepare_database(say)
-    if _uses_paper_exchange():
-        supervisor.add(_paper_exchange())
     qcluster = supervisor.add(_child("qcluster", _manage("qcluster"), drains=True))
     supervisor.add(_child("web", web_arguments()))
     login = _make_login()
