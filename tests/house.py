@@ -143,7 +143,7 @@ class House:
         if not names:  # what a gate's threads still write must not fall into the next test
             for thread in threading.enumerate():
                 if thread.name in ("feed", "ear"):
-                    thread.join(1)
+                    thread.join(END_S)
 
     def _nothing_comes(self, ending: list[threading.Thread]) -> None:
         """Everybody ends: whoever is blocked at the server is answered as if its time were over."""
