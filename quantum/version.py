@@ -54,7 +54,7 @@ def _stamps() -> Iterator[Stamp]:
     """Nobody sets the time of a file's last change, as he may that of its content. A release that comes or goes changes
     the folder that it lies in."""
     for path in (str(settings.BASE_DIR / "requirements.lock"), *sys.path, *_that_decide()):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # a place that is not there, or lies in an archive
             found = Path(path).stat()
             yield path, found.st_ino, found.st_size, found.st_ctime_ns
 
@@ -75,6 +75,7 @@ def _read() -> str:
     What it rests on is part of it: another python-binance sends another order."""
     digest = hashlib.sha256("\n".join(_releases()).encode())
     for path in sorted(map(Path, _that_decide())):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(settings.BASE_DIR)}\n{len(content)}\n".encode() + content)
+        if path.is_file():  # an editor's mark beside a file that is open leads nowhere
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(settings.BASE_DIR)}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()[:DIGITS]

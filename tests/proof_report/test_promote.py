@@ -200,7 +200,8 @@ def test_code_is_read_again_once_it_was_written_and_not_before(
     code = tmp_path / "apply" / "size.py"
     code.write_text("at most 100")
     (tmp_path / "requirements.lock").write_text("urllib3==2.0.0")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+    (tmp_path / "apply" / ".#size.py").symlink_to("nina@desk.4711")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site), f"{code}/in an archive"])
     read: list[str] = []
     real = version._read
 
