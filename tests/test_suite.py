@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import machine as machines
 from tools import suite
-from tools.suite import Failure, Look, Machine
+from tools.machine import Machine
+from tools.suite import Failure, Look
 
 GREEN = Look(0, [])
 
@@ -76,7 +78,7 @@ def test_time_that_nobody_had_is_seen_and_a_busy_processor_is_none(monkeypatch: 
     sleep(0.1)
     quiet = time.time()
     assert machine.stood_s(began - 9, began) == 0
-    monkeypatch.setattr("tools.suite.time.sleep", lambda seconds: sleep(seconds + 0.3))
+    monkeypatch.setattr("tools.machine.time.sleep", lambda seconds: sleep(seconds + 0.3))
     sleep(0.5)
     monkeypatch.undo()
     assert machine.stood_s(quiet, time.time()) >= 0.3
@@ -84,13 +86,13 @@ def test_time_that_nobody_had_is_seen_and_a_busy_processor_is_none(monkeypatch: 
 
 
 def test_time_that_the_host_takes_in_slices_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "COUNT_EVERY_S", 0.0)
+    monkeypatch.setattr(machines, "COUNT_EVERY_S", 0.0)
     for share, away in ((50, "50 % of the machine was taken meanwhile"), (0, "")):
         wanted = itertools.count(0, 100)
-        monkeypatch.setattr("tools.suite.stolen.counted", lambda: ((at := next(wanted)) * share // 100, at))
+        monkeypatch.setattr("tools.machine.stolen.counted", lambda: ((at := next(wanted)) * share // 100, at))
         machine, began = Machine(), time.time()
         time.sleep(0.3)
-        assert machine.away(Failure("it", began + 0.05, began + 0.2)) == away
+        assert machine.away(began + 0.05, began + 0.2) == away
 
 
 FAILS_TWICE = """

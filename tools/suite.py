@@ -12,13 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import stolen
+from tools.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,8 +28,6 @@ BAD_LUCK = 3
 LOOKS = 4
 FAILED = 1
 """pytest's exit status for failed tests; every other one but 0 is no result at all."""
-NAP_S, LATE_S, STOOD_S = 0.02, 0.05, 0.25
-COUNT_EVERY_S, TAKEN_PERCENT = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -44,45 +41,6 @@ class Failure:
 class Look:
     status: int
     failures: list[Failure]
-
-
-class Machine:
-    """Whoever naps for 20 ms on a machine that runs wakes after 20 ms, however busy its processes are. What it
-    oversleeps is time in which nobody ran: the host's processor was somebody else's. No test keeps a deadline then.
-    Nor where the host takes a slice of a few milliseconds again and again, which no nap shows and the kernel counts."""
-
-    def __init__(self) -> None:
-        self._lost: list[tuple[float, float]] = []
-        self._counts = [(time.time(), stolen.counted())]
-        threading.Thread(target=self._nap, daemon=True).start()
-
-    def _nap(self) -> None:
-        while True:
-            before = time.time()
-            time.sleep(NAP_S)
-            late = time.time() - before - NAP_S
-            if late >= LATE_S:
-                self._lost.append((before, late))
-            if before - self._counts[-1][0] >= COUNT_EVERY_S:
-                self._counts.append((before, stolen.counted()))
-
-    def stood_s(self, began: float, ended: float) -> float:
-        return sum(late for at, late in list(self._lost) if began <= at + late and at <= ended)
-
-    def taken_percent(self, began: float, ended: float) -> float:
-        """From the last count before to the first one after."""
-        counts = list(self._counts)
-        first = max((each for each in counts if each[0] <= began), default=counts[0])
-        last = min((each for each in counts if each[0] >= ended), default=counts[-1])
-        return stolen.percent(first[1], last[1])
-
-    def away(self, failure: Failure) -> str:
-        """Why what failed says nothing, in words; empty: the machine ran."""
-        stood_s = self.stood_s(failure.began, failure.ended)
-        if stood_s >= STOOD_S:
-            return f"the machine stood still for {stood_s:.2f} s of it"
-        percent = self.taken_percent(failure.began, failure.ended)
-        return f"{percent:.0f} % of the machine was taken meanwhile" if percent >= TAKEN_PERCENT else ""
 
 
 def judged(look: Callable[[Sequence[str]], Look], away: Callable[[Failure], str], *, again: bool) -> int:
@@ -114,7 +72,10 @@ def main(words: list[str]) -> int:
             run = subprocess.run([sys.executable, "-m", "pytest", *ours, *how, *words], cwd=ROOT, check=False)
             return Look(run.returncode, [Failure(**json.loads(line)) for line in told])
 
-    status = judged(look, machine.away, again=os.environ.get("SECOND_LOOK") == "1")
+    def away(failure: Failure) -> str:
+        return machine.away(failure.began, failure.ended)
+
+    status = judged(look, away, again=os.environ.get("SECOND_LOOK") == "1")
     ended = time.time()
     stood_s, percent = machine.stood_s(began, ended), machine.taken_percent(began, ended)
     print(

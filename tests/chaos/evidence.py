@@ -84,6 +84,10 @@ class Finding:
     plan_id: str = ""
     numbers: dict[str, str] = field(default_factory=dict)
 
+    def is_of_time(self) -> bool:
+        """A machine that stands still makes it; no other invariant depends on how fast anything is."""
+        return self.invariant in ("I8", "untouched")
+
     def line(self) -> str:
         told = " ".join(f"{name}={value}" for name, value in self.numbers.items())
         return " ".join(filter(None, (self.invariant, self.plan_id, self.what, told)))
