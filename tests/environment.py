@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 PLACES = ("REDIS_URL", "QUEUE_URL", "CACHE_URL", "DATABASE_URL", "PROMETHEUS_MULTIPROC_DIR")
-"""The last one is what the product writes into its environment for its children. Those of pytest-xdist are no children of a product:
-all workers would count in one folder, and each test would see what the tests beside it count."""
+"""The last one the product hands on to its children. The workers of pytest-xdist are none: all of them would count in
+one folder, and each test would see what the tests beside it count."""
 OURS = ("ALERT_", "APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
 TEST_SETTINGS = {"QUANTUM_TEST_DATABASE": "sqlite", "QUANTUM_FIXTURES": "", "QUANTUM_REQUIRE_BROWSER": ""}
 
