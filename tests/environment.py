@@ -12,6 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+PLACES = ("REDIS_URL", "QUEUE_URL", "CACHE_URL", "DATABASE_URL", "PROMETHEUS_MULTIPROC_DIR")
+"""The last one the product hands on to its children. The workers of pytest-xdist are none: all of them would count in
+one folder, and each test would see what the tests beside it count."""
 OURS = ("ALERT_", "APPLY_", "GOV_", "P33_", "QUANTUM_", "PERMIT_", "BINANCE_")
 TEST_SETTINGS = {"QUANTUM_TEST_DATABASE": "sqlite", "QUANTUM_FIXTURES": "", "QUANTUM_REQUIRE_BROWSER": ""}
 
@@ -31,7 +34,7 @@ def _take_out() -> dict[str, str]:
     told = {name: os.environ.pop(name, "") or default for name, default in TEST_SETTINGS.items()}
     told = dict(json.loads(os.environ.setdefault("TESTS_WERE_TOLD", json.dumps(told))))
     for name in list(os.environ):
-        if name.startswith(OURS) or name in ("REDIS_URL", "QUEUE_URL", "CACHE_URL", "DATABASE_URL"):
+        if name.startswith(OURS) or name in PLACES:
             del os.environ[name]
     return told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -25,14 +26,15 @@ pytestmark = pytest.mark.usefixtures("db")
 
 
 @pytest.fixture
-def executor(redis: Client, monkeypatch: pytest.MonkeyPatch) -> Executor:
+def executor(redis: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """Without a gate: a plan that would have to wait for permits is only put into its lane."""
     made = Executor(
         gate=cast("Any", None), desk=cast("Any", None), rules={}, client=redis, stopping=lambda: True
     )
     monkeypatch.setattr(made._lanes, "put", lambda *_args, **_more: None)
     monkeypatch.setattr(made._cancels, "due", lambda: False)
-    return made
+    yield made
+    made.drain()
 
 
 def entry_of(plan: ExitPlan, number: int = 1, **more: str) -> Entry:

@@ -23,7 +23,7 @@ and the resolver's table is in tests/test_resolver.py:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -119,10 +119,12 @@ class Apply:
 
 
 @pytest.fixture
-def apply(redis: Client, monkeypatch: pytest.MonkeyPatch) -> Apply:
+def apply(redis: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Apply]:
     activate()
     Balance.objects.create(account="main", symbol="BTCUSDT", amount=Decimal(1), moved_ms=1, trades_from_ms=1)
-    return Apply(redis, monkeypatch)
+    made = Apply(redis, monkeypatch)
+    yield made
+    made.executor.drain()
 
 
 def in_state(state: str, **more: Any) -> ExitPlan:

@@ -51,21 +51,22 @@ class Running(Product):
         self.valkey.xadd(STREAM, {name: value for name, value in plan.fields().items() if name in PUBLIC})
         return plan
 
-    def executed(self, plan: ExitPlan) -> bool:
+    def executed(self, plan: ExitPlan) -> bool | None:
+        """None: nobody has said anything of it yet."""
         entries: Any = self.valkey.xrevrange(RESULTS, count=50)
-        rows = [fields for _, fields in entries]
-        return any(row[b"plan_id"] == plan.plan_id.encode() and row[b"executed"] == b"True" for row in rows)
+        said = [row[b"executed"] for _, row in entries if row[b"plan_id"] == plan.plan_id.encode()]
+        return b"True" in said if said else None
 
     def an_exit_passes(self) -> bool:
-        """One fresh plan, and two seconds for it."""
+        """One fresh plan, and two seconds for it: of one that was refused before the gates had seen the exchange
+        nothing more will come, and those seconds would count as the product's."""
         plan = self.publish()
         end = time.monotonic() + 2
-        while time.monotonic() < end:
-            if self.executed(plan):
-                self.passed.append(plan)
-                return True
+        while (executed := self.executed(plan)) is None and time.monotonic() < end:
             time.sleep(0.02)
-        return False
+        if executed:
+            self.passed.append(plan)
+        return bool(executed)
 
 
 @pytest.fixture(scope="module")

@@ -153,6 +153,7 @@ def test_apply_that_finds_a_pair_spent_for_nothing_records_it(gate: Gate, redis:
     executor = Executor(gate=gate, desk=cast("Any", None), rules={}, client=redis, stopping=lambda: True)
     entry = Entry(entry_id="1-1", fields={})
     executor._end_unsent(plan, entry, to=Plan.State.SPENT_UNSENT, error="spent_unsent")
+    executor.drain()
     assert fates(plan) == dict.fromkeys(BOTH, Fate.SPENT)
 
 
