@@ -34,18 +34,29 @@ def _shares_with_its_module(item: pytest.Item) -> bool:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What a module starts once, or kills, is started on one worker only: a house, an exchange, `up`. And of Chromium
-    one is enough: four of them would take the processor from everybody whose time is measured.
+def _group(item: pytest.Item) -> tuple[int, str]:
+    """Which worker's it is, and how early: what takes minutes begins first, lest it run alone at the end. What a module
+    starts once, or kills, is started on one worker only: a house, an exchange, `up`. Of Chromium two are enough: four
+    would take the processor from everybody whose time is measured. The walk through all pages is half of its time."""
+    module = item.nodeid.split("::")[0]
+    if item.get_closest_marker("browser"):
+        return (0, "walk") if module.endswith("/test_pages.py") else (1, "browser")
+    if item.get_closest_marker("slow"):
+        return 2, module
+    return (3, module) if _shares_with_its_module(item) else (4, "")
 
-    On PostgreSQL only what touches a database is run again; the rest would say the same twice.
-    """
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))
-        elif item.get_closest_marker("slow") or _shares_with_its_module(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+
+@pytest.hookimpl(
+    wrapper=True, tryfirst=True
+)  # before xdist's own, which reads the groups; sorted after pytest-django
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """On PostgreSQL only what touches a database is run again; the rest would say the same twice."""
+    groups = {item: _group(item) for item in items}
+    for item, (_, name) in groups.items():
+        if name:
+            item.add_marker(pytest.mark.xdist_group(name))
+    yield
+    items.sort(key=lambda item: groups[item][0])
     if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
         return
     again = [item for item in items if _touches_database(item)]

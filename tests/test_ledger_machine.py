@@ -237,6 +237,7 @@ def entered_by_hand(settings: Settings) -> None:
     settings.APPLY_MODE, settings.APPLY_ALLOWLIST, settings.LEDGER_SOURCES = "testnet", (), ("entry-",)
 
 
+@pytest.mark.slow
 @given(STEPS)
 @example(UNSEEN)
 def test_any_order_of_fills_duplicates_hand_trades_gaps_of_the_stream_and_restarts(

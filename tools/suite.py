@@ -22,7 +22,8 @@ from tools.machine import Machine
 ROOT = Path(__file__).resolve().parents[1]
 
 # Three on two cores: most tests wait for something. With four those that measure time begin to feel their neighbours.
-IN_COMPANY = ("-n", "3", "--dist", "loadgroup")
+IN_COMPANY = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
+"""In the order of tests/conftest.py: xdist's own takes the groups of most tests first, not those of most time."""
 BAD_LUCK = 3
 """So many failures of a machine that ran may be chance; more are none."""
 LOOKS = 4
