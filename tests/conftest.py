@@ -46,9 +46,7 @@ def _group(item: pytest.Item) -> tuple[int, str]:
     return (3, module) if _shares_with_its_module(item) else (4, "")
 
 
-@pytest.hookimpl(
-    wrapper=True, tryfirst=True
-)  # before xdist's own, which reads the groups; sorted after pytest-django
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # marked before xdist reads it, sorted after pytest-django
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """On PostgreSQL only what touches a database is run again; the rest would say the same twice."""
     groups = {item: _group(item) for item in items}

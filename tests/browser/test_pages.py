@@ -74,7 +74,8 @@ def every_page(part: int) -> list[str]:
     asked = {**dict(ADDRESSES), **dict(_of_rows())}
     histories = {name for name in asked if name.endswith("_history")}
     others = [name for name in asked if name not in histories]
-    paths, left_out = [], []
+    paths: list[str] = []
+    left_out: list[str] = []
     for name in others[part::PARTS] + (sorted(histories) if part == 0 else []):
         if name in histories and any(path.endswith("/history/") for path in paths):
             continue
