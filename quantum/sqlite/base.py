@@ -47,20 +47,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             turnstile.release()
 
     def _wait(self, *, end_s: float) -> None:
-        while not self._is_begun():
-            if clock.boot_s() >= end_s:
-                raise OperationalError("database is locked")
-            clock.sleep_s(LOOK_S)
-
-    def _is_begun(self) -> bool:
         line: Any = self.connection
         line.execute("PRAGMA busy_timeout = 0")
         try:
-            line.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            return False
+            while not _is_begun(line):
+                if clock.boot_s() >= end_s:
+                    raise OperationalError("database is locked")
+                clock.sleep_s(LOOK_S)
         finally:
             line.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
-        return True
+
+
+def _is_begun(line: Any) -> bool:
+    try:
+        line.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
