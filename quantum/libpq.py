@@ -2,8 +2,9 @@
 
 The connection stays Django's and psycopg's: they open it, commit, roll back and close. Here texts go out, with their
 values written by psycopg, and the last answer comes back. The server keeps each text under a name (PREPARE), so that it
-reads and plans it once per connection. The first statement of a transaction takes its BEGIN along, which saves a way
-there and back.
+reads and plans it once per connection. The first statement of a transaction takes its BEGIN along, and the last one its
+COMMIT where the caller says that it is the last, which saves a way there and back each: psycopg, asked to commit, finds
+no transaction any more and says nothing.
 """
 
 from __future__ import annotations
@@ -64,14 +65,19 @@ class _Talk:
         raise error_from_result(answer)
 
 
-def execute(line: BaseDatabaseWrapper, statements: Iterable[Statement]) -> tuple[int, Any]:
-    """All in one message: how many rows the last of them met, and the first row it told of, or None."""
+def execute(
+    line: BaseDatabaseWrapper, statements: Iterable[Statement], *, commit: bool = False
+) -> tuple[int, Any]:
+    """All in one message: how many rows the last of them met, and the first row it told of, or None. With a COMMIT
+    nobody hears of either."""
     driver: Any = line.connection
     talk = _talk(line, driver)
     talk.make_room()
     said = [talk.said(text, values) for text, values in statements]
     if not driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE:
         said.insert(0, b"BEGIN;")
+    if commit:
+        said.append(b"COMMIT;")
     answer = talk.ask(b"".join(said))
     row = None
     if answer.ntuples:

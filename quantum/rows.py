@@ -55,9 +55,9 @@ def first(text: str, values: Sequence[Any]) -> Any:
     return _execute([(text, values)])[1]
 
 
-def _execute(statements: Sequence[Statement]) -> tuple[int, Any]:
+def _execute(statements: Sequence[Statement], *, last: bool = False) -> tuple[int, Any]:
     """By the driver itself: Django's cursor costs four times what SQLite needs, and psycopg's is dear as well. Where
-    somebody counts or logs the statements, it is Django's as everywhere."""
+    somebody counts or logs the statements, it is Django's as everywhere. last: nothing follows in this block."""
     line = _line()
     if line.queries_logged or line.execute_wrappers:
         return _counted(line, statements)
@@ -68,7 +68,8 @@ def _execute(statements: Sequence[Statement]) -> tuple[int, Any]:
         if line.vendor != "sqlite":
             from quantum import libpq  # psycopg, which nobody pays for who has SQLite
 
-            return libpq.execute(line, statements)
+            ends = last and line.in_atomic_block and not line.savepoint_ids  # else the transaction is another's to end
+            return libpq.execute(line, statements, commit=ends)
         return _by_sqlite(line.connection, statements)
 
 
@@ -95,7 +96,7 @@ def _with_its_marks(text: str) -> str:
 
 class Pile:
     """Statements of one transaction whose counts nobody asks for. They are looked after once, and PostgreSQL takes them
-    in one go, which saves a way there and back for each. Whoever reads what they write sends them first."""
+    in one go, which saves a way there and back for each. Whoever reads what they write sends them first, or along."""
 
     def __init__(self) -> None:
         self._statements: list[Statement] = []
@@ -103,10 +104,18 @@ class Pile:
     def put(self, text: str, values: Sequence[Any]) -> None:
         self._statements.append((text, values))
 
-    def send(self) -> None:
+    def send(self, *, last: bool = False) -> None:
+        """last: of an atomic block, which ends right after. PostgreSQL takes its COMMIT along, if it has one."""
         if self._statements:
-            _execute(self._statements)
+            _execute(self._statements, last=last)
             self._statements = []
+
+    def first(self, text: str, values: Sequence[Any]) -> Any:
+        """Sends them and this question after them; its first row."""
+        self.put(text, values)
+        row = _execute(self._statements)[1]
+        self._statements = []
+        return row
 
 
 def _done(text: str, values: Sequence[Any], pile: Pile | None) -> int:

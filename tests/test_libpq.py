@@ -171,3 +171,40 @@ def test_a_new_connection_has_its_own_ways_with_values() -> None:
     assert rows.first("SELECT %s", ["x"]) == ("x",)
     connection.close()
     assert rows.first("SELECT %s", ["x"]) == ("x",)
+
+
+def test_a_pile_that_is_the_last_of_its_transaction_takes_the_commit_along(messages: list[bytes]) -> None:
+    pile = rows.Pile()
+    rows.insert(events()[0], pile=pile)
+    with transaction.atomic():
+        pile.send(last=True)
+        other = connection.copy()
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM quantum_auditevent")
+                assert cursor.fetchone() == (1,)
+        finally:
+            other.close()
+    assert messages[-1].startswith(b"BEGIN;EXECUTE")
+    assert messages[-1].endswith(b"COMMIT;")
+
+
+def test_what_is_last_in_a_block_inside_anothers_ends_nothing_of_the_others() -> None:
+    for savepoint in (True, False):
+        with transaction.atomic():
+            rows.insert(events()[0])
+            with transaction.atomic(savepoint=savepoint):
+                pile = rows.Pile()
+                rows.insert(events()[1], pile=pile)
+                pile.send(last=True)
+            transaction.set_rollback(True)
+        assert not AuditEvent.objects.exists()
+
+
+def test_a_question_that_goes_with_a_pile_is_answered_after_it() -> None:
+    pile = rows.Pile()
+    rows.insert(*events(), pile=pile)
+    with transaction.atomic():
+        assert pile.first("SELECT count(*) FROM quantum_auditevent", []) == (2,)
+        pile.send()
+    assert AuditEvent.objects.count() == 2

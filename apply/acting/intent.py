@@ -67,9 +67,11 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
         raise _NotIntended(ApplyReason.DUPLICATE.value)
     # Before anything is read: on PostgreSQL it waits for a settlement of the symbol that is being committed, and
     # what is read after that has its exit in it. The other way round, that exit's share was taken twice (I3).
-    rows.add(SymbolLock, {"account": settings.ACCOUNT, "symbol": plan.symbol, "plan_id": plan.plan_id})
+    pile = rows.Pile()
+    lock = {"account": settings.ACCOUNT, "symbol": plan.symbol, "plan_id": plan.plan_id}
+    rows.add(SymbolLock, lock, pile=pile)
     book = (settings.ACCOUNT, plan.symbol)
-    standing, hold_id, amount, exit_ms = rows.first(_GUARDS, (plan.symbol, *book, *book))
+    standing, hold_id, amount, exit_ms = pile.first(_GUARDS, (plan.symbol, *book, *book))
     if exit_ms is not None and ledger.is_of_a_wrong_clock(exit_ms):
         exit_ms = None  # the amount still tells whether the position has shrunk
     if not _is_let_pass(pair, standing or ""):
@@ -84,7 +86,6 @@ def _make(pair: SpentPair, size: Size, stream_id: str, timestamp_ms: int) -> Ord
     if changed:
         raise _NotIntended(ApplyReason.POSITION_CHANGED.value)
     order = _order(pair, size, step=plan.step, timestamp_ms=timestamp_ms)
-    pile = rows.Pile()
     rows.insert(order, pile=pile)
     _record(order, pair, standing=standing, pile=pile)
     pile.send()

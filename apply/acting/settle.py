@@ -117,7 +117,7 @@ def _settle(order: Order, proof: Proof, actor: str) -> End | None:
             **_moments(order),
         }
         rows.change(Order, proved, where={"plan_id": order.plan_id}, pile=pile)
-        pile.send()
+        pile.send(last=True)
     for name, value in proved.items():
         setattr(order, name, value)
     return End(end, error)

@@ -169,9 +169,11 @@ def _insert(
     row = _row(plan, stream_id, parent)
     with transaction.atomic():
         if rows.insert(row, skip_conflicts=True):
-            audit.record(**_event(plan, actor))
+            pile = rows.Pile()
+            audit.record(**_event(plan, actor), pile=pile)
             for each in along:
-                rows.insert(each)
+                rows.insert(each, pile=pile)
+            pile.send(last=True)
             return row, True
     return Plan.objects.filter(plan_id=plan.plan_id).first() or row, False
 

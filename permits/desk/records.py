@@ -77,12 +77,14 @@ def record_issued(rows: list[Permit], *, beside: Sequence[Beside] = ()) -> None:
     ]
     questions = [one for one in beside if isinstance(one, Approval)]
     made = [one() for one in beside if not isinstance(one, Approval)]
+    pile = fast.Pile()
     with transaction.atomic():
-        fast.insert(*rows, skip_conflicts=True)
-        fast.insert(*events)
-        fast.insert(*made, skip_conflicts=True)
         for question in questions:
             approvals.park(question)
+        fast.insert(*rows, skip_conflicts=True, pile=pile)
+        fast.insert(*events, pile=pile)
+        fast.insert(*made, skip_conflicts=True, pile=pile)
+        pile.send(last=True)
 
 
 def _text(quantity: Decimal | None) -> str:
