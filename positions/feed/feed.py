@@ -20,7 +20,7 @@ from positions.books import ledger
 from positions.books.income import FUNDING, Bookings
 from positions.books.ledger import SeenTrade
 from positions.drift.sweep import GRACE_S, Sweep
-from positions.feed.gathered import Gathered
+from positions.feed.gathered import GATHER_S, Gathered
 from positions.feed.own import OwnFills
 from positions.feed.picture import Picture
 from positions.feed.resting import Resting
@@ -319,7 +319,8 @@ class Feed(threading.Thread):
         woken = self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
         if woken is None:
             return
-        others = self._commands.lpop(settings.KEYS.feed_wake, WAKES_MAX)  # ten wakes at once are one read
+        clock.sleep_s(GATHER_S)  # each exit wakes as it ends, and all that end together are one look
+        others = self._commands.lpop(settings.KEYS.feed_wake, WAKES_MAX)
         wakes = {woken[1], *(others or ())}
         if READ_ALL in wakes:
             self._shown.forget()
