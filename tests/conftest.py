@@ -49,12 +49,15 @@ def _group(item: pytest.Item) -> tuple[int, str]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # marked before xdist reads it, sorted after pytest-django
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """On PostgreSQL only what touches a database is run again; the rest would say the same twice."""
-    groups = {item: _group(item) for item in items}
-    for item, (_, name) in groups.items():
+    ranks = {}
+    for item in items:
+        ranks[id(item)], name = _group(
+            item
+        )  # by id: an item's hash is its name, to which xdist adds the group
         if name:
             item.add_marker(pytest.mark.xdist_group(name))
     yield
-    items.sort(key=lambda item: groups[item][0])
+    items.sort(key=lambda item: ranks[id(item)])
     if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
         return
     again = [item for item in items if _touches_database(item)]
