@@ -68,9 +68,8 @@ def _execute(statements: Sequence[Statement], *, last: bool = False) -> tuple[in
         if line.vendor != "sqlite":
             from quantum import libpq  # psycopg, which nobody pays for who has SQLite
 
-            ends = (
-                last and line.in_atomic_block and not line.savepoint_ids
-            )  # else the transaction is another's to end
+            # A block inside another's is not where the transaction ends.
+            ends = last and line.in_atomic_block and not line.savepoint_ids
             return libpq.execute(line, statements, commit=ends)
         return _by_sqlite(line.connection, statements)
 
