@@ -12,11 +12,9 @@ import re
 import sys
 import traceback
 import unicodedata
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, cast
-
-import structlog
+from typing import Any
 
 from quantum import clock
 
@@ -66,53 +64,35 @@ def _field(name: str, value: object) -> str:
     return f"{name}={safe(masked(str(value)))}"
 
 
-def _render(_logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+def _rendered(level: str, event: str, fields: Mapping[str, object], failure: BaseException | None) -> str:
     at = clock.now().isoformat(timespec="milliseconds")[:-6]
-    text = safe(masked(str(event.pop("event"))))
-    failure = event.pop("exc_info", None)
-    parts = [f"{at}Z {method.upper():<7} {text}", *(_field(name, value) for name, value in event.items())]
-    if failure:
-        parts.append("traceback=" + _trace(failure))
+    parts = [f"{at}Z {level:<7} {safe(masked(event))}"]
+    parts += [_field(name, value) for name, value in fields.items()]
+    if failure is not None:
+        parts.append("traceback=" + safe(masked("".join(traceback.format_exception(failure)))))
     return " ".join(parts)
 
 
-def _trace(failure: object) -> str:
-    error = failure if isinstance(failure, BaseException) else sys.exc_info()[1]
-    text = "".join(traceback.format_exception(error)) if error else ""
-    return safe(masked(text))
-
-
-class _Lines:
-    """Writes a whole line at once, so that lines of several processes do not mix. Where a line cannot be written (the
-    disk of the log is full, whoever read it is gone) the work goes on: the records prove it, a log only tells of it."""
-
-    def msg(self, line: str) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-
-    debug = info = warning = error = critical = msg
+def _write(line: str) -> None:
+    """A whole line at once, so that lines of several processes do not mix. Where a line cannot be written (the disk of
+    the log is full, whoever read it is gone) the work goes on: the records prove it, a log only tells of it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 class _ForeignLines(logging.Handler):
     """Lines of Django, django-q2 and others take the same shape."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        event: dict[str, Any] = {"event": f"{record.name}: {record.getMessage()}"}
-        if record.exc_info:
-            event["exc_info"] = record.exc_info[1]
-        _Lines().msg(_render(None, record.levelname.lower(), event))
+        failure = record.exc_info[1] if record.exc_info else None
+        _write(_rendered(record.levelname, f"{record.name}: {record.getMessage()}", {}, failure))
 
 
 def configure(options: dict[str, Any]) -> None:
     """Django's LOGGING_CONFIG hook."""
     level = logging.getLevelName(str(options["level"]))
-    structlog.configure(
-        processors=[_render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Lines(),
-        cache_logger_on_first_use=True,
-    )
+    log.least = level
     root = logging.getLogger()
     root.handlers[:] = [_ForeignLines()]
     root.setLevel(max(level, logging.WARNING))
@@ -121,23 +101,25 @@ def configure(options: dict[str, Any]) -> None:
 class Log:
     """The logger of the house: `log.info("[PERMIT_WAIT] OK", plan=..., wait_ms=7)`."""
 
-    def __init__(self) -> None:
-        self._logger = cast("Any", structlog.get_logger())
+    least = logging.INFO
 
     def debug(self, event: str, **fields: object) -> None:
-        self._logger.debug(event, **fields)
+        if self.least <= logging.DEBUG:
+            _write(_rendered("DEBUG", event, fields, None))
 
     def info(self, event: str, **fields: object) -> None:
-        self._logger.info(event, **fields)
+        if self.least <= logging.INFO:
+            _write(_rendered("INFO", event, fields, None))
 
     def warning(self, event: str, **fields: object) -> None:
-        self._logger.warning(event, **fields)
+        if self.least <= logging.WARNING:
+            _write(_rendered("WARNING", event, fields, None))
 
     def error(self, event: str, **fields: object) -> None:
-        self._logger.error(event, **fields)
+        _write(_rendered("ERROR", event, fields, None))
 
     def failure(self, event: str, error: BaseException, **fields: object) -> None:
-        self._logger.error(event, exc_info=error, **fields)
+        _write(_rendered("ERROR", event, fields, error))
 
 
 log = Log()
