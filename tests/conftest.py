@@ -8,14 +8,13 @@ import pytest
 from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase
-from pytest_django import DjangoDbBlocker
 
 from permits.policy import policies
 from quantum import embedded, signing
 from quantum.exchange.paper.auth import PaperKeys
 from quantum.exchange.paper.process import PaperExchangeProcess
 from quantum.redis import Client, command_client
-from tests.emptying import empty_database, number_rows_from_afar
+from tests.emptying import empty_database
 from tests.environment import TOLD
 from tests.house import House
 
@@ -63,13 +62,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     again = [item for item in items if _touches_database(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in again])
     items[:] = again
-
-
-@pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """After pytest-django's own."""
-    with django_db_blocker.unblock():
-        number_rows_from_afar()
 
 
 @pytest.fixture(scope="session")

@@ -34,20 +34,3 @@ def empty_database() -> None:
         with unguarded() if set(names) & set(guards.TABLES) else nullcontext():
             for name in names:
                 cursor.execute(f"DELETE FROM {connection.ops.quote_name(name)}")
-
-
-FIRST_NUMBER = 1_000_000
-"""Far above each number that a test writes itself. From 1 on, whether it met such a number, or had guessed the first
-row's, was up to how many rows the tests before it in the same process had made."""
-
-
-def number_rows_from_afar() -> None:
-    with connection.cursor() as cursor:
-        for made in connection.introspection.sequence_list():
-            table, column = made["table"], made["column"]
-            if connection.vendor == "sqlite":
-                cursor.execute("DELETE FROM sqlite_sequence WHERE name = %s", [table])
-                cursor.execute("INSERT INTO sqlite_sequence VALUES (%s, %s)", [table, FIRST_NUMBER])
-            else:
-                own = f"pg_get_serial_sequence('{connection.ops.quote_name(table)}', '{column}')"
-                cursor.execute(f"SELECT setval({own}, {FIRST_NUMBER})")

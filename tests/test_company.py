@@ -7,13 +7,8 @@ import os
 import subprocess
 import sys
 
-import pytest
 from django.conf import settings
-from django.contrib.auth.models import Group
 
-from quantum import audit
-from quantum.models import AuditEvent
-from tests.emptying import FIRST_NUMBER
 from tests.environment import VAR_DIR
 
 SETS_UP = "import os, sys, tests.environment; import django; django.setup()"
@@ -34,10 +29,3 @@ def test_a_worker_of_the_suite_shares_no_place_with_who_started_it() -> None:
     shared = VAR_DIR.name[: len("quantum-tests-")]
     assert [name for name, value in environment.items() if shared in value.replace(place, "")] == []
     assert environment["PROMETHEUS_MULTIPROC_DIR"].startswith(place)
-
-
-@pytest.mark.django_db
-def test_no_number_of_a_row_is_one_that_a_test_writes_itself() -> None:
-    audit.record(kind="plan_filled", actor="tests")
-    assert AuditEvent.objects.get().pk > FIRST_NUMBER
-    assert Group.objects.create(name="night").pk > FIRST_NUMBER

@@ -67,10 +67,12 @@ def test_an_event_that_commits_after_a_later_one_was_sealed_is_in_the_next_seal(
 def test_an_event_that_commits_after_everybody_stopped_waiting_is_found_by_the_sweep(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    AuditEvent(id=5_000, kind="early", actor="tests").save(force_insert=True)
+    chain.seal(1)
+    newest = AuditEvent.objects.latest("id").pk
+    AuditEvent(id=newest + 5_000, kind="early", actor="tests").save(force_insert=True)
     chain.tick()
     chain.tick()  # the sweep of the beginning is over
-    AuditEvent(id=7, kind="very late", actor="tests").save(force_insert=True)
+    AuditEvent(id=newest + 7, kind="very late", actor="tests").save(force_insert=True)
     chain.tick()
     assert look().unsealed == 1
     now_s = clock.boot_s() + sealing.SWEEP_EVERY_S
