@@ -86,7 +86,12 @@ class _ForeignLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         failure = record.exc_info[1] if record.exc_info else None
-        _write(_rendered(record.levelname, f"{record.name}: {record.getMessage()}", {}, failure))
+        because: dict[str, object] = {}
+        if (
+            failure is not None and record.levelno < logging.ERROR
+        ):  # a page that was refused is no fault of the code
+            because, failure = {"because": repr(failure)}, None
+        _write(_rendered(record.levelname, f"{record.name}: {record.getMessage()}", because, failure))
 
 
 def configure(options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 import unicodedata
 
@@ -23,6 +24,20 @@ class FullDisk:
 def test_a_line_that_cannot_be_written_holds_no_exit_up(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     monkeypatch.setattr(sys, "stderr", FullDisk())
     getattr(log, level)("[PERMIT_WAIT] Polling for permits")
+
+
+@pytest.mark.parametrize(("level", "traced"), [("warning", False), ("error", True)])
+def test_a_page_that_was_refused_is_a_line_and_a_fault_has_its_trace(
+    capsys: pytest.CaptureFixture[str], level: str, traced: bool
+) -> None:
+    try:
+        raise PermissionError(SECRET)
+    except PermissionError:
+        getattr(logging.getLogger("django.request"), level)("Forbidden: %s", "/admin/", exc_info=True)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "PermissionError" in line
+    assert ("traceback=" in line) is traced
 
 
 @given(st.text(max_size=80))
