@@ -43,7 +43,7 @@ mutants: ## takes guards out one by one; each must turn its test red
 chaos: ## the whole product in a seeded storm, judged by an independent checker (SEED=n PLANS=40; no SEED: three)
 	@$(DEV) -m tests.chaos --plans $(or $(PLANS),40) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-chaos-ci: ## three storms with seeds that follow from the commit, in less than four minutes
+chaos-ci: ## three storms with seeds that follow from the commit, again where the machine stood still
 	@$(DEV) -m tests.chaos --plans 30 --quiet
 
 deep: ## 10,000 random sequences of the gate against its model, then 100 storms; goes on where it was stopped

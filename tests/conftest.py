@@ -50,9 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On PostgreSQL only what touches a database is run again; the rest would say the same twice."""
     ranks = {}
     for item in items:
-        ranks[id(item)], name = _group(
-            item
-        )  # by id: an item's hash is its name, to which xdist adds the group
+        # By id: an item's hash is its name, to which xdist adds the group.
+        ranks[id(item)], name = _group(item)
         if name:
             item.add_marker(pytest.mark.xdist_group(name))
     yield
