@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,17 @@ GAP_S = 8
 USED, USED_A_DAY = 500_000, 100_000
 """Usage rows, and those of the last 24 hours: a house that is busier than the plans here."""
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", *(f"P{number:02d}USDT" for number in range(17)))
-EVENTS = ("plan_published", "permit_issued", "permit_issued", "order_intended", "plan_ended")
+EXIT = ("plan_recorded", "permit_granted", "order_intended", "ledger_moved")
+NO_EXIT = ("plan_recorded", "permit_granted", "incident_opened", "incident_resolved")
+"""What a plan leaves in the audit before its end, five events with it."""
 ENDS = {
     **dict.fromkeys(range(14), "filled"),
     **dict.fromkeys(range(14, 18), "blocked"),
     18: "expired",
     19: "skipped",
 }
+CLOSED = Decimal("0.1")
+MEANT = '{"side": "SELL", "quantity": "0.1"}'
 BATCH = 5_000
 READS_ALL_IDS = ("page_audit_search", "page_plans_search", "page_permits_search")
 """A part of an id is looked for in all of them, so that none is missed: docs/decisions/035. Shown, not required."""
@@ -76,7 +81,7 @@ def rows(_folder: Path, *, plans: int, n: int) -> list[Row]:
 # ---- filling
 
 
-def fill(plans: int) -> None:
+def fill(plans: int, *, used: int = USED) -> None:
     """In the order in which it would have grown, the newest now."""
     from django.conf import settings
     from django.db import connection, transaction
@@ -97,30 +102,32 @@ def fill(plans: int) -> None:
         "permit": _Copy(Permit, ("plan_id", "symbol", "gate", "verdict", "reason", "raw", "issued_at", "expires_at"),
                         digest="d" * 64, issuer="", fate="spent", recorded_at="now", **ours),
         "order": _Copy(Order, ("plan_id", "client_order_id", "symbol", "intended_at", "consumed_at", "sent_at",
-                               "answered_at", "governor_permit", "p33_permit", "order_id"),
+                               "answered_at", "settled_at", "governor_permit", "p33_permit", "order_id"),
                        step="CLOSE_PARTIAL_25", side="SELL", quantity="0.1", timestamp_ms="1", token="t" * 32,
                        status="FILLED", executed_quantity="0.1", average_price="5", realized_pnl="1"),
         "fill": _Copy(Fill, ("symbol", "trade_id", "order_id", "client_order_id", "at"), side="SELL", quantity="0.1",
                       price="5", realized_pnl="1", commission="0", commission_asset="USDT", booked="t",
                       recorded_at="now", **account),
-        "entry": _Copy(LedgerEntry, ("symbol", "fill_id", "plan_id", "at", "recorded_at"), kind="exit", delta="-0.1",
-                       balance="1", actor="apply", **account),
-        "event": _Copy(AuditEvent, ("at", "kind", "plan_id", "symbol"), actor="apply", data='{"a": 1}'),
+        "entry": _Copy(LedgerEntry, ("symbol", "fill_id", "plan_id", "at", "recorded_at", "balance"), kind="exit",
+                       delta="-0.1", actor="apply", **account),
+        "event": _Copy(AuditEvent, ("at", "kind", "plan_id", "symbol"), actor="apply", data=MEANT),
     }  # fmt: skip
     first = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=plans * GAP_S)
-    filled = 0
+    filled, stands = 0, dict.fromkeys(SYMBOLS, Decimal(plans))
     with _indexes_afterwards([table.name for table in tables.values()]):
         for begin in range(0, plans, BATCH):
             for number in range(begin, min(begin + BATCH, plans)):
-                filled += _one(tables, number, first + dt.timedelta(seconds=(number + 1) * GAP_S), filled)
+                at = first + dt.timedelta(seconds=(number + 1) * GAP_S)
+                filled += _one(tables, number, at, filled, stands)
             with transaction.atomic(), connection.cursor() as cursor:
                 for table in tables.values():
                     table.write(cursor)
-    _use(USED)
+    _use(used)
     policies.ensure_first()
     trading.ensure_first_state()
     Balance.objects.bulk_create(
-        Balance(symbol=symbol, amount=1, moved_ms=1, trades_from_ms=1, **account) for symbol in SYMBOLS
+        Balance(symbol=symbol, amount=stands[symbol], moved_ms=1, trades_from_ms=1, **account)
+        for symbol in SYMBOLS
     )
     Incident.objects.bulk_create(
         Incident(
@@ -183,7 +190,9 @@ def plan_id_of(number: int) -> str:
     return f"{(number + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1:016x}"
 
 
-def _one(tables: dict[str, _Copy], number: int, at: dt.datetime, filled: int) -> int:
+def _one(
+    tables: dict[str, _Copy], number: int, at: dt.datetime, filled: int, stands: dict[str, Decimal]
+) -> int:
     """A plan and what became of it. Whether it was filled."""
     plan_id, symbol, end = plan_id_of(number), SYMBOLS[number % len(SYMBOLS)], ENDS[number * 7 % 20]
     began, sent, later = (f"{at:%Y-%m-%d %H:%M:%S}.{ms}+00" for ms in ("100", "118", "160"))
@@ -192,13 +201,14 @@ def _one(tables: dict[str, _Copy], number: int, at: dt.datetime, filled: int) ->
     tables["plan"].add(plan_id, symbol, began, later, later, end, error, str(number % 90))
     for gate in ("governor", "p33"):
         tables["permit"].add(plan_id, symbol, gate, "t" if done else "f", "ok", raw, sent, later)
-    for kind in EVENTS:
+    for kind in (*(EXIT if done else NO_EXIT), f"plan_{end}"):
         tables["event"].add(sent, kind, plan_id, symbol)
     if done:
         client_id, row = f"q-{plan_id}", str(filled + 1)
-        tables["order"].add(plan_id, client_id, symbol, sent, sent, sent, later, raw, raw, row)
+        stands[symbol] -= CLOSED
+        tables["order"].add(plan_id, client_id, symbol, sent, sent, sent, later, later, raw, raw, row)
         tables["fill"].add(symbol, row, row, client_id, later)
-        tables["entry"].add(symbol, row, plan_id, later, later)
+        tables["entry"].add(symbol, row, plan_id, later, later, str(stands[symbol]))
     return int(done)
 
 
@@ -333,7 +343,7 @@ def _questions(plans: int) -> dict[str, Callable[[], str]]:
         "page_permits_search": lambda: f"{permits}?q={one_plan()[:7]}",
         "page_order_facts": standing(reverse("admin:apply_order_changelist")),
         "page_audit_of_a_plan": lambda: f"{audit}?q={one_plan()}",
-        "page_audit_of_a_kind": standing(f"{audit}?kind=plan_ended"),
+        "page_audit_of_a_kind": standing(f"{audit}?kind=plan_filled"),
         "page_audit_of_an_actor": standing(f"{audit}?q=apply"),
         "page_fills": standing(reverse("admin:positions_fill_changelist")),
         "page_timeline": lambda: reverse("admin:apply_plan_change", args=[one_plan()]),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from apply.proof_report import look as proof
+from apply.proof_report.report import Span
 from bench import pages
+from positions.books import profit
+from quantum import clock
 from quantum.redis import Client
 
 pytestmark = [
@@ -16,11 +22,18 @@ pytestmark = [
 ]
 READS_ALL = (*pages.READS_ALL_IDS, "page_apply_profit", "page_apply_proof", "page_plans_of_a_source")
 
+LARGE = ("plans", "permits", "races", "orders", "ends")
+
 
 @pytest.fixture
-def look(transactional_db: None, redis: Client, keys: None) -> Iterator[pages._Looker]:
-    pages.fill(pages.FIFTIETH)
-    yield pages._Looker()
+def look(house: None, redis: Client, keys: None) -> pages._Looker:
+    return pages._Looker()
+
+
+@pytest.fixture
+def house(django_db_reset_sequences: None, request: pytest.FixtureRequest) -> Iterator[None]:
+    pages.fill(pages.FIFTIETH, used=pages.USED if "look" in request.fixturenames else 0)
+    yield
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = DEFAULT")
 
@@ -34,3 +47,22 @@ def test_no_page_reads_a_large_table_from_end_to_end(look: pages._Looker) -> Non
     assert max(count for count, *_ in asked.values()) < 60, {
         name: count for name, (count, *_) in asked.items()
     }
+
+
+def test_the_filled_house_is_one_that_a_proof_finds_nothing_wrong_with(house: None) -> None:
+    """Else the bench would time a page of six hundred findings."""
+    now = clock.now()
+    report = proof.from_records(Span(now - dt.timedelta(hours=6), now))
+    assert [(each.wrong, each.text) for each in report.findings()][:3] == []
+    assert all(part.figures and part.figures[0].of > 20 for part in report.parts if part.name in LARGE)
+
+
+def test_the_planner_knows_of_how_few_days_the_fills_are(house: None) -> None:
+    """Else it expects one group per fill where a day is asked for, and sorts them all: twice the time."""
+    today = clock.now().date()
+    with CaptureQueriesContext(connection) as asked:
+        books = profit.of(since=today - dt.timedelta(days=6), until=today)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {asked.captured_queries[0]['sql']}")
+        [([told],)] = cursor.fetchall()
+    assert len(books) / 3 < told["Plan"]["Plan Rows"] < 3 * len(books)
