@@ -55,14 +55,19 @@ def _stamps() -> Iterator[Stamp]:
     the folder that it lies in."""
     for path in (str(settings.BASE_DIR / "requirements.lock"), *sys.path, *_that_decide()):
         with contextlib.suppress(OSError):  # a place that is not there, or lies in an archive
-            found = Path(path).stat()
+            found = os.stat(path)
             yield path, found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def _that_decide() -> Iterator[str]:
-    for floor in FLOORS:
-        for folder, _, names in os.walk(settings.BASE_DIR / floor):
-            yield from (f"{folder}/{name}" for name in names if name.endswith(DECIDES))
+    folders = [str(settings.BASE_DIR / floor) for floor in FLOORS]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:  # one that goes while it is read
+            for each in found:
+                if each.name.endswith(DECIDES):
+                    yield each.path
+                elif each.is_dir(follow_symlinks=False):
+                    folders.append(each.path)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,8 @@ from tests.emptying import empty_database
 from tests.environment import TOLD
 from tests.house import House
 
+# A quarter of a second of each login and of each person made keeps nobody out here. `up` in the tests has its own.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 TransactionTestCase._fixture_teardown = lambda _case: empty_database()  # type: ignore[attr-defined]
 
 

@@ -195,3 +195,10 @@ def test_f3_live_starts_when_everything_it_needs_is_there_and_djangos_own_list_i
 
 def test_a_fault_point_is_allowed_outside_live(place: Path) -> None:
     assert check(place, QUANTUM_FAULT="pair_spent:kill").returncode == 0
+
+
+def test_passwords_are_kept_by_the_slow_hasher_of_django(place: Path) -> None:
+    """Those of the tests are not: tests/conftest.py."""
+    setup = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'quantum.settings'; django.setup(); "
+    made = "from django.contrib.auth.hashers import make_password; print(make_password('a long phrase'))"
+    assert check(place, program=setup + made, SECRET_KEY=KEY).stdout.startswith("pbkdf2_sha256$")

@@ -97,9 +97,6 @@ def given(redis: Client, transactional_db: None, monkeypatch: pytest.MonkeyPatch
         migration = importlib.import_module(name.format("migrations"))
         migration.forwards(apps, SimpleNamespace(connection=connection))
     cache.clear()
-    settings.PASSWORD_HASHERS = [
-        "django.contrib.auth.hashers.MD5PasswordHasher"
-    ]  # quick; nobody is to be kept out
 
 
 def name_in(group: str) -> str:

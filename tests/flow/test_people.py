@@ -27,9 +27,8 @@ NEW = "another long enough phrase"
 
 
 @pytest.fixture(autouse=True)
-def given(redis: Client, transactional_db: None, settings: Any) -> None:
+def given(redis: Client, transactional_db: None) -> None:
     cache.clear()
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

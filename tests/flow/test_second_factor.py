@@ -28,9 +28,8 @@ NOW = 1_800_000_000
 
 
 @pytest.fixture(autouse=True)
-def given(redis: Client, transactional_db: None, settings: Any) -> Iterator[time_machine.Traveller]:
+def given(redis: Client, transactional_db: None) -> Iterator[time_machine.Traveller]:
     cache.clear()
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     with time_machine.travel(NOW, tick=False) as clock:
         yield clock
 
