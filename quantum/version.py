@@ -55,14 +55,15 @@ def _stamps() -> Iterator[Stamp]:
     the folder that it lies in."""
     for path in (str(settings.BASE_DIR / "requirements.lock"), *sys.path, *_that_decide()):
         with contextlib.suppress(OSError):  # a place that is not there, or lies in an archive
-            found = os.stat(path)
+            found = os.stat(path)  # noqa: PTH116  no Path for each of 500, at each start
             yield path, found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def _that_decide() -> Iterator[str]:
     folders = [str(settings.BASE_DIR / floor) for floor in FLOORS]
     while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:  # one that goes while it is read
+        # A folder may go while it is read.
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as found:
             for each in found:
                 if each.name.endswith(DECIDES):
                     yield each.path
