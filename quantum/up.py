@@ -264,7 +264,6 @@ def _prepare_database(say: Say) -> None:
 
     started_s = clock.monotonic_s()
     try:
-        db.connection.introspection.table_names()  # Django's checks take a full disk for a feature it lacks
         call_command("check", fail_level="ERROR", stdout=io.StringIO())
         call_command("migrate", verbosity=0, interactive=False)
         instance.ensure_here()

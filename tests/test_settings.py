@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,8 @@ def place(tmp_path: Path) -> Path:
 def check(place: Path, *words: str, program: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """A fresh process that knows nothing of the tests' own environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    command = [sys.executable, "-c", program] if program else [sys.executable, "manage.py", "check", *words]
     done = subprocess.run(
-        command,
+        [sys.executable, *(["-c", program] if program else ["manage.py", "check", *words])],
         cwd=settings.BASE_DIR,
         env={**kept, "QUANTUM_VAR_DIR": str(place), **variables},
         capture_output=True,
@@ -202,3 +203,15 @@ def test_passwords_are_kept_by_the_slow_hasher_of_django(place: Path) -> None:
     setup = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'quantum.settings'; django.setup(); "
     made = "from django.contrib.auth.hashers import make_password; print(make_password('a long phrase'))"
     assert check(place, program=setup + made, SECRET_KEY=KEY).stdout.startswith("pbkdf2_sha256$")
+
+
+@pytest.mark.parametrize(("journal", "lock"), [("WAL", "IMMEDIATE"), ("DELETE", "EXCLUSIVE")])
+def test_a_command_begins_while_somebody_else_writes(place: Path, journal: str, lock: str) -> None:
+    """As the paper exchange does while `up` makes the tables, and `halt` on a busy night."""
+    place.mkdir()
+    with closing(sqlite3.connect(place / "quantum.sqlite3", isolation_level=None)) as line:
+        line.execute(f"PRAGMA journal_mode={journal}")
+        line.execute(f"BEGIN {lock}")
+        line.execute("CREATE TABLE being_made (n INTEGER)")
+        done = check(place, SECRET_KEY=KEY)
+    assert done.returncode == 0, done.stderr

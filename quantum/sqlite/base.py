@@ -8,12 +8,14 @@ transaction is refused, and nothing was written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 from typing import Any
 
 from django.db.backends.sqlite3 import base
+from django.db.backends.sqlite3.features import DatabaseFeatures as DjangosFeatures
 from django.db.utils import OperationalError
 
 from quantum import clock
@@ -33,7 +35,24 @@ def _open_anew() -> None:
 os.register_at_fork(after_in_child=_open_anew)
 
 
+def _knows_json() -> bool:
+    with contextlib.closing(sqlite3.connect(":memory:")) as line:
+        try:
+            line.execute("SELECT JSON('{}')")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
+class DatabaseFeatures(DjangosFeatures):
+    supports_json_field = _knows_json()
+    """Of the library. Django asks the database, in a transaction: each command begins as one more writer, and where
+    another one wrote for a second it ended with "SQLite does not support JSONFields"."""
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
+    features_class = DatabaseFeatures
+
     def _start_transaction_under_autocommit(self) -> None:
         end_s = clock.boot_s() + BUSY_S
         turnstile = _turnstile
