@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -50,14 +51,16 @@ class _Failures:
         self._took_s = defaultdict[str, float](float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A stall while a test is set up may be why it fails in its call: its time begins with its setup."""
+        """A stall while a test is set up may be why it fails in its call: its time begins with its setup. Of a worker
+        that died xdist says no time: what it had in hand ends now."""
         test = _name(report.nodeid)
         self._took_s[test.partition("::")[0]] += report.duration
-        began = self._began.setdefault(test, report.start)
+        began = self._began.setdefault(test, report.start or time.time())
         if report.failed and test not in self._failed:
             self._failed.add(test)
             with self._path.open("a") as told:
-                told.write(json.dumps({"test": test, "began": began, "ended": report.stop}) + "\n")
+                ended = report.stop or time.time()
+                told.write(json.dumps({"test": test, "began": began, "ended": ended}) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"of {sum(self._took_s.values()):.0f} s of all workers the most for")

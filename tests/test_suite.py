@@ -121,6 +121,27 @@ def test_a_failed_test_is_told_once_with_the_time_of_its_setup(tmp_path: Path) -
     assert failure.ended - failure.began >= 0.2
 
 
+DIES = """
+import os, time
+def test_dies():
+    time.sleep(0.2)
+    os._exit(3)
+"""
+
+
+def test_a_worker_that_dies_is_told_with_the_time_in_which_it_did(tmp_path: Path) -> None:
+    """xdist says none: a test that hung while the machine stood still would count as one that failed on a machine that
+    ran."""
+    (tmp_path / "test_it.py").write_text(DIES)
+    told, before = tmp_path / "told", time.time()
+    run = _pytest(tmp_path, f"--failures={told}", *suite.IN_COMPANY)
+    assert run.returncode == suite.FAILED, run.stdout.decode()
+    [failure] = [Failure(**json.loads(line)) for line in told.read_text().splitlines()]
+    assert failure.test.endswith("test_it.py::test_dies")
+    assert before < failure.began < failure.ended < time.time()
+    assert failure.ended - failure.began >= 0.2
+
+
 def test_what_failed_in_company_is_found_by_its_name_and_runs_alone(tmp_path: Path) -> None:
     """Behind the name of a test xdist writes its group: asked for by that, pytest found none and ran them all."""
     (tmp_path / "test_it.py").write_text(FAILS_TWICE)
