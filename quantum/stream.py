@@ -193,7 +193,7 @@ class Consumer:
         except Poison as poison:
             self._taken_over.discard(entry.entry_id)
             self._park(entry, str(poison), deliveries=1)
-        except Exception as error:  # noqa: BLE001  the one broad except: nothing may end the loop (I14)
+        except Exception as error:  # noqa: BLE001  nothing may end the loop (I14)
             close_old_connections()
             metrics.HANDLER_FAILURES.labels(group=self.group).inc()
             log.failure(

@@ -25,8 +25,9 @@ def place(tmp_path: Path) -> Path:
 def check(place: Path, *words: str, program: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """A fresh process that knows nothing of the tests' own environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    command = [sys.executable, "-c", program] if program else [sys.executable, "manage.py", "check", *words]
     done = subprocess.run(
-        [sys.executable, *(["-c", program] if program else ["manage.py", "check", *words])],
+        command,
         cwd=settings.BASE_DIR,
         env={**kept, "QUANTUM_VAR_DIR": str(place), **variables},
         capture_output=True,

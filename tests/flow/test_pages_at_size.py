@@ -22,25 +22,21 @@ pytestmark = [
 ]
 READS_ALL = (*pages.READS_ALL_IDS, "page_apply_profit", "page_apply_proof", "page_plans_of_a_source")
 
-LARGE = ("plans", "permits", "races", "orders", "ends")
+HAVE_RECORDS = ("plans", "permits", "races", "orders", "ends")
 
 
 @pytest.fixture
-def look(house: None, redis: Client, keys: None) -> pages._Looker:
-    return pages._Looker()
-
-
-@pytest.fixture
-def house(django_db_reset_sequences: None, request: pytest.FixtureRequest) -> Iterator[None]:
-    pages.fill(pages.FIFTIETH, used=pages.USED if "look" in request.fixturenames else 0)
+def to_be_filled(django_db_reset_sequences: None) -> Iterator[None]:
     yield
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = DEFAULT")
 
 
-def test_no_page_reads_a_large_table_from_end_to_end(look: pages._Looker) -> None:
+def test_no_page_reads_a_large_table_from_end_to_end(to_be_filled: None, redis: Client, keys: None) -> None:
     """Here all of a table may be the right thing to read: of so few rows a span is a good part (profit, proof), and a
     filter without an index looks through 50,000 at most (docs/decisions/035). The bench asks them over a million."""
+    pages.fill(pages.FIFTIETH)
+    look = pages._Looker()
     asked = {name: look.questions(ask()) for name, ask in pages._questions(pages.FIFTIETH).items()}
     scans = {name: found for name, (_, found, _slowest) in asked.items() if found and name not in READS_ALL}
     assert scans == {}
@@ -49,16 +45,18 @@ def test_no_page_reads_a_large_table_from_end_to_end(look: pages._Looker) -> Non
     }
 
 
-def test_the_filled_house_is_one_that_a_proof_finds_nothing_wrong_with(house: None) -> None:
+def test_the_filled_house_is_one_that_a_proof_finds_nothing_wrong_with(to_be_filled: None) -> None:
     """Else the bench would time a page of six hundred findings."""
+    pages.fill(pages.FIFTIETH, used=0)
     now = clock.now()
     report = proof.from_records(Span(now - dt.timedelta(hours=6), now))
     assert [(each.wrong, each.text) for each in report.findings()][:3] == []
-    assert all(part.figures and part.figures[0].of > 20 for part in report.parts if part.name in LARGE)
+    assert all(part.figures and part.figures[0].of > 20 for part in report.parts if part.name in HAVE_RECORDS)
 
 
-def test_the_planner_knows_of_how_few_days_the_fills_are(house: None) -> None:
+def test_the_planner_knows_of_how_few_days_the_fills_are(to_be_filled: None) -> None:
     """Else it expects one group per fill where a day is asked for, and sorts them all: twice the time."""
+    pages.fill(pages.FIFTIETH, used=0)
     today = clock.now().date()
     with CaptureQueriesContext(connection) as asked:
         books = profit.of(since=today - dt.timedelta(days=6), until=today)
