@@ -26,7 +26,7 @@ def moment_of(text: str) -> dt.datetime | None:
 
 
 def rows(*, symbol: str = "", by_people: bool = False, until_id: int | None = None) -> QuerySet[LedgerEntry]:
-    found = LedgerEntry.objects.filter(account=settings.ACCOUNT).select_related("fill")
+    found = LedgerEntry.objects.filter(account=settings.ACCOUNT)
     found = found.filter(symbol=symbol) if symbol else found
     found = found.filter(kind__in=BY_PEOPLE) if by_people else found
     return found if until_id is None else found.filter(id__lte=until_id)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
 from django.db import connection
 from django.test import Client as WebClient
 
-from apply.models import Plan
+from apply.models import Order, Plan
+from permits.models import Permit
+from positions.models import Fill, LedgerEntry
 from quantum import lists
 from quantum.exports import download
 from quantum.exports.running import Cut
-from tests.exports.by_hand import KINDS, address, ended, failing_after, read, rows, stream
+from quantum.models import AuditEvent
+from tests.exports.by_hand import KINDS, NAMES, address, ended, failing_after, read, rows, stream
 from tests.flow.test_admin import plan_row, someone
 from tests.unguarded import unguarded
+
+OF_LISTS = (AuditEvent, Fill, LedgerEntry, Order, Permit, Plan)
 
 
 def test_rows_that_come_while_it_streams_neither_repeat_nor_shift(
@@ -59,6 +65,29 @@ def test_a_row_that_was_written_late_is_in_its_span(web: WebClient, monkeypatch:
     assert [row["id"] for row in read(web.get(address("plans", query=query)))] == [
         ids[7], ids[6], ids[4], ids[1],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_that_was_given_is_let_go_of(
+    name: str, web: WebClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the collector: rows that hold each other in a ring wait for a full collection, by the thousand."""
+    monkeypatch.setattr(lists, "AT_ONCE", 2)
+    rows(9)
+    answer = stream(web, name)
+    gc.collect()
+    gc.disable()
+    try:
+        most = max(_alive() for _ in answer.streaming_content)
+    finally:
+        gc.enable()
+        answer.close()
+    assert most <= 2 * lists.AT_ONCE
+
+
+def _alive() -> int:
+    """Rows of the lists, and of what lies beside them."""
+    return sum(isinstance(each, OF_LISTS) for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("kind", KINDS)
