@@ -72,6 +72,30 @@ def beat_once(feed: Feed) -> None:
     feed._beat()
 
 
+def test_plans_that_are_tried_again_and_again_do_not_keep_the_feed_from_comparing_and_telling(
+    boot: list[float], redis: Client
+) -> None:
+    """One symbol differs, and its bot asks ten times a second: each denial reads the exchange once more, so what is
+    known never grows old. The incident waits for the beat, and so do all other symbols' snapshots."""
+    exchange = Exchange(AUSDT="1", BUSDT="5")
+    exchange.share = SHARE
+    balance("2", symbol="AUSDT")
+    balance("5", symbol="BUSDT")
+    feed = feed_of(exchange)
+    beat(feed, boot)
+    told = []
+    for _ in range(600):
+        boot[0] += 0.1
+        clock.sleep_s(0.002)
+        feed.look_again("AUSDT")
+        if feed._beat_is_due():
+            beat_once(feed)
+            told.append(redis.hget(settings.KEYS.snapshot("BUSDT"), "seen_epoch"))
+    assert troubled() == ["AUSDT"]
+    assert len(set(told)) > 5, "and the other one's snapshot is as fresh as without that bot"
+    assert exchange.weighs < LIMIT * 3 // 5
+
+
 def test_plans_for_flat_symbols_do_not_spend_the_weight_of_the_minute(boot: list[float]) -> None:
     """Ten symbols are proposed once a second each although they are flat; each denial takes a second look."""
     names = [f"{letter}USDT" for letter in "ABCDEFGHIJ"]

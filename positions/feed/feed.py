@@ -94,6 +94,7 @@ class Feed(threading.Thread):
         self._look_wanted = True
         self._readable = True
         self._settled = False
+        self._beat_at_s = 0.0
         self._live_from_ms: int | None = None
         """A read that was asked for from then on, and what the stream told since, are all there is to know. None: the
         stream is down."""
@@ -234,6 +235,7 @@ class Feed(threading.Thread):
     def _beat(self) -> None:
         self._look_round()
         self._read_wanted = False  # before the read: what is wanted while it runs is wanted of the next
+        self._beat_at_s = clock.boot_s()
         with self._one_at_a_time:
             read = self._read_now()
         self._shown.ledgers()
@@ -294,8 +296,12 @@ class Feed(threading.Thread):
         return read
 
     def _beat_is_due(self) -> bool:
-        age_s = self._picture.age_s()
-        return age_s >= self._wait_s() or (self._read_wanted and age_s >= self._gap_s())
+        return self._since_beat_s() >= self._wait_s()
+
+    def _since_beat_s(self) -> float:
+        """Not since the last read: the Brain reads too, as often as plans of a symbol that differs are tried again,
+        and only the beat compares, tells and writes the snapshots of all the others."""
+        return clock.boot_s() - self._beat_at_s
 
     def _may_spend(self) -> bool:
         """Whether reads that can wait may go on."""
@@ -315,7 +321,7 @@ class Feed(threading.Thread):
         return self._beat_s
 
     def _wait_for_wake(self) -> None:
-        within_s = max(self._wait_s() - self._picture.age_s(), 0.01)
+        within_s = max(self._wait_s() - self._since_beat_s(), 0.01)
         woken = self._wakes.blpop([settings.KEYS.feed_wake], timeout=within_s)
         if woken is None:
             return
