@@ -46,7 +46,7 @@ VISIBLE_P95_MS = 100.0
 ONLY = ("", "wait", "rivals", "scripts", "rows", "floor", "latency", "round_trip", "idle",
         "ten_symbols", "proposals", "throughput", "wide", "flat", "million", "pages", "proof", "sealing",
         "exports")  # fmt: skip
-RIVALS = ("poll", "blpop", "narrow", "fixed", "once", "hub")
+RIVALS = ("late", "poll", "blpop", "narrow", "fixed", "once", "hub")
 """All ways to wait that decision 015 compares; a whole run measures the product's and the baseline only."""
 
 

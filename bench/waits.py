@@ -2,6 +2,7 @@
 
 The product's own Gate, Attempt, desk and scripts; only the way of waiting differs:
   blpop  as built: one BLPOP on the plan's own list, a connection per waiting thread
+  late   as built, without the first look that verifies the permit that came early
   narrow fixed, and with a pool of 100 connections, redis-py's default: what is over waits in steps of 20 ms
   fixed  with the look in between every 400 ms, for all waits at the same moment
   once   as built, without a look in between: one BLPOP for the whole wait
@@ -311,13 +312,13 @@ def _gate(design: str) -> Any:
     gate = Gate(commands=commands, blocking=blocking, verifier=verifier, state=lambda **_: state)
     if design == "hub":
         gate._spending = hub.HubSpending(commands=commands, blocking=blocking)
+    elif design == "late":
+        gate._first_step_ms = gate._steps_ms
     elif design == "once":
-        gate._steps_ms = (settings.APPLY_PERMIT_WAIT_MS,) * 2
+        gate._first_step_ms = gate._steps_ms = (settings.APPLY_PERMIT_WAIT_MS,) * 2
     elif design == "fixed":
-        gate._steps_ms = (FIXED_MS,) * 2
+        gate._first_step_ms = gate._steps_ms = (FIXED_MS,) * 2
     elif design == "poll":
-        gate._spending, gate._steps_ms = (
-            hub.PollSpending(commands=commands, blocking=blocking),
-            (POLL_MS,) * 2,
-        )
+        gate._spending = hub.PollSpending(commands=commands, blocking=blocking)
+        gate._first_step_ms = gate._steps_ms = (POLL_MS,) * 2
     return gate

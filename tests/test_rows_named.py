@@ -8,6 +8,7 @@ settings and bad people.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ROWS = [
 ]
 
 
+@functools.cache
 def named() -> dict[str, list[str]]:
     """Row -> its tests, read from the source: nothing is imported, so nothing that is skipped is missed."""
     found: dict[str, list[str]] = {}
@@ -33,9 +35,6 @@ def named() -> dict[str, list[str]]:
     return found
 
 
-NAMED = named()
-
-
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_of_the_list_has_a_test_that_carries_its_number(row: str) -> None:
-    assert NAMED.get(row), f"no test is called test_{row.lower()}_..."
+    assert named().get(row), f"no test is called test_{row.lower()}_..."

@@ -29,7 +29,7 @@ from tests.house import House
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PARTS = 12
+PARTS = 6
 """A slow machine takes seconds for a page, and no test may take two minutes."""
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from permits.gate.outcome import Blocked, SpentPair
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier
-from tests.house import House
+from tests.house import House, wait_for
 from tests.permits.conftest import HALTED, State, outcome_of
 from tests.permits_by_hand import GOVERNOR, P33, lay, permit
 
@@ -57,6 +58,39 @@ def test_a_pair_told_by_the_wake_up_is_spent_without_a_look_unless_the_hint_is_o
     assert isinstance(spent, SpentPair)
     assert (spent.governor.raw, spent.p33.raw) == (governor, p33)
     assert line.calls == calls
+
+
+class Asked(Verifier):
+    """Of whose signatures, in turn."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=settings.PERMIT_KEYS_DIR)
+        self.signers: list[str] = []
+
+    def holds(self, *, signer: str, raw: bytes) -> bool:
+        self.signers.append(signer)
+        return super().holds(signer=signer, raw=raw)
+
+
+def test_a_permit_whose_partner_is_late_is_verified_before_that_one_comes(
+    gate: Gate, redis: Client, settings: Settings, state: State
+) -> None:
+    settings.APPLY_PERMIT_WAIT_MS = 5000
+    asked = Asked()
+    gate = Gate(commands=redis, blocking=blocking_client(block_s=1), verifier=asked, state=state)
+    plan = House.make()
+    governor, p33 = permit(plan, GOVERNOR), permit(plan, P33)
+    keys = settings.KEYS
+    redis.set(keys.governor_permit(plan.plan_id), governor, px=60_000)  # a lone grant wakes nobody
+    with ThreadPoolExecutor() as waiters:
+        wait = waiters.submit(outcome_of, gate, plan)
+        # The look that covers a lost wake-up comes after 600 ms, too late to say so here.
+        wait_for(lambda: asked.signers, what="a look at the permit that is there", within_s=0.5)
+        assert (asked.signers, wait.done()) == ([GOVERNOR], False)
+        redis.set(keys.p33_permit(plan.plan_id), p33, px=60_000)
+        hint(redis, plan, governor=governor, p33=p33)
+        assert isinstance(wait.result(5), SpentPair)
+    assert asked.signers == [GOVERNOR, P33]
 
 
 def test_a_hint_of_permits_that_are_gone_spends_nothing(gate: Gate, redis: Client) -> None:
