@@ -173,14 +173,14 @@ def test_what_belongs_together_runs_on_one_worker(tmp_path: Path) -> None:
 
 
 def _pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    """Of its own, without this suite's settings."""
+    """Of its own, without this suite's settings and plugins."""
     plain = (
-        f"-q -p tests.failures -p no:django -p no:cacheprovider -c {os.devnull} --rootdir {folder}".split()
+        f"-q -p tests.failures -p xdist.plugin -p no:cacheprovider -c {os.devnull} --rootdir {folder}".split()
     )
     root = Path(suite.__file__).resolve().parents[1]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plain, *words, str(folder)],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         check=False,
     )

@@ -17,7 +17,8 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests.environment import TOLD
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUMS = (Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium"))
+"""The first that is there: the same engine without the windows around it, which take a quarter of its time."""
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -35,13 +36,14 @@ document.addEventListener('securitypolicyviolation',
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        missing = f"browser tests need Chromium at {CHROMIUM} (Debian: apt-get install chromium)"
+    found = next((path for path in CHROMIUMS if path.exists()), None)
+    if found is None:
+        missing = "browser tests need Chromium at /usr/bin (Debian: apt-get install chromium-headless-shell)"
         if TOLD["QUANTUM_REQUIRE_BROWSER"] == "1":
             pytest.fail(missing)
         pytest.skip(missing)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=str(found), args=FLAGS)
         yield browser
         browser.close()
 
