@@ -5,14 +5,15 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-from apply.alerts import by_apprise
-from apply.exits import scorers
+from quantum.checks import OURS
 
 
-@register()
+@register(OURS)
 def the_exit_brain_has_a_scorer(**_: object) -> list[CheckMessage]:
     if settings.EXIT_BRAIN in ("off", "demo"):
         return []
+    from apply.exits import scorers
+
     try:
         scorers.find(settings.EXIT_BRAIN)
     except scorers.NoSuchScorer as none:
@@ -21,9 +22,13 @@ def the_exit_brain_has_a_scorer(**_: object) -> list[CheckMessage]:
     return []
 
 
-@register()
+@register(OURS)
 def apprise_is_there_where_it_is_set(**_: object) -> list[CheckMessage]:
-    if not settings.ALERT_APPRISE_SCHEMES or by_apprise.installed():
+    if not settings.ALERT_APPRISE_SCHEMES:
+        return []
+    from apply.alerts import by_apprise
+
+    if by_apprise.installed():
         return []
     hint = f"{by_apprise.INSTALL}, or take ALERT_APPRISE_URLS away: the signed webhook needs nothing"
     return [Error("ALERT_APPRISE_URLS: apprise is not installed", hint=hint, id="apply.E003")]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from django.contrib.admin import AdminSite
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin import AdminSite, autodiscover
+from django.contrib.admin.apps import SimpleAdminConfig
+from django.contrib.admin.checks import check_admin_app, check_dependencies
+from django.core import checks
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, reverse
@@ -49,6 +51,18 @@ class Site(AdminSite):
         return [*pages.patterns(self), *super().get_urls()]
 
 
-class SiteConfig(AdminConfig):
+class SiteConfig(SimpleAdminConfig):
+    """Pages are imported by who serves them (quantum/urls.py): a tenth of a start, which no role has to pay."""
+
     default = False  # "quantum" is the kernel's own configuration
     default_site = "quantum.admin_site.Site"
+
+    def ready(self) -> None:
+        checks.register(check_dependencies, checks.Tags.admin)
+        checks.register(_check_all_pages, checks.Tags.admin)
+
+
+def _check_all_pages(**words: Any) -> list[checks.CheckMessage]:
+    """Django's own, of pages that may not have been imported yet: system checks come in any order."""
+    autodiscover()
+    return check_admin_app(**words)

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand
 
+from quantum.checks import OURS
+
 
 class Exit(IntEnum):
     OK = 0
@@ -23,6 +25,8 @@ class Exit(IntEnum):
 
 class Command(BaseCommand):
     """Base of our commands."""
+
+    requires_system_checks: tuple[str, ...] = (OURS,)
 
     def say(self, text: str) -> None:
         """Talk: for people, on stderr."""

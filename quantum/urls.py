@@ -4,6 +4,7 @@ from django.views.generic import RedirectView
 
 from quantum import routes, web
 
+admin.autodiscover()
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("healthz", web.healthz),

@@ -33,6 +33,7 @@ from quantum.plan import Action
 from quantum.redis import Client
 from tests.house import House, wait_for
 
+admin.autodiscover()
 FACTS = [model for model, page in admin.site._registry.items() if isinstance(page, ReadOnlyAdmin)]
 OURS = {
     BreakGlass, Plan, Order, Proposal, ApiToken, Permit, TradingState, Hold, PolicyVersion, Usage,

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from quantum import clock, roles
+from quantum.checks import OURS
 from quantum.hosting import DRAIN_S, LOOK_EVERY_S, leave
 from quantum.lease import Lease
 from quantum.log import log
@@ -19,6 +20,7 @@ from quantum.redis import RedisError, command_client, log_in_as
 
 class Command(BaseCommand):
     help = "Runs one role in the foreground; waits as standby while another process holds its lease."
+    requires_system_checks = (OURS,)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("role", choices=[role.name for role in roles.registered()])

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from quantum import version
+from quantum.checks import OURS
 from quantum.redis import HOST, log_in_as
 
 PRELOAD = (
@@ -26,6 +27,7 @@ PRELOAD = (
 
 class Command(BaseCommand):
     help = "Starts the cluster: every role, and the workers of the queue."
+    requires_system_checks = (OURS,)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
