@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permits.desk import payloads, records
 from permits.desk.desk import Desk, Finding, Issued
@@ -23,8 +24,7 @@ LOOKED_THROUGH = 5000
 """Entries of the plan stream. A plan lives 30 s; older ones are not worth a permit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What a person wants to sign, and as whom."""
 
     gate: str
@@ -38,22 +38,19 @@ class Wish:
     """Another person, who said yes to this very act before."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotSigned:
+class NotSigned(Struct, frozen=True):
     """Nothing was signed. `text` is for the person who asked."""
 
     reason: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True):
     raw: bytes
     row: Permit
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """What would be signed."""
 
     plan: ExitPlan

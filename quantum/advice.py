@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 
 from django.conf import settings
+from msgspec import Struct
 
 _ROW = re.compile(r"^\| `([a-z0-9_]+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
 _SECTION = re.compile(r"^## Reasons of (.+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(Struct, frozen=True):
     means: str
     next: str
 

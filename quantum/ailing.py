@@ -3,7 +3,7 @@ so that health is red before somebody misses an exit. One role per process, so o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from quantum import clock
 
@@ -11,8 +11,7 @@ STANDS_S = 30.0
 """Longer than an entry waits to be tried again: one that goes on failing goes on being told."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
+class _Noted(Struct, frozen=True):
     what: str
     at_s: float
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from django.conf import settings
+from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from quantum import clock
 from quantum.redis import Client
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True):
     group: str
     pending: int
     """Delivered, not acknowledged."""

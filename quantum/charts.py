@@ -6,16 +6,16 @@ A picture is drawn by the server from the figures that stand beside it, and `say
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 WIDTH, HEIGHT, GROUND = 320, 96, 76
 GAP_SHARE = 5
 LABELS_MAX = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     x: str
     y: str
     width: str
@@ -23,14 +23,12 @@ class Bar:
     tone: str
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Struct, frozen=True):
     x: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Struct, frozen=True):
     says: str
     bars: Sequence[Bar]
     labels: Sequence[Label]

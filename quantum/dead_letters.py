@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
+from msgspec import Struct
+from msgspec.structs import asdict
 from redis.exceptions import ResponseError
 
 from quantum import audit, clock
@@ -36,8 +37,7 @@ class NotSure(Exception):
     """The server gave no answer: the letter may have ended. Looking again tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(Struct, frozen=True):
     """Every text was written by whoever reaches the stream: clipped, and without what could act."""
 
     stream: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import DatabaseError, connection
+from msgspec import Struct
 
 from quantum import lease, roles
 from quantum.log import safe
@@ -18,8 +18,7 @@ STARTS_OF_A_STORM = 5
 """Of one role within an hour: somebody who deploys does that less often."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoleHealth:
+class RoleHealth(Struct, frozen=True):
     name: str
     silent_s: float | None
     """Since its last heartbeat; None when it was not seen for an hour."""
@@ -55,8 +54,7 @@ class RoleHealth:
         return ", ".join(said)
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     database: bool
     redis: bool
     roles: tuple[RoleHealth, ...]

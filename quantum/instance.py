@@ -7,7 +7,6 @@ of one account would stand beside the plans of another. Whoever starts asks here
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -15,6 +14,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from msgspec import Struct
 
 from quantum import audit, promotion, version
 from quantum.models import Instance
@@ -27,8 +27,7 @@ class WrongInstance(Exception):
     """One line for a person, with what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     uuid: str
     mode: str
     account: str

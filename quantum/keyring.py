@@ -12,8 +12,9 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from quantum import audit, clock, signing
 from quantum.signing import SIGNERS, KeyUnusable
@@ -28,8 +29,7 @@ class RotationRefused(Exception):
     """Nothing was changed. Says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(Struct, frozen=True):
     """One file as `permit_keys` shows it. Never its content."""
 
     signer: str
@@ -41,8 +41,7 @@ class KeyFile:
     until_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(Struct, frozen=True):
     signer: str
     before: str
     after: str

@@ -6,7 +6,7 @@ it is a hash tag: all keys of one instance then live on one slot of a Redis Clus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 GOVERNOR_GROUP = "governor"
 P33_GROUP = "p33"
@@ -14,8 +14,7 @@ APPLY_GROUP = "apply"
 INTAKE_GROUP = "intake"
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Struct, frozen=True):
     prefix: str = "quantum"
 
     # streams

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -16,6 +15,7 @@ from django.contrib.admin import AllValuesFieldListFilter
 from django.core.paginator import Paginator
 from django.db import models
 from django.utils.functional import cached_property
+from msgspec import Struct, field
 
 SHOWN = 50
 LOOKED_THROUGH = 50_000
@@ -41,8 +41,7 @@ else:
 # ---- ours
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf(Generic[M]):
+class Leaf(Struct, Generic[M], frozen=True):
     """For quantum/leaf.html."""
 
     rows: list[M]
@@ -53,8 +52,7 @@ class Leaf(Generic[M]):
     """The leaf is not full, and older rows were not looked at: the time of the oldest that was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """Where a leaf lies. `since` and `until` are by the row's time, which only roughly follows its number."""
 
     before: int | None = None
@@ -63,8 +61,7 @@ class Window:
     until: dt.datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Book(Generic[M]):
+class Book(Struct, Generic[M], frozen=True, kw_only=True):
     """A leaf looks through so many rows at most, by primary key, whatever is asked for: so a list needs no index per
     filter, which every plan would pay for on its way."""
 
@@ -153,8 +150,7 @@ class Book(Generic[M]):
         return rows.values_list(name, flat=True).first()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked(Generic[M]):
+class Asked(Struct, Generic[M], frozen=True, kw_only=True):
     """What an address asks of a list: the page shows a leaf of it, an export takes all of it."""
 
     found: models.QuerySet[M]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.core.cache import caches
 from django.http import HttpResponse
+from msgspec import Struct
 
 from quantum import clock
 
@@ -24,8 +24,7 @@ _WAITING = threading.BoundedSemaphore(2)
 """Of the web process's four threads: a making that takes long must not keep a person from his act."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     html: str
     age_ms: int
 

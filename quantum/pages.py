@@ -7,7 +7,6 @@ its view runs, so that no view can forget it. Asked for by the web process alone
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase, HttpResponseNotAllowed
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.cache import never_cache
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
@@ -23,8 +23,7 @@ View = Callable[..., HttpResponseBase]
 """view(request, *, context, **what the path names); context is what every page of the admin needs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     name: str
     """Of its address: reverse("admin:<name>")."""
     needs: tuple[str, ...] = ()
@@ -93,8 +92,7 @@ def _guarded(page: Page, view: View, site: AdminSite) -> View:
 # ---- the bar
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     words: str
     address: str
     key: str

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from typing import TypeVar
+
+from msgspec import Struct
 
 from quantum import amounts, texts
 
@@ -45,8 +46,7 @@ class Decision(StrEnum):
     ERROR = "ERROR"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     name: str
     percent: int
 
@@ -67,8 +67,7 @@ def canonical_steps(action: Action) -> str:
     return json.dumps(steps, sort_keys=True, separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class ExitPlan:
+class ExitPlan(Struct, frozen=True):
     plan_id: str
     symbol: str
     action: Action

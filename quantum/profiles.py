@@ -6,11 +6,10 @@ every profile; only the numbers differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     allowlist: tuple[str, ...]
     cooldown_s: str
     ledger_sources: tuple[str, ...]

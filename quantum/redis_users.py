@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from quantum.keys import Keys
@@ -88,8 +88,7 @@ _NOT_FOR_VIEWERS = frozenset({"queue", "cache"})
 """Jobs and sessions: whoever reads a session's key is logged in as its owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     name: str
     commands: tuple[str, ...]
     keys: Mapping[str, str]

@@ -6,12 +6,12 @@ import gc
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
 import django
 from django.conf import settings
+from msgspec import Struct
 from prometheus_client import start_http_server
 
 from quantum import clock
@@ -22,8 +22,7 @@ from quantum.redis import Client, RedisError, command_client, log_in_as
 __all__ = ["Role", "Watch", "find", "lease_for", "register", "registered", "run", "starts_key"]
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(Struct, frozen=True):
     name: str
     metrics_index: int
     """Its /metrics port is METRICS_PORT plus this, where METRICS_PORT is set."""

@@ -10,7 +10,6 @@ import base64
 import contextlib
 import re
 import secrets
-from dataclasses import dataclass
 from typing import Any, cast
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -26,6 +25,7 @@ from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.safestring import SafeString
+from msgspec import Struct
 
 from quantum import audit, clock, rows
 from quantum.log import log
@@ -158,8 +158,7 @@ def _totp(secret: bytes) -> TOTP:
 # ---- turning it on
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """Shown once, to the person whose it is."""
 
     text: str

@@ -7,13 +7,13 @@ entry may block the one behind it (I14). Entries are bytes; decoding is the hand
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections
+from msgspec import Struct
 from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -49,8 +49,7 @@ class Poison(Exception):
     """Raised by a handler: this entry can never be handled. The text is shown to people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     entry_id: str
     fields: dict[bytes, bytes]
 

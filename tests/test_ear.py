@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
 import pytest
 from django.db import DatabaseError
+from msgspec.structs import replace
 from pytest_django.fixtures import Settings
 
 from positions.books import ledger

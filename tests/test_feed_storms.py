@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from django.conf import settings
+from msgspec.structs import replace
 from pytest_django.fixtures import Settings
 
 from positions.feed.ear import Ear

@@ -6,7 +6,6 @@ import datetime as dt
 import io
 import itertools
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import DatabaseError
+from msgspec.structs import replace
 
 from positions.books import history, income, ledger
 from positions.feed.feed import LOOK_ROUND_S, Feed

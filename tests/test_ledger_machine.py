@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
 import pytest
 from django.conf import settings as djsettings
+from msgspec.structs import replace
 from pytest_django.fixtures import Settings
 
 from permits.models import Hold

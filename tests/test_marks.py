@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import OperationalError
+from msgspec.structs import replace
 
 from apply.acting import settle
 from apply.acting.marks import Marks

@@ -109,6 +109,19 @@ def data_leaves_by_commands_and_talk_by_the_log(path: str, text: str) -> Iterato
             yield node.lineno, "prints; use the log, or say() and data() of a command"
 
 
+def values_are_structs(path: str, text: str) -> Iterator[Problem]:
+    """Defining a dataclass takes forty times as long, in each start of a process."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ClassDef) or "repr=False" in ast.unparse(node):
+            continue
+        made = [ast.unparse(each) for each in node.decorator_list if _called(each) == "dataclass"]
+        if any("frozen=True" in each and "slots=True" in each for each in made):
+            yield (
+                node.lineno,
+                "is a frozen dataclass; make it a msgspec.Struct, unless a repr must hide a field",
+            )
+
+
 def _strings(tree: ast.AST) -> Iterator[ast.Constant]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -216,6 +229,7 @@ PYTHON_RULES: tuple[Rule, ...] = (
     files_are_short,
     modules_are_named_by_nouns,
     data_leaves_by_commands_and_talk_by_the_log,
+    values_are_structs,
 )
 LUA_RULES: tuple[Rule, ...] = (lua_spells_no_key, lua_head_is_complete_and_true)
 
@@ -267,6 +281,7 @@ GOOD_LUA = (
     "-- Does it.\n-- KEYS 1 a  2 b\n-- ARGV 1 c  2.. more\n-- Returns 1.\n"
     "return {KEYS[1], KEYS[2], ARGV[1]}\n"
 )
+FROZEN = "@dataclass(frozen=True, slots=True)\nclass A:\n"
 BREAKS: tuple[tuple[Rule, str, str], ...] = (
     (keys_are_spelled_in_one_place, "apply/x.py", 'KEY = f"quantum:permit:{plan_id}"'),
     (python_binance_stays_in_its_adapter, "apply/x.py", "from binance.client import Client"),
@@ -282,6 +297,7 @@ BREAKS: tuple[tuple[Rule, str, str], ...] = (
     (modules_are_named_by_nouns, "apply/utils.py", ""),
     (modules_are_named_by_nouns, "apply/services/x.py", ""),
     (data_leaves_by_commands_and_talk_by_the_log, "apply/x.py", "print(1)"),
+    (values_are_structs, "apply/x.py", f"{FROZEN}    b: int"),
     (lua_spells_no_key, "apply/lua/x-1.lua", "local key = 'quantum:permit:' .. ARGV[1]"),
     (lua_head_is_complete_and_true, "apply/lua/x.lua", GOOD_LUA),
     (lua_head_is_complete_and_true, "apply/lua/x-3.lua", GOOD_LUA),
@@ -296,6 +312,8 @@ KEEPS: tuple[tuple[Rule, str, str], ...] = (
     (keys_are_spelled_in_one_place, "apply/x.py", '"""About quantum:permit keys."""\n# quantum:x'),
     (money_is_never_a_float, "apply/x.py", "x = float(settings.P33_HEARTBEAT_SEC) + float(wait_s)"),
     (only_the_clock_knows_the_time, "apply/x.py", "from quantum import clock\nx = clock.now()"),
+    (values_are_structs, "apply/x.py", f"{FROZEN}    b: str = field(repr=False)"),
+    (values_are_structs, "apply/x.py", "@dataclass(slots=True)\nclass A:\n    b: int"),
     (lua_head_is_complete_and_true, "apply/lua/x-2.lua", GOOD_LUA),
 )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from positions.judging.verdict import Bounds, Ledger, Observed, evaluate
 from quantum.reasons import BrainReason

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import close_old_connections
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from apply.acting import account, intent, late, orders, settle, sizing

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from msgspec import Struct
 
 from apply.models import Order
 from permits.gate.outcome import SpentPair
@@ -22,8 +22,7 @@ ALLOWLIST_AGE_S = 10.0
 """Read for this plan when its entry came, at most a wait and an intent ago; here no database is asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(Struct, frozen=True):
     """The trading key's two ends, sharing one clock: what apply sends and reads with."""
 
     sender: Sender

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
+from msgspec import Struct
 
 from apply.acting import settlement
 from apply.acting.told import Told
@@ -33,8 +33,7 @@ REFUSED, NOT_FOUND, BY_PERSON = "REFUSED", "NOT_FOUND", "BY_PERSON"
 TRADES_PAUSES_S = (0.0, 0.1, 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """A terminal order and every trade of it: enough to move the ledger."""
 
     state: OrderState
@@ -73,8 +72,7 @@ def record_reply(order: Order, state: OrderState) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """What the plan's row says since this settlement."""
 
     state: Plan.State
@@ -214,8 +212,7 @@ def _moments(order: Order) -> dict[str, dt.datetime]:
     return {name: at for name, at in known.items() if at is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """What a person says became of an order whose fate nobody can prove."""
 
     filled: bool

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from quantum import amounts
 from quantum.exchange.types import Side, SymbolRules
@@ -11,8 +12,7 @@ from quantum.plan import Step
 from quantum.reasons import ApplyReason
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(Struct, frozen=True):
     side: Side
     quantity: Decimal
 

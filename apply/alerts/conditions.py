@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from django.conf import settings
+from msgspec import Struct
 
 from apply.glance.glance import NEEDED, Glance, Trouble
 from apply.models import Plan
@@ -37,8 +37,7 @@ BEHIND_MOST = 10
 """Plans that a group may have left unread for a moment."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class Condition(Struct, frozen=True, kw_only=True):
     key: str
     text: str
     after_s: float

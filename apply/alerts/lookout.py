@@ -4,10 +4,10 @@ quarter of a minute show whether anything is new."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.db.models import Max
+from msgspec import Struct
 
 from apply.alerts import conditions
 from apply.alerts.conditions import Condition
@@ -23,8 +23,7 @@ LOOK_EVERY_S = 300.0
 KNOWN_FOR_S = 2 * PEEK_EVERY_S
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     conditions: Sequence[Condition]
     redis_answers: bool
     """False: what only Redis tells is not known, and so not over."""

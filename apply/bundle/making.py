@@ -12,7 +12,6 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -21,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
 from django.db.models import Model
+from msgspec import Struct
 
 from apply.models import PENDING_STATES, Order
 from apply.plans import talk, timeline
@@ -59,8 +59,7 @@ class NoBundle(Exception):
     """There is none of this plan. Says why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(Struct, frozen=True):
     said: dict[str, Any]
     unsealed: int
     """Events of the plan that lie in no seal yet: a moment later the bundle proves them too."""

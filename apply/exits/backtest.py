@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from msgspec import Struct
+
 from apply.acting.sizing import Size, size
 from apply.exits.held import Held
 from apply.exits.market import KLINES_MIN, NoMarket, measure
@@ -21,8 +23,7 @@ KLINES_SEEN = 98
 """As many as the exit brain has: what it asks for, without the one that still moves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(Struct, frozen=True):
     """What is held at the start, and on what terms."""
 
     symbol: str
@@ -33,8 +34,7 @@ class Trade:
     rules: SymbolRules
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     at_ms: int
     price: Decimal
     quantity: Decimal

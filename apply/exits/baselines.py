@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from apply.exits.score import Crossing, NoScore, Score, View
 from quantum import amounts
 from quantum.plan import Action
 
 
-@dataclass(frozen=True, slots=True)
-class HoldToTheEnd:
+class HoldToTheEnd(Struct, frozen=True):
     name: str = "hold"
 
     def score(self, view: View) -> Score | NoScore:  # noqa: ARG002  whatever it sees
@@ -20,8 +20,7 @@ class HoldToTheEnd:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FixedStop:
+class FixedStop(Struct, frozen=True):
     """Closes everything once the price went one R against the position. Its score is how near that is."""
 
     name: str = "stop"

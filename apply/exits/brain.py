@@ -6,10 +6,10 @@ Edge-triggered: an unchanged view proposes nothing. Without data it proposes not
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
 
 from apply.exits import since
 from apply.exits.held import Held
@@ -30,8 +30,7 @@ AGE_AGAIN_S = 30.0
 _FIELDS = ("position_amt", "entry_price", "mark_price", "seen_epoch")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A snapshot, read strictly."""
 
     amount: Decimal

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from itertools import accumulate, pairwise
 from typing import Final
+
+from msgspec import Struct
 
 from quantum.exchange.types import Kline
 
@@ -28,8 +29,7 @@ class Regime(StrEnum):
     FLAT = "flat"
 
 
-@dataclass(frozen=True, slots=True)
-class Market:
+class Market(Struct, frozen=True):
     """Trend strengths from -1 (straight down) over 0 (nowhere) to 1 (straight up)."""
 
     trend: Decimal
@@ -47,8 +47,7 @@ class Market:
         return regime_of(self.trend)
 
 
-@dataclass(frozen=True, slots=True)
-class NoMarket:
+class NoMarket(Struct, frozen=True):
     """The klines do not carry a judgement, and why."""
 
     why: str

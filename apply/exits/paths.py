@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from quantum.exchange.types import Kline
 
@@ -20,16 +21,14 @@ TICKS_PER_KLINE = 6
 MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(Struct, frozen=True):
     klines: int
     drift: int
     """Per tick, in millionths of the price."""
     noise: int
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Struct, frozen=True):
     story: str
     amount: Decimal
     legs: tuple[Leg, ...]

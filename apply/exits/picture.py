@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from xml.sax.saxutils import escape
+
+from msgspec import Struct
 
 from apply.exits.backtest import Result
 from quantum.exchange.types import Kline
@@ -33,8 +34,7 @@ DASHES = ("", "2 3", "7 4", "10 3 2 3")
 KINDS = len(DASHES)
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(Struct, frozen=True):
     title: str
     story: str
     klines: Sequence[Kline]
@@ -95,8 +95,7 @@ def _panel(panel: Panel, *, left: int, top: int, width: int) -> str:
     return "\n".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
+class _Scale(Struct, frozen=True):
     low: Decimal
     high: Decimal
 

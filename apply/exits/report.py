@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from apply.exits.backtest import Result
 from quantum import amounts
@@ -13,8 +14,7 @@ from quantum.exchange.types import Kline
 from quantum.log import safe
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
+class Played(Struct, frozen=True):
     """One row of klines, and what each scorer made of it."""
 
     name: str

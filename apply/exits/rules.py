@@ -5,9 +5,10 @@ Every formula is in docs/exits.md, with what makes it 0 and what makes it 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
+
+from msgspec import Struct
 
 from apply.exits.market import REGIME_FROM, Market
 from apply.exits.score import Crossing, NoScore, Score, View
@@ -27,8 +28,7 @@ RUNGS: Final = ((6, Action.PARTIAL_75), (4, Action.PARTIAL_50), (2, Action.PARTI
 KILL, LOCK, PROFIT = "kill_score", "locked_stop", "profit_r"
 
 
-@dataclass(frozen=True, slots=True)
-class RuleScorer:
+class RuleScorer(Struct, frozen=True):
     close_from: Decimal = Decimal("0.6")
     rearm_below: Decimal = Decimal("0.5")
     """A score that moves around close_from is told once, until it has been lower than this."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct, field
 
 from apply.exits.market import Market
 from quantum import amounts
@@ -20,8 +21,7 @@ _CROSSING = re.compile(r"[a-z_]{1,36}")
 """A digit at its end would be read back from a plan as a level: the same crossing would be told twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """One position and its market at one moment. Everything a scorer may know; it asks nobody."""
 
     symbol: str
@@ -45,8 +45,7 @@ class View:
         return 1 if self.amount > 0 else -1
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossing(Struct, frozen=True):
     """The line that was crossed, and which one of several: what keeps one reason from being told twice."""
 
     name: str
@@ -57,8 +56,7 @@ class Crossing:
         return self.name if self.level == 1 else f"{self.name}{self.level}"
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     value: Decimal
     """0: nothing speaks for leaving; 1: everything does."""
     contributions: Mapping[str, Decimal]
@@ -76,8 +74,7 @@ class Score:
     """Profit in R after fees. None where R is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoScore:
+class NoScore(Struct, frozen=True):
     """Nothing can be said, and why. Never the same as a score of 0."""
 
     why: str

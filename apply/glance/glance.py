@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from django.conf import settings
+from msgspec import Struct
 
 from apply.glance import hour, rare, running
 from apply.glance.hour import Hour
@@ -30,8 +31,7 @@ SHOWN_MOST = 20
 """Of each kind of row; how many there are is told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Trouble(Struct, frozen=True, kw_only=True):
     """Something in the way, in words, and where one acts."""
 
     kind: str

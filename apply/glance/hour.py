@@ -6,11 +6,12 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from django.db.models import CharField, Count, OuterRef, Subquery
 from django.db.models.functions import Cast, Substr
+from msgspec import Struct, field
 
 from apply.models import Order, Plan
 from apply.plans.blocked import FREED, REFUSED, cause_of
@@ -26,8 +27,7 @@ UNKNOWN = Plan.State.UNKNOWN
 _MINUTE = len("2026-01-31 23:59")
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(Struct, frozen=True):
     """How often each number of milliseconds came."""
 
     counts: Mapping[int, int]
@@ -59,8 +59,7 @@ class Minute:
     unknown: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Hour:
+class Hour(Struct, frozen=True):
     states: Mapping[str, int]
     causes: Sequence[tuple[str, int]]
     """Why exits were refused, the most frequent first."""

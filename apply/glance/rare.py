@@ -4,10 +4,10 @@ where there are some: five viewers and the alerts ask all day, in a house where 
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import connection
+from msgspec import Struct
 
 from apply.models import BreakGlass, Plan
 from permits.models import Approval
@@ -24,8 +24,7 @@ SELECT EXISTS (SELECT 1 FROM permits_hold WHERE lifted_at IS NULL),
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Rare:
+class Rare(Struct, frozen=True):
     holds: bool
     incidents: bool
     unknown: bool

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from django.conf import settings
+from msgspec import Struct
 
 from permits.state import trading
 from positions.reconcile import reconcile
@@ -15,15 +14,13 @@ from quantum.health import RoleHealth
 from quantum.redis import RedisError, command_client
 
 
-@dataclass(frozen=True, slots=True)
-class Consumer:
+class Consumer(Struct, frozen=True):
     health: RoleHealth
     backlog: Backlog | None
     """Of the plan stream; None for a role that reads none of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     consumers: tuple[Consumer, ...]
     dead_letters: int
     armed: bool

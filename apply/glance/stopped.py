@@ -4,10 +4,10 @@ a plan and plan_show tell the same."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
+from msgspec import Struct, field
 
 from apply.glance import ways
 from apply.models import Plan
@@ -29,8 +29,7 @@ _DENIED = (GateReason.GOVERNOR_DENIED, GateReason.P33_DENIED)
 NOT_THERE, NO_END = -2, -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Way(Struct, frozen=True, kw_only=True):
     """One thing to do about it, and where."""
 
     words: str
@@ -44,8 +43,7 @@ class Way:
     command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Struct, frozen=True):
     reason: str
     gate: str
     """Whose answer it was; empty where no gate said no."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from apply.models import BreakGlass, Plan
 from apply.operators import decided
@@ -44,8 +45,7 @@ class CannotBreak(Exception):
     """No plan was made. One line for a person, with what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What came of it: a plan of this act, the plan that had decided the exit before it, or a request that waits."""
 
     plan_id: str = ""

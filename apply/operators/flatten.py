@@ -8,10 +8,10 @@ denial than a forgotten position.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from apply.proposals import taking
@@ -27,8 +27,7 @@ KILL_SCORE = "1"
 WAY = "flatten"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     symbol: str
     ledger: Decimal | None
     """None: never entered."""

@@ -4,10 +4,10 @@ the gates judge by themselves, from what they read then."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
 
 from permits.desk import payloads
 from permits.governor import spent
@@ -25,8 +25,7 @@ STEP = Decimal("0.00000001")
 """The exchange's own steps are not known here; they only make a quantity smaller."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     gate: str
     grants: bool
     reason: str

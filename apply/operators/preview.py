@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from msgspec import Struct
 
 from apply.models import Plan
 from apply.operators import decided, outlook
@@ -40,8 +40,7 @@ FULL_HALT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     symbol: str
     action: Action
     gates: tuple[str, ...]
@@ -51,8 +50,7 @@ class Wanted:
         return STEPS[self.action].percent
 
 
-@dataclass(frozen=True, slots=True)
-class Stood:
+class Stood(Struct, frozen=True):
     """The moment that an act stands on. Plain values: a request and a page keep it as JSON."""
 
     exchange: str
@@ -69,7 +67,7 @@ class Stood:
     @staticmethod
     def read(said: Mapping[str, Any]) -> Stood:
         """Raises KeyError."""
-        return Stood(**{name: said[name] for name in Stood.__dataclass_fields__})
+        return Stood(**{name: said[name] for name in Stood.__struct_fields__})
 
     def changed_from(self, before: Stood) -> str:
         """In words; empty: nothing that matters. Time and newer plans are looked at by decided()."""
@@ -82,8 +80,7 @@ class Stood:
         return "; ".join(text for changed, text in told if changed)
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     wanted: Wanted
     line: Line
     stood: Stood

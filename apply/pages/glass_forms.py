@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.core import signing
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from apply.operators.preview import ACTIONS, GATES, Preview, Stood, Wanted
 from permits.policy import policies
@@ -21,8 +22,7 @@ GATE_WORDS = {"p33": "the Brain (p33)", "governor": "the Governor", "both": "bot
 ACTION_WORDS = {Action.FULL_CLOSE: "all of it"}
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     wanted: Wanted
     stood: Stood
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from django import forms as django_forms
 from django.conf import settings
 from django.core import signing
 from django.db import Error as DatabaseError
+from msgspec import Struct
 
 from permits.models import Hold, TradingState
 from permits.state import freezing, resuming, trading
@@ -42,8 +42,7 @@ ENDING_MEANS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class Shown(Struct, frozen=True, kw_only=True):
     """What an act would change, for a person who has not said yes yet."""
 
     title: str
@@ -58,16 +57,14 @@ class Shown:
     danger: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     done: bool
     text: str
     again: bool = False
     """The act's own page has more to say, or to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Struct, frozen=True):
     needs: tuple[str, ...]
     about: str
     """The rest of its path: what it is about."""

@@ -4,7 +4,6 @@ a person says what became of one that nobody can prove."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
+from msgspec import Struct
 
 from apply.acting import settle
 from apply.models import Inquiry, Order, Plan
@@ -49,8 +49,7 @@ FINDINGS = {
 # ---- the list
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     order: Order
     plan: Plan | None
     inquiry: Inquiry | None

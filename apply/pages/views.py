@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from msgspec import Struct
 
 from apply.glance import stopped
 from apply.glance.stopped import Way
@@ -54,8 +54,7 @@ def standing(plan: Plan) -> SafeString:
 # ---- one plan
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One mark on the axis; `x` is where it lies, in percent."""
 
     offset: str
@@ -68,8 +67,7 @@ class Step:
     """It lies past an end of the axis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(Struct, frozen=True):
     start_ms: float
     end_ms: float
     tick_ms: float

@@ -8,11 +8,11 @@ import datetime as dt
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.db.models import Max, Q, QuerySet
+from msgspec import Struct
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
@@ -44,8 +44,7 @@ def cause_of(error: str, gate_reason: str) -> str:
 # ---- one plan
 
 
-@dataclass(frozen=True, slots=True)
-class BlockedExit:
+class BlockedExit(Struct, frozen=True):
     """A plan that was refused, and how long its symbol's exit was or is blocked."""
 
     cause: str

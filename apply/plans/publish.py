@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Model
+from msgspec import Struct
 
 from apply.models import Plan
 from quantum import audit, clock, rows
@@ -33,8 +33,7 @@ class Standing(Enum):
     CONFLICT = "conflict"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     plan: ExitPlan
     standing: Standing
     stream_id: str
@@ -76,8 +75,7 @@ def put_on_stream(client: Client, plan: ExitPlan) -> str:
     return stream_id.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """As much of a plan's row as apply needs to decide what an entry is worth."""
 
     state: Plan.State

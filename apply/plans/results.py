@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
+from msgspec import Struct
 from prometheus_client import Counter, Gauge
 
 from apply.models import PENDING_STATES, Order, Plan
@@ -59,8 +59,7 @@ def _finish(client: Client, plan: Plan, *, token: str) -> str:
     return result.stream_id
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """An end that the stream has been told of, and its rows may not know it yet."""
 
     plan: Plan

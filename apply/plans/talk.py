@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from apply.models import Inquiry, Order
 from quantum import amounts
@@ -16,8 +17,7 @@ RECV_WINDOW_MS = 3000
 """The adapter's, which may be imported by the desk alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """One request, with what came back."""
 
     what: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import Model
+from msgspec import Struct
 
 from apply.models import Inquiry, Order, Plan
 from apply.plans import talk
@@ -21,8 +21,7 @@ from quantum.models import AuditEvent
 GATES = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """One step of a plan's way."""
 
     at: dt.datetime
@@ -30,8 +29,7 @@ class Mark:
     detail: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(Struct, frozen=True):
     plan: Plan
     order: Order | None
     permits: list[Permit]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+
 from apply.glance.hour import Spread
 
 NAMED_MOST = 200
@@ -27,8 +29,7 @@ class Outcome(StrEnum):
     CANNOT_TELL = "cannot tell"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     since: dt.datetime
     until: dt.datetime
 
@@ -37,8 +38,7 @@ class Span:
         return self.since, self.until
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(Struct, frozen=True):
     name: str
     value: int | str | Mapping[str, int] | None
     of: int
@@ -55,8 +55,7 @@ class Figure:
         return str(self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     wrong: str
     text: str
     plan_id: str = ""
@@ -122,8 +121,7 @@ def step_name(step: int | None) -> str:
     return f"> {STEPS_MS[-1]}" if step is None else f"<= {step}"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     made_at: dt.datetime
     span: Span
     account: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 
 from django.conf import settings
 from django.db.models import Min
+from msgspec import Struct
 
 from apply.models import Order
 from apply.proof_report import races
@@ -26,8 +26,7 @@ SKEW = dt.timedelta(seconds=2)
 _COMPARED = ("client_order_id", "side", "quantity", "executed_quantity", "settled_at")
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What the exchange says of one symbol. Asked before our rows are read: an intent is there before its order is."""
 
     orders: list[OrderState]

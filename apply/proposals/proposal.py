@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from quantum import amounts, texts
 from quantum import plan as plans
@@ -36,8 +37,7 @@ class Refused(Exception):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     symbol: str
     action: Action
     kill_score_text: str

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from django.conf import settings
 from django.db import transaction
+from msgspec import Struct
 from prometheus_client import Counter
 
 from apply.models import Proposal as Row
@@ -43,8 +43,7 @@ class CameTo(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where a proposal came from and who answers for it."""
 
     way: str
@@ -55,8 +54,7 @@ class Origin:
     body_digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     came_to: CameTo
     plan: ExitPlan | None = None
     mark: str = ""

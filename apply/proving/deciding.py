@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from msgspec import Struct
 
 from apply.acting import settle
 from apply.acting.settle import Word
@@ -42,8 +42,7 @@ class CannotDecide(Exception):
     """Nothing was changed. The text says why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """All that is known of one order in flight, from the database and the newest snapshot."""
 
     plan: Plan

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from msgspec import Struct
 
 from permits.models import Approval, ApprovalVote
 from quantum import amounts, audit, clock
@@ -119,8 +119,7 @@ def is_approved(*, plan: ExitPlan) -> bool:
 # ---- the people's side
 
 
-@dataclass(frozen=True, slots=True)
-class Voted:
+class Voted(Struct, frozen=True):
     approval: Approval
     yes_votes: int
     needed: int

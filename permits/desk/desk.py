@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from django.conf import settings
+from msgspec import Struct
 
 from permits.desk import payloads, records
 from permits.desk.peek import Peek, peek
@@ -25,8 +25,7 @@ _ISSUE = Script(Path(__file__).parent / "lua" / "issue-5.lua")
 _REVOKE = Script(Path(__file__).parent / "lua" / "revoke-4.lua")
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(Struct, frozen=True):
     """The bytes that stand in Redis now; fresh is False when an earlier permit was kept."""
 
     raw: bytes
@@ -35,13 +34,11 @@ class Issued:
     """What fresh ones were made of."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotIssued:
+class NotIssued(Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What a gate found out about a plan: the inputs of a permit that are its own business."""
 
     verdict: bool
@@ -141,16 +138,14 @@ class Desk:
 # ---- taking back
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked:
+class Revoked(Struct, frozen=True):
     """These can never be spent. The plan gets no further permit of any gate: propose again."""
 
     gates: tuple[str, ...]
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotRevoked:
+class NotRevoked(Struct, frozen=True):
     """`already_consumed` with the time, `missing`, or `changed` since it was looked at. Nothing was done."""
 
     reason: str

@@ -8,11 +8,11 @@ entry is still pending, the permit still stands and is recorded when the entry c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections
+from msgspec import Struct
 
 from permits.desk import payloads, records
 from permits.desk.desk import INPUTS_CHANGED, Desk, Finding, Issued, NotIssued
@@ -109,8 +109,7 @@ class Gatekeeper:
         return finding, self._desk.issue(plan, finding)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """A permit that stands in Redis and has no row yet. Even the reading of one that was kept is left to the recorder:
     right after the permit the waiter needs the processor more."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any
+
+from msgspec import Struct
 
 from quantum import amounts, texts
 
@@ -38,8 +39,7 @@ class Malformed(Exception):
     """Permit bytes that are not a permit. The text is safe to show."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a gate decided, before it is written and signed."""
 
     gate: str
@@ -63,8 +63,7 @@ class Answer:
     """Of an operator's grant: the one hold it may pass."""
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Struct, frozen=True):
     """A permit as read. None means the field was left out (only with signatures optional)."""
 
     gate: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass
 
 from django.conf import settings
+from msgspec import Struct
 
 from permits.desk import payloads
 from quantum import clock
@@ -17,8 +17,7 @@ REVOKED = b"revoked"
 """Stands where the digest was: lua/revoke-4.lua."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """One permit key. Bytes that are no permit are shown as they are, with what is wrong with them."""
 
     gate: str
@@ -42,8 +41,7 @@ class Standing:
         return fingerprint(self.raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """The memory of a consume. Its token is a secret of the attempt and is not read."""
 
     at_ms: int
@@ -51,8 +49,7 @@ class Receipt:
     p33: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(Struct, frozen=True):
     plan_id: str
     now_ms: int
     """By the server's clock, like every TTL here."""

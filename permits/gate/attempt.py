@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from django.conf import settings
+from msgspec import Struct
+from msgspec.structs import replace
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -44,8 +45,7 @@ class HoldSource(Protocol):
 Judged = dict[str, payloads.Permit | GateReason]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """One answer of the script, taken apart."""
 
     reason: str

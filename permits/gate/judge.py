@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from django.conf import settings
+from msgspec.structs import replace
 
 from permits.desk import payloads
 from permits.policy.operator_rules import Operators

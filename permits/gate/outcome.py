@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from permits.desk import payloads
 from quantum.log import log
@@ -11,8 +12,7 @@ from quantum.plan import ExitPlan
 from quantum.reasons import GateReason
 
 
-@dataclass(frozen=True, slots=True)
-class SpentPair:
+class SpentPair(Struct, frozen=True):
     """Both permits, spent by this very attempt. The only thing apply.orders accepts."""
 
     plan: ExitPlan
@@ -39,8 +39,7 @@ class SpentPair:
         return payloads.named_hold(self.governor, self.p33)
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """In dry_run: a pair that could have been spent now, and was not. No order can be made of it."""
 
     plan: ExitPlan
@@ -63,8 +62,7 @@ def safe_quantity_of(governor: payloads.Permit, p33: payloads.Permit) -> Decimal
     return min(p33.quantity, governor.quantity or p33.quantity)
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(Struct, frozen=True):
     """Nothing was spent. The gate's own reason stands in gate_reason where a gate said no."""
 
     reason: GateReason

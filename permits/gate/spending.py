@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from quantum import clock
@@ -18,8 +18,7 @@ UNHEARD_STEP_MS = 100
 _CONSUME = Script(Path(__file__).parent / "lua" / "consume-7.lua")
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(Struct, frozen=True):
     """Both permits as the issuing script saw them when the second came, and the server's time then.
 
     Never an answer: whoever can write to Redis can write it. What is judged good is spent only where the

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
+from msgspec.structs import replace
 
 from permits.desk import payloads
 from permits.desk.reserved import Reservation

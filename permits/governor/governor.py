@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from permits.desk import approvals, payloads

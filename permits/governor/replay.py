@@ -10,8 +10,10 @@ from __future__ import annotations
 import datetime as dt
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permits.desk import payloads
 from permits.desk.reserved import Reservation
@@ -27,8 +29,7 @@ MOST = 10_000
 NOT_ENOUGH = "not_enough_recorded"
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """One decision as it was, and what came of it."""
 
     plan_id: str
@@ -46,8 +47,7 @@ class Past:
         return int(self.kept.facts.now_s * 1000) if self.kept else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     past: Past
     reason: str
     rule: dict[str, Decimal | str]
@@ -177,8 +177,7 @@ def agree(pasts: Iterable[Past]) -> tuple[int, int]:
 # ---- reading the past
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     pasts: list[Past]
     """Oldest first; those that cannot be made again come before all others."""
     charges: list[Charge]

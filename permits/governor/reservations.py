@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
 
 from permits.desk import payloads
 from permits.desk.reserved import Reservation
@@ -25,8 +25,7 @@ SPENDING_MS = 5000
 """After its permit is over or lost, so long may a pair that was spent before still become an intent."""
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
+class InFlight(Struct, frozen=True):
     """A plan whose order may still be filled, with the Governor's permit that the intent has kept."""
 
     plan_id: str
@@ -35,8 +34,7 @@ class InFlight:
     governor_permit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plans:
+class Plans(Struct, frozen=True):
     """What the floor that knows plans tells of them."""
 
     in_flight: Callable[[], Iterable[InFlight]]
@@ -54,8 +52,7 @@ def register_plans(plans: Plans) -> None:
     _plans.append(plans)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     version: str
     """Empty where the hash was never made, or is lost."""
     reservations: dict[str, Reservation]

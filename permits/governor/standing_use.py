@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permits.desk import payloads
 from permits.desk.reserved import Reservation
@@ -14,8 +16,7 @@ from permits.policy.policy import TOTAL, Use
 from quantum.redis import Client, RedisError
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     in_total: Use
     by_symbol: dict[str, Use]
     reserved_known: bool

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from msgspec import Struct
+
 from permits.desk.reserved import Reservation
 from permits.policy.policy import TOTAL, Use
 
 FIVE_MIN_MS, HOUR_MS, DAY_MS = 300_000, 3_600_000, 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """What a spent permit came to, or that it came to nothing."""
 
     plan_id: str

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from django.db import Error as DatabaseError
+from msgspec import Struct
 
 from permits import operators
 from permits.desk import approvals, desk
@@ -21,8 +20,7 @@ NO_REDIS = "Redis gave no answer: it is not known whether anything was changed. 
 NO_DATABASE = "The database refuses, so nothing may be changed. Ask again when it is back."
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     done: bool
     text: str
 

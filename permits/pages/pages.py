@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from msgspec import Struct
 
 from permits.desk.peek import Peek, Standing
 from permits.models import Permit
@@ -27,8 +27,7 @@ PLAN_ID = re.compile(r"[0-9a-f]{16}")
 FATE_TONES = {"live": "good", "spent": "calm", "expired": "calm", "superseded": "warn", "revoked": "bad"}
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """One gate's side: what stands now, else the newest permit it ever signed for this plan."""
 
     gate: str

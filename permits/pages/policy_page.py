@@ -4,7 +4,6 @@ why, and what the shadow rules would have denied."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib import messages
@@ -12,6 +11,8 @@ from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permits.governor import replay, standing_use
 from permits.models import Judgement, PolicyVersion
@@ -83,8 +84,7 @@ def _limits(request: HttpRequest, version: int, said: Rules, read: rules.Read, *
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     problems: tuple[str, ...] = ()
     changes: tuple[tuple[str, str, str], ...] = ()
     form: SetForm | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.forms import BoundField
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from msgspec import Struct
 
 from permits.governor.standing_use import Standing
 from permits.pages.policy_forms import LABELS, LimitsForm, names, scopes
@@ -17,8 +17,7 @@ from quantum import amounts, facts
 SYMBOLS_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     name: str
     label: str
     holds: str
@@ -26,8 +25,7 @@ class Line:
     field: BoundField
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     scope: str
     title: str
     lines: list[Line]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from msgspec import Struct
 
 from permits.desk import payloads, records
 from permits.desk.peek import Peek, Standing, peek, signed_by, verifier_here
@@ -21,8 +21,7 @@ GATE_NAMES = {payloads.GOVERNOR: "Governor", payloads.P33: "Position State Brain
 EVENTS_SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """One permit of the history, with the fate that a person is told."""
 
     row: Permit
@@ -31,8 +30,7 @@ class Told:
     """Where row and server say different things, what that means."""
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(Struct, frozen=True):
     plan_id: str
     now: dt.datetime
     """By the server's clock; by our own while Redis does not answer."""
@@ -164,8 +162,7 @@ def numbers(raw: str) -> list[tuple[str, str]]:
 # ---- signatures of what was recorded
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     checked: bool
     """False: the public keys cannot be read here."""
     signer: str

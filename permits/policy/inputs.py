@@ -7,10 +7,11 @@ decision names the position it rests on, and is only written if that one still s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 
 from django.conf import settings
+from msgspec import Struct
+from msgspec.structs import replace
 
 from quantum import amounts, clock
 from quantum.plan import ExitPlan
@@ -27,8 +28,7 @@ COPIES_MAX = 500
 _FIELDS = ("position_amt", "mark_price", "seen_epoch", "ts_epoch")
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(Struct, frozen=True):
     """The most a plan can close. None where it cannot be known, and `missing` says why."""
 
     quantity: Decimal | None = None

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from permits.models import Judgement
 from permits.policy import policy
@@ -25,8 +27,7 @@ BATCH = 1_000
 NOT_READ = "the size: no limit that held then had it read"
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """A plan, as far as the rules look at it, and what the Governor knew of it."""
 
     symbol: str
@@ -92,7 +93,7 @@ Values = Callable[[Any], tuple[Any, ...]]
 
 def _parts(usual: Facts | Use) -> tuple[tuple[str, ...], Values, tuple[Any, ...]]:
     """Names of the parts, what takes their values out, and the usual ones."""
-    names = tuple(each.name for each in fields(usual))
+    names = usual.__struct_fields__
     values = attrgetter(*names)
     return names, values, values(usual)
 

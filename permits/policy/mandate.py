@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from permits.desk import payloads
 from quantum import amounts
@@ -17,8 +18,7 @@ class RuleMalformed(Exception):
     """The text says what is wrong with the rule, for the person who sets it."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorRule:
+class OperatorRule(Struct, frozen=True):
     """`{"gates": ["governor", "p33"], "max_notional": "50000", "max_quantity": {"BTCUSDT": "1.5"}}`"""
 
     gates: frozenset[str]

@@ -7,17 +7,17 @@ A quantity has no total: coins of two symbols do not add up to anything (decisio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from quantum.reasons import GovernorReason
 
 TOTAL = "total"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Of one scope: a symbol, or all of them together. None is no limit, and asks for no input."""
 
     permits_per_5min: int | None = None
@@ -35,8 +35,7 @@ class Limits:
         return any(limit is not None for limit in sized)
 
 
-@dataclass(frozen=True, slots=True)
-class LimitSet:
+class LimitSet(Struct, frozen=True):
     total: Limits = Limits()
     each: Limits = Limits()
     symbols: Mapping[str, Limits] = field(default_factory=dict)
@@ -46,8 +45,7 @@ class LimitSet:
         return self.symbols.get(symbol, self.each)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     mode: str
     allowlist: frozenset[str]
     plan_ttl_s: Decimal
@@ -73,8 +71,7 @@ class Asked(Protocol):
     def expiry_s(self, *, ttl_s: Decimal) -> Decimal: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """What one scope has used of its limits: executed, or reserved by a permit that may still be."""
 
     permits_5min: int = 0
@@ -88,8 +85,7 @@ class Use:
     """Reservations that live, without the plan's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     now_s: Decimal
     trading_active: bool | None
     quantity: Decimal | None = None
@@ -102,8 +98,7 @@ class Facts:
     """People have said yes to this very plan."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     reason: GovernorReason
     rule: dict[str, Decimal | str]
     """A denial names both numbers: what was compared, and with what."""
@@ -147,8 +142,7 @@ def within(symbol: str, limits: LimitSet, facts: Facts) -> Verdict:
 # ---- one function per rule
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(Struct, frozen=True):
     name: str
     limits: Limits
     use: Use

@@ -12,9 +12,10 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from permits.policy import mandate
 from permits.policy.policy import Limits, LimitSet
@@ -34,8 +35,7 @@ class Nonsense(Exception):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(Struct, frozen=True):
     least: Decimal
     most: Decimal
     whole: bool = False
@@ -69,8 +69,7 @@ NOT_IN_TOTAL = {
 NEVER_NONE = {"circuit_open_s"}
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     allowlist: frozenset[str]
     limits: LimitSet
     shadow: LimitSet | None

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from django.conf import settings
+from msgspec import Struct
 
 from permits.models import TradingState
 from permits.state import trading
@@ -27,8 +27,7 @@ REQUESTED = "resume_requested"
 UNTIL = "until"
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Nothing was changed; the text says why and what to do."""
 
     text: str

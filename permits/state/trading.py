@@ -9,12 +9,12 @@ import contextlib
 import datetime as dt
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from msgspec import Struct
 from redis.exceptions import ResponseError
 
 from permits.models import TradingState
@@ -41,8 +41,7 @@ class StateChanged(Exception):
     """Somebody else made the next version first: look again before you decide."""
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+class Projection(Struct, frozen=True):
     """The one serialisation of the newest state row; equality of bytes is equality of state."""
 
     raw: bytes

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
+from msgspec import Struct
 
 from positions.models import Fill, Funding, LedgerEntry
 
 
-@dataclass(frozen=True, slots=True)
-class Earned:
+class Earned(Struct, frozen=True):
     """Realised profit is what the exchange says of each fill, without commission and funding; those stay apart,
     each in its own assets. Funding is signed: what came in."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from msgspec import Struct
 
 from positions.judging import difference
 from positions.judging.difference import Origin
@@ -23,8 +23,7 @@ CLOCK_MS_MAX = 60_000
 """Two moments of the exchange that lie farther apart than this were not told by one clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenTrade:
+class SeenTrade(Struct, frozen=True):
     trade: Trade
     client_order_id: str
 
@@ -120,8 +119,7 @@ class LedgerChanged(Exception):
     """The ledger is not what the person looked at: nothing was written. The text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(Struct, frozen=True):
     """What a person decided on, and what he saw when he did: the version of the balance (None: never entered)
     and the moment of the exchange's amount. Trades before that moment are inside the amount."""
 

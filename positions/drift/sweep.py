@@ -8,11 +8,11 @@ is no incident. The lock is read before the fills, so a fill of ours that is sti
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
+from msgspec import Struct
 
 from positions.books import ledger
 from positions.drift import at_start, incidents
@@ -28,8 +28,7 @@ LOOK_AGAIN_S = 30.0
 EVIDENCE_MAX = 50
 
 
-@dataclass(frozen=True, slots=True)
-class _Suspicion:
+class _Suspicion(Struct, frozen=True):
     drift: Decimal
     first_boot_s: float
     """When some difference was first seen here."""

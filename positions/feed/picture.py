@@ -8,8 +8,9 @@ doubt, the answer is another read and never a guess.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from quantum import clock
 from quantum.exchange.events import AccountUpdate, ChangedPosition, PositionSide
@@ -21,8 +22,7 @@ TOLD_WITHIN_MS = 2000
 """A movement that a read shows reaches us by the stream as well, within this time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """What an update did to the picture."""
 
     changed: frozenset[str] = frozenset()
@@ -32,8 +32,7 @@ class Heard:
     hedged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """One symbol. as_of_ms is the exchange's time: every movement before it is inside the amount."""
 
     position: Position | None
@@ -47,23 +46,20 @@ class Known:
         return self.position.amount if self.position else Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Struct, frozen=True):
     position: Position
     as_of_ms: int
     heard_boot_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Doubt:
+class _Doubt(Struct, frozen=True):
     """A word of the stream about word_ms, which the read of read_ms may have in it or not."""
 
     word_ms: int
     read_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Untold:
+class _Untold(Struct, frozen=True):
     """A movement that a read showed: it lies between the read before and this one."""
 
     since_ms: int

@@ -8,8 +8,9 @@ protected by one.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from positions.judging.difference import OWN_PREFIX
 from quantum.exchange.events import OrderUpdate
@@ -19,8 +20,7 @@ CLOCKS_APART_MS = 2000
 """An update of about the moment of the read is taken too: it says no more than the read, or something newer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
+class _Order(Struct, frozen=True):
     symbol: str
     side: Side
     left: Decimal

@@ -7,11 +7,11 @@ end in the same rows: a trade is stored once and moves the ledger once (I11). Ex
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
+from msgspec.structs import replace
 
 from positions.books import ledger
 from positions.books.ledger import SeenTrade

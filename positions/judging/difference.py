@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct
 
 OWN_PREFIX = "q-"
 
@@ -48,8 +49,7 @@ EXCHANGE_CAUSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """Both numbers, how far they are apart and how far they might be. ledger None: never entered."""
 
     kind: Kind

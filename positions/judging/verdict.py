@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from positions.judging import difference
 from positions.judging.difference import Kind
@@ -14,8 +15,7 @@ CLOCK_S_MAX = Decimal(60)
 """A movement later than this was stamped by a clock that has been set back since: it must not deny until then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What the exchange said. amount None: it could not be read, which is never the same as flat (I12)."""
 
     amount: Decimal | None
@@ -25,8 +25,7 @@ class Observed:
     """How much of it reduce-only orders of others, which rest in the book, will close."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """What our own record says. amount None: the symbol was never entered."""
 
     amount: Decimal | None
@@ -36,8 +35,7 @@ class Ledger:
     since_exit_s: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     lot_step: Decimal
     market_step: Decimal
     market_min: Decimal
@@ -47,8 +45,7 @@ class Bounds:
     cooldown_s: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     reason: BrainReason
     safe_quantity: Decimal
     compared: dict[str, Decimal | str]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.db import Error as DatabaseError
+from msgspec import Struct
 
 from permits.models import Hold
 from permits.state import freezing
@@ -29,8 +29,7 @@ NO_DATABASE = "The database refuses, so nothing may be changed. Ask again when i
 LATE_KEY = "Recorded. Redis gave no answer; apply and p33 bring it up to date within seconds of reaching it."
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     done: bool
     text: str
 
@@ -38,8 +37,7 @@ class Answer:
 Doing = Callable[[Client, Mark, dict[str, Any], str], Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Struct, frozen=True):
     permission: str
     form: type[forms.ActForm]
     do: Doing

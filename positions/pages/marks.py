@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.conf import settings
 from django.core import signing
+from msgspec import Struct
 
 from positions.reconcile.reconcile import Line, Record, Seen
 from quantum import amounts
@@ -18,8 +18,7 @@ LIFE_S = 900
 """A page left open for longer is a page that nobody looks at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     symbol: str
     exchange: Decimal | None
     version: int | None

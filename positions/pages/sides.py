@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from msgspec import Struct
 
 from positions.books import agreed
 from positions.reconcile import reconcile
@@ -51,8 +51,7 @@ def band(line: Line) -> SafeString:
     return format_html(_BAND, signed(apart(line)), amounts.plain(line.tolerance), tone, at)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One symbol. line None: what the exchange holds is not known, which is not zero."""
 
     record: Record

@@ -3,9 +3,10 @@ registers who does, as it does for approvals. The close passes both gates like a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
+
+from msgspec import Struct
 
 from positions.reconcile.reconcile import Line, State
 from quantum.redis import Client
@@ -15,8 +16,7 @@ class CannotClose(Exception):
     """Nothing was signed and nothing published. One line for a person, with what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """All of what the exchange was seen to hold, and when, past exactly the hold that was shown."""
 
     symbol: str

@@ -7,12 +7,12 @@ is bound to what he saw, by the version of the balance and the moment of the exc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from django.conf import settings
 from django.db import transaction
+from msgspec import Struct
 
 from permits.models import Hold
 from permits.state import freezing
@@ -52,8 +52,7 @@ class State(StrEnum):
     IN_FLIGHT = "in_flight"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     amount: Decimal
     asked_ms: int
     seen_s: Decimal
@@ -61,8 +60,7 @@ class Snapshot:
     mark_price: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What a person had before him, as far as his decision stands on it."""
 
     symbol: str
@@ -70,8 +68,7 @@ class Seen:
     version: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One symbol as it stands. ledger and version None: never entered."""
 
     symbol: str
@@ -107,8 +104,7 @@ class Line:
         return Seen(symbol=self.symbol, exchange=self.exchange, version=self.version)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """Our own side of a symbol."""
 
     symbol: str
@@ -122,8 +118,7 @@ class Record:
         return Decimal(str((clock.now() - self.lock.since).total_seconds())) if self.lock else Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
+class Brought(Struct, frozen=True):
     """What came of it, per symbol."""
 
     entries: Sequence[LedgerEntry]

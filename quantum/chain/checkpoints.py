@@ -8,9 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from quantum.chain import form
 from quantum.chain.form import Checkpoint
@@ -19,8 +20,7 @@ _TAIL = 4096
 LINE_MAX = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     file: Path
     at: int
     checkpoint: Checkpoint | None

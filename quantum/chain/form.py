@@ -7,8 +7,9 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 FORMAT = 1
 FIELDS = ("id", "at", "kind", "plan_id", "symbol", "actor", "reason", "data")
@@ -22,8 +23,7 @@ _SIGNED = re.compile(rb'(\{.*),"sig":"([A-Za-z0-9_-]{86})"\}', re.DOTALL)
 _LINE = re.compile(rb"([0-9a-f]{64}) (\{.*\})\n?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
+class Fields(Struct, frozen=True, kw_only=True):
     """What a seal says. From a database they may be anything that somebody wrote there."""
 
     number: Any
@@ -101,8 +101,7 @@ def head(seal: bytes) -> str:
 # ---- a seal outside the database
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A line of a checkpoint file: a seal as it was when it was made."""
 
     head: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from quantum.chain import checkpoints, form, reading
 from quantum.chain.reading import Placed, StoredSeal
@@ -18,8 +19,7 @@ class TooFar(Exception):
     """That checkpoint is no end of a chain from here. Says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proved:
+class Proved(Struct, frozen=True):
     events: list[dict[str, Any]]
     chains: list[list[str]]
     keys: set[str]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 from django.db import connection
+from msgspec import Struct
 
 from quantum.chain import form
 
@@ -20,8 +20,7 @@ _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  SQLite keeps UTC without sayin
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """Which event lies where in which seal, and the event itself if it is there."""
 
     seal: int
@@ -32,15 +31,14 @@ class Link:
     """The leaf that the event has now. None: the event is gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredSeal(form.Fields):
+class StoredSeal(form.Fields, frozen=True, kw_only=True):
     """A seal's row. Every text is what stands there, however strange."""
 
     head: str
     signature: str
 
 
-SEAL_FIELDS = tuple(field.name for field in fields(StoredSeal))
+SEAL_FIELDS = StoredSeal.__struct_fields__
 _NUMBERS = {"number", "format", "events", "total", "at_us", "checkpointed"}
 
 
@@ -131,8 +129,7 @@ def astray() -> list[tuple[int, int]]:
     return [(event, number) for event, number in _asked(text, [])]
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """An event as it stands, in its canonical bytes, and where it lies. seal None: in none yet."""
 
     event: bytes

@@ -9,10 +9,10 @@ asked for again, and all of them are looked through when the warden starts and e
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from quantum import clock, rows
 from quantum.chain import checkpoints, form, reading
@@ -39,8 +39,7 @@ TROUBLE_S = 30.0
 Found = list[tuple[int, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(Struct, frozen=True):
     """The end of the chain, as this sealer last saw it."""
 
     instance: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from msgspec import Struct
 from prometheus_client import Metric
 
 from quantum import clock
@@ -18,8 +18,7 @@ BEHIND_S = 30.0
 COUNTED_MOST = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(Struct, frozen=True):
     """Events in no seal."""
 
     count: int
@@ -34,8 +33,7 @@ class Tail:
         return self.oldest_s is not None and self.oldest_s > BEHIND_S
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     seal: reading.StoredSeal | None
     tail: Tail
     verified: Verification | None

@@ -11,6 +11,8 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
+from msgspec import Struct
+
 from quantum import clock
 from quantum.chain import checkpoints, form, reading, standing
 from quantum.chain.checkpoints import Line
@@ -48,8 +50,7 @@ class Wrong(StrEnum):
     CHECKPOINT_MISSING = "checkpoint_missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     wrong: Wrong
     text: str
     seal: int | None = None

@@ -7,10 +7,10 @@ exchange key: what the exchange says it knows from the snapshots that p33 left i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from django.db import Error as DatabaseError
+from msgspec import Struct
 
 from quantum.commands import Exit
 from quantum.redis import RedisError
@@ -43,8 +43,7 @@ class Needs(StrEnum):
     DATABASE = "database"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One line: its state, what was found, and for anything but ok the remedy."""
 
     state: State

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 
 import requests
+from msgspec import Struct
 from urllib3.exceptions import HTTPError
 
 from quantum.exchange.binance_client import FuturesClient, made_aside
@@ -22,8 +22,7 @@ SYMBOL = re.compile(r"[^\W_]+(_[0-9]+)?")
 _SECRET_IN_TEXT = re.compile(r"(signature|listenKey)=[^&\s\"')]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Silenced:
+class Silenced(Struct, frozen=True):
     until_ms: int
 
 

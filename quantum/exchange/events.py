@@ -7,11 +7,12 @@ may be missing; a field that is there must make sense. A kind nobody told us of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from quantum.exchange import answers
 from quantum.exchange.answers import Malformed
@@ -69,8 +70,7 @@ def closed_by_exchange(client_order_id: str) -> ExchangeClose | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class OrderUpdate:
+class OrderUpdate(Struct, frozen=True):
     """Something happened to an order. Comes in any order, twice, or not at all: dedupe on trade_id."""
 
     event_ms: int
@@ -120,16 +120,14 @@ class OrderUpdate:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedBalance:
+class ChangedBalance(Struct, frozen=True):
     asset: str
     wallet: Decimal
     change: Decimal | None
     """Without profit and commission: transfers and funding."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedPosition:
+class ChangedPosition(Struct, frozen=True):
     symbol: str
     position_side: PositionSide
     amount: Decimal
@@ -138,8 +136,7 @@ class ChangedPosition:
     unrealized_pnl: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class AccountUpdate:
+class AccountUpdate(Struct, frozen=True):
     """What changed, in absolute amounts. A symbol that is not in it did not change: it is not flat."""
 
     event_ms: int
@@ -150,8 +147,7 @@ class AccountUpdate:
     positions: tuple[ChangedPosition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AlgoUpdate:
+class AlgoUpdate(Struct, frozen=True):
     """A conditional order (stop, take profit, trailing) changed."""
 
     event_ms: int
@@ -170,29 +166,25 @@ class AlgoUpdate:
     """The order it became, once triggered."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarginCall:
+class MarginCall(Struct, frozen=True):
     event_ms: int
     symbols: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ListenKeyExpired:
+class ListenKeyExpired(Struct, frozen=True):
     """Nothing more will come on this line. Its key is not kept: it is a secret."""
 
     event_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoredEvent:
+class IgnoredEvent(Struct, frozen=True):
     """Known, and of no meaning here: it moves no position and no money."""
 
     event_ms: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownEvent:
+class UnknownEvent(Struct, frozen=True):
     """A kind this version does not know. It may mean anything: worth a look by REST."""
 
     event_ms: int

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from quantum.exchange.events import Event
 
@@ -31,8 +33,7 @@ class GapReason(StrEnum):
     """Its own consumer saw by REST what the stream should have told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(Struct, frozen=True):
     """Events of this time may be missing: read them again by REST. All times are the exchange's.
 
     Told twice where the line is down: open (until_ms None) at once, and again when it is live, with
@@ -44,8 +45,7 @@ class Gap:
     until_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     event: Event
     received_ms: int
     """When it reached us, by the exchange's clock as we know it."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from quantum.exchange import answers
 from quantum.exchange.types import (
@@ -33,8 +34,7 @@ REST_MS_DEFAULT: Final[Mapping[int, int]] = MappingProxyType({429: 10_000, 418: 
 """How long to be silent where 429 or 418 names no time (bans start at two minutes)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """An HTTP answer, whatever it was."""
 
     status: int
@@ -42,8 +42,7 @@ class Reply:
     retry_after: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NoReply:
+class NoReply(Struct, frozen=True):
     """No HTTP answer. connected is False only where no connection came about at all."""
 
     text: str

@@ -7,10 +7,11 @@ got to know, run by hand. It touches a symbol only while it is flat, with the sm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 ASSUMPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -48,8 +49,7 @@ class Verdict(StrEnum):
     NOT_TESTED = "not tested"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     name: str
     verdict: Verdict
     seen: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from quantum.exchange import answers
 from quantum.exchange.events import AccountUpdate, OrderUpdate
 from quantum.exchange.inbox import Received
@@ -29,8 +31,7 @@ ROOM = Decimal("1.1")
 """Above the minimum notional, which the price may come to in the meantime."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """One raw answer: the error's code (0: none) and the order it holds, where it holds one."""
 
     code: int

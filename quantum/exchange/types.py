@@ -6,9 +6,10 @@ prices are Decimal and signed where a side is meant; times are milliseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+
+from msgspec import Struct
 
 
 class Side(StrEnum):
@@ -16,8 +17,7 @@ class Side(StrEnum):
     SELL = "SELL"
 
 
-@dataclass(frozen=True, slots=True)
-class SymbolRules:
+class SymbolRules(Struct, frozen=True):
     """The filters of one symbol. LOT_SIZE and MARKET_LOT_SIZE are different things."""
 
     symbol: str
@@ -31,8 +31,7 @@ class SymbolRules:
     min_notional: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     symbol: str
     amount: Decimal
     """Signed: long is positive, short negative, flat zero."""
@@ -42,8 +41,7 @@ class Position:
     updated_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class PositionsRead:
+class PositionsRead(Struct, frozen=True):
     """One complete all-symbol answer. A symbol that is not in it is flat.
 
     An answer that failed or came in part never becomes one of these: the
@@ -59,8 +57,7 @@ class PositionsRead:
         return held.amount if held else Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(Struct, frozen=True):
     """One execution. trade_id is unique per symbol; everything of the ledger hangs on it."""
 
     trade_id: int
@@ -79,8 +76,7 @@ class Trade:
         return self.quantity if self.side is Side.BUY else -self.quantity
 
 
-@dataclass(frozen=True, slots=True)
-class Income:
+class Income(Struct, frozen=True):
     """One booking on the account: FUNDING_FEE, COMMISSION, REALIZED_PNL, TRANSFER ..."""
 
     kind: str
@@ -100,15 +96,13 @@ class Income:
         return self.kind, self.transaction_id, self.symbol, self.asset, str(self.trade_id)
 
 
-@dataclass(frozen=True, slots=True)
-class AssetBalance:
+class AssetBalance(Struct, frozen=True):
     asset: str
     wallet: Decimal
     available: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class MarkPrice:
+class MarkPrice(Struct, frozen=True):
     symbol: str
     price: Decimal
     funding_rate: Decimal
@@ -116,8 +110,7 @@ class MarkPrice:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kline:
+class Kline(Struct, frozen=True):
     """The prices of one span of time. The newest one the exchange tells is still moving."""
 
     open_ms: int
@@ -159,8 +152,7 @@ class OrderStatus(StrEnum):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OrderState:
+class OrderState(Struct, frozen=True):
     """An order as the exchange knows it. Carries no trades: the ledger never moves on this."""
 
     symbol: str
@@ -175,8 +167,7 @@ class OrderState:
     updated_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class AlgoOrder:
+class AlgoOrder(Struct, frozen=True):
     """A conditional order that rests. It is no order yet: once triggered it becomes one, with an id of its own."""
 
     symbol: str
@@ -189,8 +180,7 @@ class AlgoOrder:
     reduce_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRequest:
+class OrderRequest(Struct, frozen=True):
     """One reduce-only MARKET order. timestamp_ms is the intent's own time, pinned.
 
     The exchange refuses a request whose timestamp is older than recvWindow, so a
@@ -231,13 +221,11 @@ class LocalCode(IntEnum):
     """The request would not survive the wire (a client id that breaks the signature)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     order: OrderState
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     kind: RefusalKind
     code: int
     """Binance's code; the HTTP status where it gave none; or a LocalCode."""
@@ -246,8 +234,7 @@ class Refused:
     """When a back-off names a time (418, Retry-After): nothing may be sent before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FateUnknown:
+class FateUnknown(Struct, frozen=True):
     """The order may or may not exist. It is looked up, and never sent again (I5)."""
 
     text: str

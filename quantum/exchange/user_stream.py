@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from quantum.exchange.answers import Malformed

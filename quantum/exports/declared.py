@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.db import models
 from django.http import QueryDict
+from msgspec import Struct
 
 from quantum.lists import Asked
 
@@ -19,8 +19,7 @@ class NotAsked(Exception):
     """The address asks for nothing that could be exported; its text says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
+class Export(Struct, frozen=True, kw_only=True):
     name: str
     """Of the file, and in the command."""
     sees: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from dataclasses import replace
 from decimal import Decimal
 from importlib import metadata
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from apply.checks import the_exit_brain_has_a_scorer
 from apply.exits import scorers

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 from django.conf import settings
+from msgspec.structs import replace
 
 from apply.acting import late as late_module
 from apply.acting.late import Late

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
+from msgspec.structs import replace
 
 from apply.models import Order, Plan
 from permits.models import Hold, Permit

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from django.conf import settings
+from msgspec.structs import replace
 
 from positions.models import CorrectionRequest, LedgerEntry
 from positions.reconcile import reconcile, second

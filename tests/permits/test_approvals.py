@@ -95,9 +95,11 @@ def test_only_the_new_plan_is_approved_and_only_with_its_own_content(redis: Clie
     parent = House.make()
     approval = says(asked(parent), "ann").approval
     new = House.make(action=parent.action)
-    same_id = ExitPlan(**{name: getattr(new, name) for name in new.__slots__} | {"plan_id": approval.plan_id})
+    same_id = ExitPlan(
+        **{name: getattr(new, name) for name in new.__struct_fields__} | {"plan_id": approval.plan_id}
+    )
     exact = ExitPlan(
-        **{name: getattr(same_id, name) for name in new.__slots__} | {"digest": approval.plan_digest}
+        **{name: getattr(same_id, name) for name in new.__struct_fields__} | {"digest": approval.plan_digest}
     )
     assert approvals.is_approved(plan=exact)
     assert not approvals.is_approved(plan=same_id)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.conf import settings
+from msgspec.structs import replace
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from permits import operators

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from permits.policy.policy import TOTAL, Facts, Limits, LimitSet, Policy, Use, Verdict, evaluate, within
 from quantum.plan import Action, make

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from msgspec.structs import replace
 
 from permits.governor import replay
 from permits.governor.replay import NOT_ENOUGH, Past, Replayed

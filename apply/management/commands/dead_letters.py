@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from msgspec.structs import asdict
 
 from permits.management.acting import ActCommand
 from permits.management.tables import table

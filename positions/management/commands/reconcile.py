@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from msgspec.structs import replace
 
 from positions.books.ledger import LedgerChanged
 from positions.management import looking

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.market import Listing
@@ -21,8 +23,7 @@ FIRST_ALGO_ID = 3_000_000_001
 OPEN = "NEW"
 
 
-@dataclass(frozen=True, slots=True)
-class AlgoOrder:
+class AlgoOrder(Struct, frozen=True):
     algo_id: int
     client_id: str
     symbol: str
@@ -57,8 +58,7 @@ class AlgoOrder:
         return price >= trigger if upwards else price <= trigger
 
 
-@dataclass(frozen=True, slots=True)
-class AlgoStep:
+class AlgoStep(Struct, frozen=True):
     order: AlgoOrder
     at_ms: int
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+
+from msgspec import Struct
 
 from quantum.exchange.paper import rows
 from quantum.exchange.paper.algo import algo_json
@@ -27,8 +28,7 @@ class Needs(Enum):
     TRADE = "signature of the trade key"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     name: str
     weight: int
     needs: Needs

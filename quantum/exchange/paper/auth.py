@@ -8,6 +8,8 @@ import secrets
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from msgspec import Struct
+
 from quantum.exchange.paper.errors import ApiError
 
 RECV_WINDOW_MS_DEFAULT = 5000
@@ -39,8 +41,7 @@ class PaperKeys:
         return pairs[key]
 
 
-@dataclass(frozen=True, slots=True)
-class RawRequest:
+class RawRequest(Struct, frozen=True):
     """What was on the wire, before anything decoded it."""
 
     key: str

@@ -7,8 +7,9 @@ only shrinks keeps its entry price, so its realised profit is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+from msgspec import Struct
 
 EIGHT_PLACES = Decimal("1e-8")
 TAKER_FEE = Decimal("0.0005")
@@ -16,8 +17,7 @@ _EXACT = Context(prec=60)
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Struct, frozen=True):
     amount: Decimal = ZERO
     """Signed: long is positive, short negative."""
     entry_price: Decimal = ZERO
@@ -26,8 +26,7 @@ class Holding:
         return _EXACT.multiply(self.amount, price - self.entry_price)
 
 
-@dataclass(frozen=True, slots=True)
-class Booked:
+class Booked(Struct, frozen=True):
     holding: Holding
     realized: Decimal
     commission: Decimal

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from quantum.exchange.paper.errors import ApiError
 from quantum.exchange.paper.orders import required
@@ -14,8 +15,7 @@ from quantum.exchange.paper.weights import LIMITS
 Params = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One request, authenticated, with the time it came in."""
 
     venue: Venue

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 MINUTE_MS = 60_000
 MINUTES_MAX = 7 * 24 * 60
@@ -24,8 +25,7 @@ INTERVALS_MS: Mapping[str, int] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Candle:
+class Candle(Struct, frozen=True):
     opened: Decimal
     high: Decimal
     low: Decimal

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from quantum.exchange.paper.algo import AlgoStep
 from quantum.exchange.paper.book import Holding
 from quantum.exchange.paper.store import StoredOrder, StoredTrade
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """One symbol's position and the wallet, as a step left them."""
 
     holding: Holding
@@ -20,14 +20,12 @@ class Account:
     """Of this symbol since the beginning, commission left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(Struct, frozen=True):
     trade: StoredTrade
     account: Account
 
 
-@dataclass(frozen=True, slots=True)
-class OrderStep:
+class OrderStep(Struct, frozen=True):
     order: StoredOrder
     """As it stood after this step."""
     execution: str
@@ -36,8 +34,7 @@ class OrderStep:
     fill: Fill | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WalletStep:
+class WalletStep(Struct, frozen=True):
     """Money that moved without an order."""
 
     reason: str
@@ -46,8 +43,7 @@ class WalletStep:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeverageStep:
+class LeverageStep(Struct, frozen=True):
     symbol: str
     leverage: int
     at_ms: int

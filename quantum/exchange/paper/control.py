@@ -24,12 +24,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+from msgspec.structs import asdict
 
 from quantum.exchange.paper.auth import RawRequest
 from quantum.exchange.paper.errors import ApiError

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import partial
 
+from msgspec import Struct
+
 from quantum.exchange.paper.candles import Candles
 
 STEP_MS = 1000
@@ -19,8 +21,7 @@ STEPS_AT_ONCE_MAX = 300
 BASIS_POINTS_MAX = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """One symbol: its filters as Binance words them, and where its price starts."""
 
     symbol: str

@@ -29,8 +29,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from quantum.exchange.paper.errors import ERRORS, SERVICE_UNAVAILABLE, TIMEOUT, UNKNOWN_ERROR, ApiError
 from quantum.exchange.paper.venue import FillWay
@@ -79,8 +81,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     do: str
     times: int = 1
     status: int = 200

@@ -10,9 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from quantum.exchange.paper.book import Holding
 
@@ -54,8 +56,7 @@ UNION ALL SELECT kind, symbol, amount, time_ms, tran_id, NULL FROM bookings
 """Every booking on the wallet. A trade's two share one transaction id: unique per kind is all it promises."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredOrder:
+class StoredOrder(Struct, frozen=True):
     order_id: int
     client_id: str
     symbol: str
@@ -76,8 +77,7 @@ class StoredOrder:
         return self.status in ("NEW", "PARTIALLY_FILLED")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTrade:
+class StoredTrade(Struct, frozen=True):
     trade_id: int
     order_id: int
     symbol: str
@@ -89,8 +89,7 @@ class StoredTrade:
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(Struct, frozen=True):
     kind: str
     symbol: str
     amount: Decimal
@@ -99,8 +98,7 @@ class Booking:
     trade_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """One order request as it came in, whatever became of it."""
 
     received_us: int

@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from quantum.exchange.paper.event_rows import Event
 
 FIELDS_BY_DO: Mapping[str, frozenset[str]] = {
@@ -38,8 +40,7 @@ TIMES_MAX = 100_000
 MS_MAX = 60_000
 
 
-@dataclass(frozen=True, slots=True)
-class Lever:
+class Lever(Struct, frozen=True):
     do: str
     times: int = 1
     ms: int = 0

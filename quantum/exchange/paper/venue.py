@@ -7,8 +7,10 @@ reaches them, which is looked at whenever the price is. One thread calls all of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from quantum.exchange.paper.algo import AlgoOrder, AlgoOrders
 from quantum.exchange.paper.book import ZERO, Holding, book
@@ -30,8 +32,7 @@ SEIZURES: Mapping[str, tuple[str, str]] = {
 """Why the exchange closes a position itself: the client id it gives, and what the stream calls it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FillWay:
+class FillWay(Struct, frozen=True):
     """How an order that could fill at once does: in part, in pieces, or not yet."""
 
     percent: int = 100

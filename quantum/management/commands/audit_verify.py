@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from msgspec.structs import asdict
 
 from quantum import clock
 from quantum.chain import verify

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from django.conf import settings
+from msgspec.structs import replace
 
 from apply.acting import intent
 from apply.acting.sizing import Size

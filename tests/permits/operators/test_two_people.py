@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
+from msgspec.structs import replace
 
 from permits import operators
 from permits.desk.peek import peek
