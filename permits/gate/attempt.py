@@ -88,7 +88,8 @@ class Attempt:
         """Wait for a wake-up at most one step, then look once. None: go on waiting."""
         left_ms, hint = self._left_ms(), None
         try:
-            if left_ms > 0 and not self._look_at_once:
+            # Of a server that did not answer the look nothing is awaited: a BLPOP is given up a second later still.
+            if left_ms > 0 and not self._look_at_once and self._trouble is None:
                 step_ms = BUSY_STEP_MS if self._busy else step_ms
                 hint = self._spending.wake(self._plan, within_ms=min(step_ms, left_ms))
             self._look_at_once = False
@@ -275,7 +276,10 @@ class Attempt:
 
     def _timed_out(self, seen: Refusal) -> Blocked | None:
         if clock.monotonic_ms() < self._deadline_ms:
+            self._trouble = None  # it answers again
             return None
+        if self._trouble:  # until now: what is missing may be so because nobody could write it
+            return self._blocked(self._trouble, seen)
         if seen.reason == "state_differs":  # read anew just now, and no time left to look again
             return self._blocked(GateReason.NOT_ARMED, seen)
         if seen.reason == "hold":  # the same

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pytest_django.fixtures import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from permits.desk import payloads
 from permits.gate.gate import Gate
@@ -247,6 +249,46 @@ def test_a_spend_whose_answer_was_lost_is_answered_by_its_receipt(
     lay(redis, plan, governor=permit(plan, GOVERNOR), p33=permit(plan, P33))
     assert isinstance(outcome_of(losing, plan), SpentPair)
     assert line.lost == 1
+
+
+class SilentFor(LosesOneAnswer):
+    """The first look is given up after 0.1 s, the second answered only after so long. Counts what is awaited."""
+
+    def __init__(self, client: Client, *, second_s: float) -> None:
+        super().__init__(client)
+        self._naps_s = [0.1, second_s]
+        self.awaited = 0
+
+    def evalsha(self, *args: Any) -> Any:
+        if not self._naps_s:
+            return self._client.evalsha(*args)
+        first = len(self._naps_s) == 2
+        time.sleep(self._naps_s.pop(0))
+        if first:
+            raise RedisTimeoutError("no answer")
+        return self._client.evalsha(*args)
+
+    def blpop(self, *args: Any, **words: Any) -> Any:
+        self.awaited += 1
+        return self._client.blpop(*args, **words)
+
+
+@pytest.mark.parametrize(
+    ("second_s", "reason", "awaited"),
+    [(0.5, "redis_unavailable", 1), (0.0, "missing_both", 2)],
+    ids=["to the end", "for a moment"],
+)
+def test_a_server_that_went_silent_is_asked_again_and_not_waited_for(
+    gate: Gate, redis: Client, settings: Settings, state: State, second_s: float, reason: str, awaited: int
+) -> None:
+    """And whose fault it was that no pair came is the server's only if it was silent to the end."""
+    settings.APPLY_PERMIT_WAIT_MS = 400
+    line = SilentFor(redis, second_s=second_s)
+    verifier = Verifier(directory=settings.PERMIT_KEYS_DIR)
+    silent = Gate(commands=line, blocking=line, verifier=verifier, state=state)
+    outcome = outcome_of(silent, House.make())
+    assert isinstance(outcome, Blocked)
+    assert (outcome.reason, line.awaited) == (reason, awaited)
 
 
 class NobodyThere:
