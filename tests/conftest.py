@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import pytest
 from django.conf import settings
@@ -21,6 +22,9 @@ from tests.house import House
 # A quarter of a second of each login and of each person made keeps nobody out here. `up` in the tests has its own.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 TransactionTestCase._fixture_teardown = lambda _case: empty_database()  # type: ignore[attr-defined]
+
+
+SLOW, SPREAD_OVER = 2, 0.7
 
 
 def _touches_database(item: pytest.Item) -> bool:
@@ -43,8 +47,24 @@ def _group(item: pytest.Item) -> tuple[int, str]:
     if item.get_closest_marker("browser"):
         return (0, "walk") if module.endswith("/test_pages.py") else (1, "browser")
     if item.get_closest_marker("slow"):
-        return 2, module
+        return SLOW, module
     return (3, module) if _shares_with_its_module(item) else (4, "")
+
+
+def _spread(items: list[pytest.Item], rank: Callable[[pytest.Item], int]) -> list[pytest.Item]:
+    """What waits for kills and restarts goes beside what reckons: three workers that wait leave half of two processors
+    idle. Not to the very end, where the last of them would run alone."""
+    before = [item for item in items if rank(item) < SLOW]
+    slow = [item for item in items if rank(item) == SLOW]
+    others = [item for item in items if rank(item) > SLOW]
+    modules = [list(found) for _, found in groupby(slow, lambda item: item.nodeid.split("::")[0])]
+    many = int(len(others) * SPREAD_OVER / max(len(modules), 1))
+    mixed = [
+        item
+        for number, module in enumerate(modules)
+        for item in (*module, *others[number * many : (number + 1) * many])
+    ]
+    return before + mixed + others[len(modules) * many :]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # marked before xdist reads it, sorted after pytest-django
@@ -57,12 +77,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if name:
             item.add_marker(pytest.mark.xdist_group(name))
     yield
-    items.sort(key=lambda item: ranks[id(item)])
-    if TOLD["QUANTUM_TEST_DATABASE"] != "postgres":
-        return
-    again = [item for item in items if _touches_database(item)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in again])
-    items[:] = again
+    wanted = items[:]
+    if TOLD["QUANTUM_TEST_DATABASE"] == "postgres":
+        wanted = [item for item in items if _touches_database(item)]
+        config.hook.pytest_deselected(items=[item for item in items if not _touches_database(item)])
+    wanted.sort(key=lambda item: ranks[id(item)])
+    items[:] = _spread(wanted, lambda item: ranks[id(item)])
 
 
 @pytest.fixture(scope="session")
