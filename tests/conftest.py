@@ -52,11 +52,12 @@ def _group(item: pytest.Item) -> tuple[int, str]:
 
 
 def _spread(items: list[pytest.Item], rank: Callable[[pytest.Item], int]) -> list[pytest.Item]:
-    """What waits for kills and restarts goes beside what reckons: three workers that wait leave half of two processors
-    idle. Not to the very end, where the last of them would run alone."""
+    """What waits for kills and restarts goes beside what reckons, which is what has a database: three workers that wait
+    leave half of two processors idle. Not to the very end, where the last of them would run alone."""
     before = [item for item in items if rank(item) < SLOW]
     slow = [item for item in items if rank(item) == SLOW]
-    others = [item for item in items if rank(item) > SLOW]
+    others = [item for item in items if rank(item) > SLOW and _touches_database(item)]
+    quick = [item for item in items if rank(item) > SLOW and not _touches_database(item)]
     modules = [list(found) for _, found in groupby(slow, lambda item: item.nodeid.split("::")[0])]
     many = int(len(others) * SPREAD_OVER / max(len(modules), 1))
     mixed = [
@@ -64,7 +65,7 @@ def _spread(items: list[pytest.Item], rank: Callable[[pytest.Item], int]) -> lis
         for number, module in enumerate(modules)
         for item in (*module, *others[number * many : (number + 1) * many])
     ]
-    return before + mixed + others[len(modules) * many :]
+    return before + mixed + others[len(modules) * many :] + quick
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # marked before xdist reads it, sorted after pytest-django

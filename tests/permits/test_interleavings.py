@@ -140,7 +140,7 @@ class Line:
 
     def consume(self, _plan: object, *, pair: tuple[bytes, bytes], **_: Any) -> list[Any]:
         if pair == (b"", b""):
-            return [0, b"missing_both", -2, -2, b"", b"", clock.now_ms(), ACTIVE.raw]
+            return [0, b"unverified", 50, 50, *self.pair, clock.now_ms(), ACTIVE.raw]
         self.spends += 1
         if self.spends == 1:
             raise RedisTimeoutError("no answer")
