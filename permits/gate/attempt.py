@@ -28,6 +28,9 @@ LAST_MOMENT_MS = 50
 """The end that the script is given counts from its answer to the look: judging and a busy machine come off it."""
 BUSY_STEP_MS = 50
 """Nobody wakes us when the symbol's slot is free: its owner is another process."""
+AGAIN_MS, REFUSED_AGAIN_MS = 20, 100
+"""After a call that had no answer, and after one that was refused: of 256 waits none asks a busy server fifty times a
+second."""
 
 
 class StateSource(Protocol):
@@ -292,8 +295,9 @@ class Attempt:
         unreachable = isinstance(error, (RedisConnectionError, RedisTimeoutError))
         self._trouble = GateReason.REDIS_UNAVAILABLE if unreachable else GateReason.REDIS_REFUSED
         self._answer_was_lost |= self._spend_boot_s is not None
-        if clock.monotonic_ms() < self._deadline_ms:
-            clock.sleep_s(0.02)
+        left_ms = self._left_ms()
+        if left_ms > 0:
+            clock.sleep_s(min(AGAIN_MS if unreachable else REFUSED_AGAIN_MS, left_ms) / 1000)
             return None
         return self._blocked(self._trouble, self._last)
 
