@@ -101,10 +101,13 @@ class Attempt:
             return self._unreachable(error)
 
     def _look(self) -> SpentPair | Verified | Blocked | None:
+        left_when_asked_ms = self._left_ms()
         seen = self._ask(pair=(b"", b""), hold=self._hold_allowed[1], not_after_ms=0)
         if isinstance(seen, SpentPair):
             return seen
         self._last = seen
+        if left_when_asked_ms > LAST_MOMENT_MS and self._left_ms() <= 0:
+            self._trouble = self._trouble or GateReason.REDIS_UNAVAILABLE
         verdict = self._verdict(seen)
         if isinstance(verdict, Blocked):
             return verdict
@@ -112,6 +115,9 @@ class Attempt:
             return self._timed_out(seen)
         if not self._spends:
             return self._verified(seen, *verdict)
+        if self._left_ms() <= 0:
+            # The look was answered late: an end counted from the time it tells would lie behind our own.
+            return self._blocked(self._trouble or GateReason.EXPIRED_PERMIT, seen)
         spent = self._spend(seen.now_ms, *verdict)
         if isinstance(spent, SpentPair):
             return spent
@@ -138,6 +144,8 @@ class Attempt:
             return None
         if governor.by_operator or p33.by_operator:
             return None  # the look asks the policy first
+        if self._left_ms() <= 0:
+            return None
         for gate in (payloads.GOVERNOR, payloads.P33):
             self._found.setdefault(gate, self._waited_ms())
         spent = self._spend(hint.now_ms, governor, p33)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from apply.acting.mirror import MirrorEnded, StateMirror
 from permits.gate.attempt import Attempt
 from permits.gate.gate import Gate
 from permits.gate.judge import Judge
-from permits.gate.outcome import SpentPair
+from permits.gate.outcome import Blocked, SpentPair
 from permits.gate.spending import Hint, Spending
 from permits.models import TradingState
 from permits.policy import operator_rules
@@ -168,6 +169,45 @@ def test_a_receipt_of_a_call_whose_answer_was_lost_is_as_old_as_that_call(
     spent = attempt.turn(10)
     assert isinstance(spent, SpentPair)
     assert spent.consumed_boot_s <= 1000.0, "a spend of a minute ago passes for one of now"
+
+
+class LateLine(Line):
+    """A server that stands still over the deadline: its answers come, and tell its time of then."""
+
+    def __init__(self, governor: bytes, p33: bytes, *, late: str) -> None:
+        super().__init__(governor, p33)
+        self._late = late
+
+    def wake(self, plan: object, *, within_ms: float) -> Hint | None:
+        if self._late != "wake-up":
+            return None
+        time.sleep(0.15)
+        return super().wake(plan, within_ms=within_ms)
+
+    def consume(self, _plan: object, *, pair: tuple[bytes, bytes], **_: Any) -> list[Any]:
+        if pair == (b"", b""):
+            time.sleep(0.15 if self._late == "look" else 0)
+            return [0, b"unverified", 50, 50, *self.pair, clock.now_ms(), ACTIVE.raw]
+        self.spends += 1
+        return [1, clock.now_ms()]
+
+
+@pytest.mark.parametrize(("late", "reason"), [("look", "redis_unavailable"), ("wake-up", "expired_permit")])
+def test_a_pair_that_is_told_after_the_deadline_is_not_spent(
+    keys: None, settings: Settings, late: str, reason: str
+) -> None:
+    settings.APPLY_PERMIT_WAIT_MS = 100
+    plan = House.make()
+    line = LateLine(permit(plan, GOVERNOR), permit(plan, P33), late=late)
+    judge = Judge(
+        Verifier(directory=django_settings.PERMIT_KEYS_DIR),
+        operators=Operators(client=None, read=lambda: None),
+    )
+    spending = cast("Spending", line)
+    attempt = Attempt(plan, spending=spending, judge=judge, state=Database(), hold=holds.allowed)
+    outcome = attempt.turn(10)
+    assert isinstance(outcome, Blocked)
+    assert (line.spends, outcome.reason) == (0, reason)
 
 
 # ---- keys of a stranger's making
