@@ -22,12 +22,14 @@ from quantum.plan import ExitPlan
 from quantum.redis import Client
 from quantum.signing import Verifier
 
-SLOW_STEP_LEAST_MS, SLOW_STEP_MS = 600, 1000
+SLOW_STEP_LEAST_MS, SLOW_STEP_MS = 500, 850
 """Where every permit comes from the desk each one wakes us; this step only covers a lost wake-up. It is another each
 time: 256 waits that look at the same moment delay each other's wake-ups (p99 114 ms; spread out 4 ms)."""
 FIRST_STEP_LEAST_MS, FIRST_STEP_MS = 15, 30
 """A pair that is not there by then has a gate that is late. What the other gate wrote is verified meanwhile: a third
-less to do when the wake-up comes. Not earlier: both usually come within a few milliseconds, and would find us busy."""
+less to do when the wake-up comes. Not earlier: both usually come within a few milliseconds, and would find us busy.
+A server at rest looks at the ends of waits ten times a second: each step may take 100 ms longer. Both together still
+end before the wait does, or its last look would be the one that covers a lost wake-up, and that one spends nothing."""
 
 
 class Gate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from apply.exits.market import NoMarket, Regime, measure
 from apply.exits.rules import WEIGHTS, RuleScorer, regime_flip, trend_drop
@@ -189,7 +190,7 @@ def test_the_market_is_told_from_sixty_one_klines_of_now() -> None:
     assert market_of(CALM).regime is Regime.UP
     now_ms = rows[-1].close_ms + 1
     nan, gap = klines(CALM), klines(CALM)
-    object.__setattr__(nan[3], "closed", Decimal("NaN"))
+    nan[3] = replace(nan[3], closed=Decimal("NaN"))
     del gap[30]
     said = {
         "60 of 61 klines": measure(rows[1:], now_ms=now_ms),

@@ -84,8 +84,8 @@ def test_a_permit_whose_partner_is_late_is_verified_before_that_one_comes(
     redis.set(keys.governor_permit(plan.plan_id), governor, px=60_000)  # a lone grant wakes nobody
     with ThreadPoolExecutor() as waiters:
         wait = waiters.submit(outcome_of, gate, plan)
-        # The look that covers a lost wake-up comes after 600 ms, too late to say so here.
-        wait_for(lambda: asked.signers, what="a look at the permit that is there", within_s=0.5)
+        # The look that covers a lost wake-up comes after 500 ms, too late to say so here.
+        wait_for(lambda: asked.signers, what="a look at the permit that is there", within_s=0.4)
         assert (asked.signers, wait.done()) == ([GOVERNOR], False)
         redis.set(keys.p33_permit(plan.plan_id), p33, px=60_000)
         hint(redis, plan, governor=governor, p33=p33)

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 from django.conf import settings
+from pytest_django.fixtures import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
@@ -203,11 +204,17 @@ READ_ONLY: dict[str, Callable[[OwnServer], object]] = {
 
 
 @pytest.mark.parametrize("kind", READ_ONLY)
-def test_a_server_that_may_only_be_read_blocks_by_name(muted: House, own: OwnServer, kind: str) -> None:
+def test_a_server_that_may_only_be_read_blocks_by_name(
+    muted: House, own: OwnServer, settings: Settings, kind: str
+) -> None:
     """B12. Both permits stand there, and cannot be spent."""
+    settings.APPLY_PERMIT_WAIT_MS = (
+        3000  # room for a look between this and the last one, which spends nothing
+    )
     plan = muted.make()
     muted.redis.set(settings.KEYS.governor_permit(plan.plan_id), permit(plan, GOVERNOR), px=60_000)
     waiting(muted, plan)
+    time.sleep(0.2)  # the first look is over, and the next half a second away
     muted.redis.set(settings.KEYS.p33_permit(plan.plan_id), permit(plan, P33), px=60_000)
     READ_ONLY[kind](own)
     assert refuses(muted.redis, "ReadOnly" if kind == "replica" else "NOREPLICAS")
