@@ -24,7 +24,10 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 TransactionTestCase._fixture_teardown = lambda _case: empty_database()  # type: ignore[attr-defined]
 
 
-SLOW, SPREAD_OVER = 2, 0.7
+SLOW = 2
+"""The rank of what kills and restarts."""
+SPREAD_OVER = 0.7
+"""Of the tests beside it: what comes last of it has the others behind it still."""
 
 
 def _touches_database(item: pytest.Item) -> bool:

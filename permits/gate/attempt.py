@@ -106,6 +106,7 @@ class Attempt:
         if isinstance(seen, SpentPair):
             return seen
         self._last = seen
+        # The server stood still over what was left of the wait.
         if left_when_asked_ms > LAST_MOMENT_MS and self._left_ms() <= 0:
             self._trouble = self._trouble or GateReason.REDIS_UNAVAILABLE
         verdict = self._verdict(seen)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from permits.desk import payloads
@@ -289,6 +290,28 @@ def test_a_server_that_went_silent_is_asked_again_and_not_waited_for(
     outcome = outcome_of(silent, House.make())
     assert isinstance(outcome, Blocked)
     assert (outcome.reason, line.awaited) == (reason, awaited)
+
+
+class Refuses(SilentFor):
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, second_s=0.0)
+        self.asked = 0
+
+    def evalsha(self, *_: Any) -> Any:
+        self.asked += 1
+        raise ResponseError("BUSY")
+
+
+def test_a_server_that_refuses_is_asked_ten_times_a_second_and_no_oftener(
+    gate: Gate, redis: Client, settings: Settings, state: State
+) -> None:
+    settings.APPLY_PERMIT_WAIT_MS = 400
+    line = Refuses(redis)
+    verifier = Verifier(directory=settings.PERMIT_KEYS_DIR)
+    outcome = outcome_of(Gate(commands=line, blocking=line, verifier=verifier, state=state), House.make())
+    assert isinstance(outcome, Blocked)
+    assert outcome.reason == "redis_refused"
+    assert line.asked <= 6
 
 
 class NobodyThere:
