@@ -61,7 +61,11 @@ class PeopleAdmin(Recorded, _UserAdmin):
         return format_html('{} · <a href="{}">look at it</a>', "on" if on else "off", where)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        fields = super().get_readonly_fields(request, obj)
+        fields = [*super().get_readonly_fields(request, obj)]
+        if obj is not None:
+            # It stands in every record as who did it, and two names are two people where two are asked for:
+            # whoever asked under one must not say yes under the next. Somebody else is a new row.
+            fields.append("username")
         return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:

@@ -85,7 +85,7 @@ class Recorded(_Admin):
 
 
 _TOLD = {
-    "reason", "username", "name", "is_active", "is_staff", "is_superuser", "groups", "user_permissions", "permissions",
+    "reason", "name", "is_active", "is_staff", "is_superuser", "groups", "user_permissions", "permissions",
 }  # fmt: skip
 """Fields that are told with before and after, or are no change."""
 

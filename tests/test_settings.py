@@ -98,7 +98,10 @@ def test_numbers_are_taken_strictly(place: Path) -> None:
 
 
 def test_an_unknown_name_of_ours_is_refused_and_a_name_of_others_is_not(place: Path) -> None:
-    ours = ("APPLY_MODUS", "GOV_MAX", "P33_STALE", "QUANTUM_PORT", "PERMIT_TTL")
+    ours = (
+        *("APPLY_MODUS", "GOV_MAX", "P33_STALE", "QUANTUM_PORT", "PERMIT_TTL", "APPROVER_REQUIRED"),
+        *("BREAK_GLASS_SECOND_PERSON", "RECONCILE_AT_START", "RESOLVER_GAP", "LEDGER_SOURCE"),
+    )
     found = refusals(check(place, **dict.fromkeys((*ours, "BINANCE_REGION", "APPLICATION"), MARK)))
     assert set(found) == set(ours)
     assert all("unknown setting" in text and "README" in text for text in found.values())

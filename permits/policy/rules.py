@@ -209,9 +209,7 @@ def _change(place: Rules, name: str, value: str, *, symbol: str, shadow: bool) -
     if name in ("allowlist", "approval_symbols"):
         if symbol or (shadow and name == "allowlist"):
             raise Nonsense(f"{name}: stands once for all symbols and is no shadow rule; leave --symbol out")
-        place[name] = sorted(
-            {one.strip() for one in value.split(",") if one.strip() and one.strip() != "none"}
-        )
+        place[name] = _list_after(name, place.get(name), value)
         return
     if name.startswith(f"{mandate.RULE}.") and not shadow:
         _change_mandate(place, name.partition(".")[2], value, symbol=symbol)
@@ -231,6 +229,22 @@ def _change(place: Rules, name: str, value: str, *, symbol: str, shadow: bool) -
     else:
         _value(name, None if value == "none" else value, symbol or scope)
         limits[name] = None if value == "none" else value
+
+
+def _list_after(name: str, known: object, value: str) -> list[str]:
+    """`BTCUSDT,ETHUSDT`: these and no other. `+ETHUSDT`, `-BTCUSDT`: one more, one less: whoever adds a symbol at night
+    must not forget the others by it."""
+    words = {one.strip() for one in value.split(",") if one.strip() and one.strip() != "none"}
+    signed = {word for word in words if word[0] in "+-"}
+    if not signed:
+        return sorted(words)
+    if signed != words:
+        raise Nonsense(f"{name}: all with + or - (one more, one less), or none of them (these and no other)")
+    before = {one for one in known if isinstance(one, str)} if isinstance(known, list) else set()
+    less = {word[1:] for word in words if word[0] == "-"}
+    if missing := less - before:
+        raise Nonsense(f"{name}: {', '.join(sorted(missing))[:60]} is not on it; policy_show lists what is")
+    return sorted((before | {word[1:] for word in words if word[0] == "+"}) - less)
 
 
 def _change_mandate(place: Rules, name: str, value: str, *, symbol: str) -> None:

@@ -33,7 +33,8 @@ class LookCommand(ActCommand):
                 if name not in known:
                     self.leave(
                         Exit.USAGE,
-                        f"{safe(name[:40])} has no ledger and is not on APPLY_ALLOWLIST. Known: "
+                        f"{safe(name[:40])} has no ledger and is not on APPLY_ALLOWLIST: add it there and restart, "
+                        f"or correct the name. Known: "
                         f"{safe(', '.join(sorted(known)))}",
                     )
             return reconcile.look(command_client(), names=names, within_s=WITHIN_S)

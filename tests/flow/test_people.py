@@ -82,7 +82,6 @@ def mark_of(web: WebClient, address: str) -> str:
         ({"is_active": None}, "active", True, False),
         ({"groups": "night"}, "groups", [], ["night"]),
         ({"user_permissions": "delete_user"}, "permissions", [], ["auth.delete_user"]),
-        ({"username": "nora"}, "name", "nina", "nora"),
     ],
 )
 def test_what_somebody_may_is_recorded_before_and_after(
@@ -95,6 +94,14 @@ def test_what_somebody_may_is_recorded_before_and_after(
     event = only()
     assert (event.kind, event.actor, event.reason) == ("person_changed", "root", WHY)
     assert event.data == {"person": "nina", "before": {name: before}, "after": {name: after}, "also": []}
+
+
+def test_a_name_stays_because_it_stands_in_every_record_and_two_names_are_two_people(root: WebClient) -> None:
+    nina = person("nina")
+    root.post(of_person("change", nina.pk), form_of(nina, username="nora"))
+    assert User.objects.get(pk=nina.pk).username == "nina" and events() == []
+    assert 'name="username"' not in text_of(root.get(of_person("change", nina.pk)))
+    assert 'name="username"' in text_of(root.get(of_person("add")))
 
 
 def test_without_a_reason_nobody_becomes_a_superuser(root: WebClient) -> None:

@@ -117,6 +117,11 @@ def test_the_allow_list_is_given_whole() -> None:
     assert rules.changed(GOOD, ["allowlist=SOLUSDT, BTCUSDT"])["allowlist"] == ["BTCUSDT", "SOLUSDT"]
 
 
+def test_who_adds_a_symbol_to_the_allow_list_forgets_no_other_by_it() -> None:
+    assert rules.changed(GOOD, ["allowlist=+SOLUSDT"])["allowlist"] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
+    assert rules.changed(GOOD, ["allowlist=+SOLUSDT, -BTCUSDT"])["allowlist"] == ["ETHUSDT", "SOLUSDT"]
+
+
 @pytest.mark.parametrize(
     ("words", "more"),
     [
@@ -126,6 +131,9 @@ def test_the_allow_list_is_given_whole() -> None:
         (["permits_per_5min=61"], {}),
         (["permits_per_5min=nan"], {}),
         (["allowlist=none"], {}),
+        (["allowlist=+SOLUSDT,BTCUSDT"], {}),
+        (["allowlist=-SOLUSDT"], {}),
+        (["allowlist=-BTCUSDT,-ETHUSDT"], {}),
         (["allowlist=BTCUSDT"], {"symbol": "BTCUSDT"}),
         (["allowlist=BTCUSDT"], {"shadow": True}),
         (["cooldown_s=5"], {"symbol": "btc"}),
