@@ -191,12 +191,13 @@ def _of_the_other(mine: BreakGlass, stood: Stood) -> Answer:
     """Somebody was faster by a moment: his outcome is the answer, as soon as there is one."""
     end_s = clock.boot_s() + OTHER_ACT_S
     while True:
-        found = _decided_since(mine.symbol, stood)
-        if found is not None:
-            return Answer(before=found)
+        # In this order: an act ends with its plan, so of one that has ended by the first question the second finds it.
         other = BreakGlass.objects.filter(
             account=mine.account, symbol=mine.symbol, state__in=(State.WAITING, State.ACTING)
         ).first()
+        found = _decided_since(mine.symbol, stood)
+        if found is not None:
+            return Answer(before=found)
         if other is None or other.state == State.WAITING or clock.boot_s() >= end_s:
             break
         clock.sleep_s(decided.LOOK_EVERY_S)

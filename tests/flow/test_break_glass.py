@@ -241,6 +241,26 @@ def test_two_people_and_two_tabs_at_once_make_one_plan_and_all_are_told_of_it(ha
     assert late.before == Plan.objects.get(plan_id=plan.plan_id), "a tab that was left open"
 
 
+def test_an_act_that_ends_between_two_questions_is_still_the_answer(
+    halted: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether anything is decided was asked before it ended, and who is at it after."""
+    shown = preview.look(halted.redis, Wanted("BTCUSDT", Action.PARTIAL_50, GATES["governor"]), within_s=5)
+    mine = BreakGlass(account=settings.ACCOUNT, symbol="BTCUSDT")
+    others = [break_glass._claim(shown, shown.stood, state=BreakGlass.State.ACTING, by="nina", reason=WHY)]
+    whether = break_glass._decided_since
+
+    def asked_just_before(*given: Any) -> Plan | None:
+        found = whether(*given)
+        if others and (row := others.pop().request):
+            break_glass._go_on(halted.redis, row, shown, shown.stood)
+        return found
+
+    monkeypatch.setattr(break_glass, "_decided_since", asked_just_before)
+    answer = break_glass._of_the_other(mine, shown.stood)
+    assert [answer.before] == made()
+
+
 def test_what_was_seen_long_ago_is_answered_by_what_closed_it_since(
     halted: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
