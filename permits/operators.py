@@ -32,6 +32,7 @@ class Wish(Struct, frozen=True):
     by: str
     reason: str
     quantity: Decimal | None = None
+    """Of p33: how much may be closed. Of the Governor: no more than this of what p33 allows; None bounds nothing."""
     through_hold: bool = False
     """Name the hold that freezes the symbol now, and no other, as the one this permit passes."""
     approved_by: str = ""
@@ -170,8 +171,11 @@ def _rule_against(client: Client, plan: ExitPlan, wish: Wish, before: Peek) -> s
 def _finding(client: Client, plan: ExitPlan, wish: Wish) -> Finding | NotSigned:
     reason = "operator_granted" if wish.verdict else "operator_denied"
     why: dict[str, Decimal | str] = {"by": wish.by, "why": wish.reason}
-    if wish.gate == payloads.GOVERNOR or not wish.verdict:
-        return Finding(verdict=wish.verdict, reason=reason, context=why)
+    if not wish.verdict:
+        return Finding(verdict=False, reason=reason, context=why)
+    if wish.gate == payloads.GOVERNOR:
+        # p33 judges after this, by the position of then: what is bought between must not be closed on this word.
+        return Finding(verdict=True, reason=reason, quantity=wish.quantity or Decimal(0), context=why)
     if wish.quantity is None or wish.quantity <= 0:
         return NotSigned("usage", "a permit of p33 says how much may be closed: give a quantity above zero")
     position = _position(client, plan.symbol)

@@ -15,11 +15,12 @@ from permits import operators
 from permits.desk import payloads
 from permits.models import Permit
 from permits.operators import NotSigned, Wish
-from positions.reconcile.closing import CannotClose, Wanted
+from positions.reconcile.closing import CannotClose, Closed, Wanted
 from quantum import plan as plans
 from quantum.fault import fault_point
+from quantum.log import log
 from quantum.plan import Action
-from quantum.redis import Client
+from quantum.redis import Client, RedisError
 from quantum.signing import KeyUnusable
 
 KILL_SCORE = "1"
@@ -29,7 +30,7 @@ SOURCE = "operator"
 class ThroughHold:
     """Registered with positions.closing."""
 
-    def close(self, client: Client, wanted: Wanted) -> str:
+    def close(self, client: Client, wanted: Wanted) -> Closed:
         standing = _on_its_way(wanted.symbol)
         if standing is not None:
             raise CannotClose(
@@ -64,8 +65,15 @@ class ThroughHold:
         if isinstance(done, NotSigned):
             raise CannotClose(f"{done.text} ({done.reason})")
         fault_point("closing_signed")
-        publish.publish(client, plan, actor=wanted.by)
-        return plan.plan_id
+        published = True
+        try:
+            publish.publish(client, plan, actor=wanted.by)
+        except RedisError as error:
+            # The row was committed first, and the permit stands: it is on the stream and only the answer was lost,
+            # or the janitor publishes it while it is fresh. Told as not done, a person would close by hand as well.
+            log.warning("close past a hold not published yet", plan=plan.plan_id, error=type(error).__name__)
+            published = False
+        return Closed(plan.plan_id, published=published)
 
 
 def _on_its_way(symbol: str) -> str | None:

@@ -41,6 +41,12 @@ ENDING_MEANS = (
     "an end meanwhile, which stays."
 )
 
+LATE_GATE = (
+    "Recorded. Redis could not be told at once; apply tells the gate, within seconds of having read it."
+)
+SKEW_S = 3600
+"""By how much the clocks of two hosts may differ, where the version says already which halt it was."""
+
 
 class Shown(Struct, frozen=True, kw_only=True):
     """What an act would change, for a person who has not said yes yet."""
@@ -262,7 +268,8 @@ def resume(shown: Shown, said: dict[str, Any], by: str) -> Answer:
 
 def _told_again(row: TradingState) -> list[AuditEvent]:
     """Causes that came while it was halted: who leaves the halt leaves them too."""
-    found = AuditEvent.objects.filter(at__gte=row.since, kind="halt_repeated", data__version=row.version)
+    since = row.since - dt.timedelta(seconds=SKEW_S)
+    found = AuditEvent.objects.filter(at__gte=since, kind="halt_repeated", data__version=row.version)
     return list(found.order_by("-id")[:SHOWN_MOST])
 
 
@@ -280,11 +287,14 @@ def _stands(row: TradingState | None) -> str:
 
 
 def _armed(told: str) -> str:
-    """The database has it: every intent obeys at once. Redis is told now, and by apply every other second."""
+    """The database has it: every intent obeys at once. Redis is told now, and by apply every other second: also where
+    the database that has just committed cannot be read for that, what was done is not told as undone."""
     try:
         trading.arm(command_client(), actor="oncall")
     except RedisError:
         return f"{told} {LATE_KEY}"
+    except (DatabaseError, StateChanged):
+        return f"{told} {LATE_GATE}"
     return told
 
 

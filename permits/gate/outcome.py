@@ -57,8 +57,8 @@ def safe_quantity_of(governor: payloads.Permit, p33: payloads.Permit) -> Decimal
     """The most that this pair lets be closed."""
     if p33.quantity is None:
         raise ValueError("a pair always has a safe quantity")
-    # What the Governor held of its limits, where it had to know the size: a position that has grown
-    # since its look must not be closed beyond them. One without a size (0) limits nothing.
+    # What the Governor held of its limits, where it had to know the size, or what an operator in its place was
+    # shown: a position that has grown since must not be closed beyond it. One without a size (0) limits nothing.
     return min(p33.quantity, governor.quantity or p33.quantity)
 
 

@@ -68,7 +68,10 @@ class GrantForm(ActForm):
     gate = forms.ChoiceField(label="Gate")
     verdict = forms.ChoiceField(label="Answer", choices=[("grant", "grant"), ("deny", "deny")])
     quantity = forms.CharField(
-        required=False, max_length=40, label="Quantity", help_text="For P3.3: how much may be closed."
+        required=False,
+        max_length=40,
+        label="Quantity",
+        help_text="For P3.3: how much may be closed. For the Governor, where you give one: the most of it.",
     )
     field_order = ("seen", "gate", "verdict", "quantity", "reason")
 

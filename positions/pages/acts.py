@@ -82,10 +82,11 @@ def close(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:
     line = _fresh(client, mark)
     if (line.hold.pk if line.hold else None) != mark.hold_id:
         return Answer(False, CHANGED)
-    plan_id = closing.close(client, line, by=by, reason=said["reason"])
-    return Answer(
-        True, f"Published: plan {plan_id} closes {amounts.plain(abs(line.exchange))} if both gates grant it."
-    )
+    closed = closing.close(client, line, by=by, reason=said["reason"])
+    if not closed.published:
+        return Answer(True, closed.not_heard)
+    most = amounts.plain(abs(line.exchange))
+    return Answer(True, f"Published: plan {closed.plan_id} closes {most} if both gates grant it.")
 
 
 def approve(client: Client, mark: Mark, said: dict[str, Any], by: str) -> Answer:

@@ -27,9 +27,24 @@ class Wanted(Struct, frozen=True):
     reason: str
 
 
+class Closed(Struct, frozen=True):
+    """What was asked for stands: permit and plan are recorded."""
+
+    plan_id: str
+    published: bool
+    """False: Redis did not say so. It may be on its way, or goes out when Redis is back, if it is fresh then."""
+
+    @property
+    def not_heard(self) -> str:
+        return (
+            f"Recorded as plan {self.plan_id}. Redis gave no answer: the close may be on its way, or is published when "
+            "Redis is back, if it is fresh then. Do not close by hand before plan_show tells its end."
+        )
+
+
 class Closer(Protocol):
-    def close(self, client: Client, wanted: Wanted) -> str:
-        """The plan's id, once it is on the stream. Raises CannotClose, RedisError, DatabaseError."""
+    def close(self, client: Client, wanted: Wanted) -> Closed:
+        """Raises CannotClose, RedisError, DatabaseError; each of them before a plan was recorded."""
 
 
 _closers: list[Closer] = []
@@ -42,7 +57,7 @@ def register(closer: Closer) -> None:
     _closers.append(closer)
 
 
-def close(client: Client, line: Line, *, by: str, reason: str) -> str:
+def close(client: Client, line: Line, *, by: str, reason: str) -> Closed:
     """line: freshly read. Raises what Closer.close does."""
     why_not = refusal(line)
     if why_not or line.hold is None:

@@ -26,7 +26,7 @@ from quantum.plan import Action
 from tests.flow.test_admin import NOWHERE
 from tests.flow.test_dry_run import adopt
 from tests.flow.test_halts_and_holds import halt, hold, leave_to_operators, resume, told
-from tests.flow.test_reconcile import incident_of, run, trade_by_hand
+from tests.flow.test_reconcile import balance, incident_of, run, trade_by_hand
 from tests.glass_by_hand import WHY, YES, approve, asked, ended, glass, made, sent
 from tests.house import House, wait_for
 from tests.orders_by_hand import reborn
@@ -354,3 +354,22 @@ def test_in_dry_run_it_is_signed_and_judged_and_nothing_is_sent(
     assert (code, came["state"], came["error"]) == (4, "skipped", "dry_run"), talk
     assert "dry_run sends nothing" in talk and "in dry_run nothing is sent" in talk
     assert Plan.objects.get().would_quantity == 1 and not Order.objects.exists() and sent(house) == 0
+
+
+def test_what_is_bought_after_the_look_is_not_closed_by_a_break_glass_of_the_governor(
+    halted: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nina is shown half of 1. Her entry bot buys before p33 has judged, the ledger follows, and p33 allows half of
+    1.5: within the policy's size, and more than what she was shown and decided on."""
+
+    def bought(name: str) -> None:
+        if name == "glass_signed":
+            halted.paper.set_position(symbol="BTCUSDT", amount="1.500", client_order_id=House.entry_id())
+            wait_for(lambda: balance() == Decimal("1.5"), what="the ledger to follow")
+
+    monkeypatch.setattr(break_glass, "fault_point", bought)
+    code, came, talk = glass("governor", "--action", "PARTIAL_50", "--wait")
+    assert (code, came["state"], "at most 0.5" in talk) == (0, "filled", True), talk
+    order = Order.objects.get(plan_id=came["plan_id"])
+    assert '"safe_close_qty":0.75' in order.p33_permit
+    assert (order.quantity, BreakGlass.objects.get().quantity) == (Decimal("0.5"), Decimal("0.5"))

@@ -11,14 +11,18 @@ import pytest
 from django.conf import settings
 from django.db import connection
 from msgspec.structs import replace
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from apply.models import Order, Plan
+from apply.plans import publish
 from permits.models import Hold, Permit
 from permits.state import freezing, holds
 from positions.drift import incidents
 from positions.reconcile import closing, reconcile
 from positions.reconcile.closing import CannotClose
 from quantum.fault import FaultRaised
+from quantum.plan import ExitPlan
+from quantum.redis import Client
 from tests.flow.test_admin import someone, text_of
 from tests.flow.test_halts_and_holds import leave_to_operators
 from tests.flow.test_reconcile import WHY, balance, incident_of, run, trade_by_hand
@@ -138,7 +142,7 @@ def test_a_close_that_is_asked_for_twice_at_once_is_one(frozen: House) -> None:
     def click(_: int) -> str:
         together.wait(5)
         try:
-            return closing.close(frozen.redis, line, by="nina", reason=WHY)
+            return closing.close(frozen.redis, line, by="nina", reason=WHY).plan_id
         except CannotClose as refused:
             return str(refused)
         finally:
@@ -170,7 +174,37 @@ def test_a_close_waits_for_the_end_of_the_one_before(frozen: House) -> None:
     """Asked for by two people, who saw it at two moments."""
     [line] = reconcile.look(frozen.redis, names=["BTCUSDT"], within_s=4)
     frozen.stop("apply")
-    plan_id = closing.close(frozen.redis, line, by="nina", reason=WHY)
+    plan_id = closing.close(frozen.redis, line, by="nina", reason=WHY).plan_id
     later = replace(line, seen_s=line.seen_s + Decimal("0.3"))
     with pytest.raises(CannotClose, match=plan_id):
         closing.close(frozen.redis, later, by="otto", reason=WHY)
+
+
+@pytest.mark.parametrize(("way", "lost"), [("command", "call"), ("command", "answer"), ("page", "call")])
+def test_a_close_whose_publishing_redis_did_not_answer_is_told_as_recorded(
+    frozen: House, monkeypatch: pytest.MonkeyPatch, way: str, lost: str
+) -> None:
+    """The permit past the hold stands and the row is committed when Redis goes: the order leaves all the same, and who
+    was told that nothing was changed would have closed by hand."""
+    really = publish.put_on_stream
+    first: list[str] = []
+
+    def goes(client: Client, plan: ExitPlan) -> str:
+        if first:
+            return really(client, plan)
+        first.append(plan.plan_id)
+        if lost == "answer":
+            really(client, plan)
+        raise RedisConnectionError("gone")
+
+    web = someone("nina", *LOOKS, "issue_permit")
+    mark = mark_on(web)
+    monkeypatch.setattr(publish, "put_on_stream", goes)
+    if way == "command":
+        code, told, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+        assert (code, told["plan_id"], told["published"]) == (5, *first, False), talk
+    else:
+        talk = text_of(act(web, "close", mark))
+    assert f"Recorded as plan {first[0]}" in talk and "when Redis is back" in talk
+    assert "Nothing was changed" not in talk
+    assert ended(first[0]).state == "filled" and len(orders(frozen, first[0])) == 1

@@ -19,8 +19,9 @@ from django.urls import reverse
 from apply.pages import oncall_acts
 from permits.models import Hold, TradingState
 from permits.state import holds, resuming, trading
+from permits.state.trading import StateChanged
 from positions.models import Incident
-from positions.pages.acts import CHANGED
+from positions.pages.acts import CHANGED, NO_DATABASE
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.redis import Client
@@ -244,6 +245,30 @@ def test_a_cause_that_came_since_the_page_was_opened_must_be_looked_at_first(hal
     assert CHANGED in press(halted, "resume", mark=mark, confirm="main")
     assert "Told again by vera" in text_of(halted.get(preview("resume")))
     assert not trading.current().active
+
+
+def test_a_cause_told_by_a_host_whose_clock_is_behind_is_shown_to_who_resumes(halted: WebClient) -> None:
+    trading.halt(cause="tampering", by="apply", reason="strange bytes")
+    made_older("halt_repeated", s=30)
+    assert "Told again by apply" in text_of(halted.get(preview("resume")))
+
+
+@pytest.mark.parametrize("wrong", [OperationalError("gone"), StateChanged()], ids=repr)
+def test_a_resume_that_is_recorded_is_told_so_though_the_database_goes_right_after(
+    halted: WebClient, monkeypatch: pytest.MonkeyPatch, wrong: Exception
+) -> None:
+    """ACTIVE is committed when the holds are read to arm the gate: apply arms it seconds later."""
+    press(halted, "resume")
+    made_older(resuming.REQUESTED, s=10)
+
+    def goes(*_: object) -> None:
+        raise wrong
+
+    monkeypatch.setattr(holds, "project", goes)
+    shown = press(halted, "resume", confirm="main")
+    assert trading.current().active
+    assert "ACTIVE by nina" in shown and oncall_acts.LATE_GATE in shown
+    assert CHANGED not in shown and NO_DATABASE not in shown
 
 
 def test_what_is_not_halted_cannot_be_resumed(web: WebClient) -> None:

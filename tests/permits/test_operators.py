@@ -193,3 +193,22 @@ def test_an_operators_denial_ends_the_wait_as_a_denial_of_the_gate(gate: Gate, r
     outcome = outcome_of(gate, plan)
     assert isinstance(outcome, Blocked)
     assert (outcome.reason, outcome.gate_reason) == ("governor_denied", "operator_denied")
+
+
+@pytest.mark.parametrize(("most", "safe"), [("0.1", "0.1"), ("0.4", "0.25"), (None, "0.25")])
+def test_an_operators_grant_of_the_governor_lets_no_more_be_closed_than_it_says(
+    gate: Gate, redis: Client, most: str | None, safe: str
+) -> None:
+    allow(GOVERNOR)
+    plan = on_stream(redis)
+    assert isinstance(signed(redis, plan, wish(quantity=most)), Signed)
+    assert not redis.exists(settings.KEYS.reserved(GOVERNOR)), "the Governor's own limits hold nothing of it"
+    issue(redis, plan, P33)
+    spent = outcome_of(gate, plan)
+    assert isinstance(spent, SpentPair) and spent.safe_quantity == Decimal(safe)
+
+
+def test_an_operators_denial_names_no_quantity(redis: Client, keys: None) -> None:
+    plan = on_stream(redis)
+    done = signed(redis, plan, wish(verdict=False, quantity="0.1"))
+    assert isinstance(done, Signed) and not done.row.quantity

@@ -86,6 +86,15 @@ def test_another_cause_after_the_request_must_be_looked_at() -> None:
     assert "another cause" in why_not(confirm())
 
 
+def test_another_cause_told_by_a_host_whose_clock_is_behind_must_be_looked_at() -> None:
+    """nina asks by her host's clock; apply, half a minute behind, finds strange bytes after that."""
+    request()
+    trading.halt(cause="tampering", by="apply", reason="strange bytes", scope=Scope.AUTOMATIC)
+    with unguarded():
+        AuditEvent.objects.filter(kind="halt_repeated").update(at=clock.now() - dt.timedelta(seconds=30))
+    assert "another cause" in why_not(confirm())
+
+
 def test_a_cause_that_was_there_before_the_request_was_looked_at() -> None:
     trading.halt(cause="tampering", by="apply", reason="strange bytes", scope=Scope.AUTOMATIC)
     with unguarded():

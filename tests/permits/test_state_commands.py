@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.core.management import call_command
+from django.db import OperationalError
 
 from permits.models import Hold, TradingState
-from permits.state import resuming, trading
-from permits.state.trading import State
+from permits.state import holds, resuming, trading
+from permits.state.trading import State, StateChanged
 from quantum.models import AuditEvent
 from quantum.redis import Client
 
@@ -89,6 +90,30 @@ def test_a_halt_that_redis_cannot_be_told_is_recorded_and_says_so(settings: Any)
     code, told, talk = run("trading_state", "halt", reason=WHY)
     assert (code, told["projected"], state()[0]) == (5, False, "HALTED")
     assert "within 6 s" in talk
+
+
+@pytest.mark.parametrize("wrong", [OperationalError("gone"), StateChanged()], ids=repr)
+@pytest.mark.parametrize("moment", ["while it arms", "once it armed"])
+def test_a_resume_that_is_recorded_is_told_so_though_the_database_goes_right_after(
+    redis: Client, monkeypatch: pytest.MonkeyPatch, moment: str, wrong: Exception
+) -> None:
+    """ACTIVE is committed; apply arms it seconds later, whatever the command says."""
+    run("trading_state", "halt", reason=WHY)
+
+    def goes(*_: object) -> None:
+        raise wrong
+
+    def armed(*_: object, **__: object) -> None:
+        monkeypatch.setattr(trading, "newest", goes)
+
+    if moment == "while it arms":
+        monkeypatch.setattr(holds, "project", goes)
+    else:
+        monkeypatch.setattr(trading, "arm", armed)
+    code, told, talk = run("trading_state", "resume", reason=WHY, confirm=django_settings.ACCOUNT)
+    assert (code, told["state"]["state"], told["projected"]) == (5, "ACTIVE", False), talk
+    assert "Recorded as v3" in talk and "not changed" not in talk
+    assert TradingState.objects.latest("version").state == "ACTIVE"
 
 
 def test_a_dry_run_changes_nothing(redis: Client) -> None:

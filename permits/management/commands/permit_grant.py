@@ -26,7 +26,9 @@ class Command(ActCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("plan_id")
         parser.add_argument("--gate", required=True, choices=story.GATES)
-        parser.add_argument("--quantity", default="", help="for p33: how much may be closed")
+        parser.add_argument(
+            "--quantity", default="", help="for p33: how much may be closed; for governor: the most of it"
+        )
         parser.add_argument(
             "--through-hold",
             action="store_true",
@@ -86,7 +88,8 @@ class Command(ActCommand):
     def _show(self, drafted: Draft, *, signed: bool, what: str, as_json: bool) -> None:
         plan, wish = drafted.plan, drafted.wish
         if as_json:
-            quantity = amounts.plain(drafted.finding.quantity) if wish.gate == payloads.P33 else None
+            said = drafted.finding.quantity
+            quantity = amounts.plain(said) if said or wish.gate == payloads.P33 else None
             self.data(
                 {
                     "signed": signed,

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 from permits.management.acting import ActCommand
 from permits.models import TradingState
 from permits.state import resuming, trading
-from permits.state.trading import Scope
+from permits.state.trading import Scope, StateChanged
 from quantum import clock
 from quantum.audit import REASON_MIN
 from quantum.commands import Exit
@@ -160,6 +160,15 @@ class Command(ActCommand):
         """The database has it: intents obey at once. Redis is told now, and by apply every other second."""
         try:
             trading.arm(command_client(), actor="trading_state")
+            newest = trading.newest()
+        except (DatabaseError, StateChanged) as error:
+            # After the commit: told as not changed, somebody would believe it halted while apply arms it.
+            self._tell(options, row, projected=False)
+            self.leave(
+                Exit.DEPENDENCY_DOWN,
+                f"Recorded as v{row.version}. Redis could not be told at once ({type(error).__name__}); apply tells "
+                "the gate, within 2 s of having read it.",
+            )
         except RedisError as error:
             self._tell(options, row, projected=False)
             self.leave(
@@ -168,7 +177,7 @@ class Command(ActCommand):
                 f"({type(error).__name__}): the gate learns it from apply within 2 s, or, where apply cannot reach "
                 f"Redis either, is not armed at all once the lease lapses, within {trading.LEASE_MS // 1000} s.",
             )
-        self._tell(options, trading.newest(), projected=True)
+        self._tell(options, newest, projected=True)
 
     def _tell(self, options: dict[str, Any], row: TradingState | None, *, projected: bool | None) -> None:
         if options["json"]:

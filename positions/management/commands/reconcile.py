@@ -124,16 +124,19 @@ class Command(LookCommand):
             if clock.boot_s() - looked_s > reconcile.FRESH_S:
                 line = replace(self.look_again([line])[0], hold=line.hold)  # the one that was shown, or none
             try:
-                plan_id = closing.close(command_client(), line, **said)
+                closed = closing.close(command_client(), line, **said)
             except CannotClose as refused:
                 self.leave(Exit.BLOCKED, f"{safe(str(refused))} Nothing was done.")
         if options["json"]:
-            self.data(
-                {"plan_id": plan_id, "symbol": line.symbol, "quantity": amounts.plain(abs(line.exchange))}
-            )
+            told = {"symbol": line.symbol, "quantity": amounts.plain(abs(line.exchange))}
+            self.data({"plan_id": closed.plan_id, "published": closed.published, **told})
         else:
-            self.stdout.write(plan_id)
-        self.say(f"Published. What both gates and the exchange say of it: manage.py plan_show {plan_id}")
+            self.stdout.write(closed.plan_id)
+        if not closed.published:
+            self.leave(Exit.DEPENDENCY_DOWN, closed.not_heard)
+        self.say(
+            f"Published. What both gates and the exchange say of it: manage.py plan_show {closed.plan_id}"
+        )
 
     def _announce_close(self, line: Line) -> None:
         after = (line.ledger or Decimal(0)) - line.exchange
