@@ -23,6 +23,7 @@ from quantum import amounts, audit, clock, rows, together
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, OrderStatus, Refused, Trade
 from quantum.fault import fault_point
+from quantum.log import log
 from quantum.reasons import ApplyReason
 from quantum.redis import Client
 
@@ -63,13 +64,21 @@ def gather(reader: Reader, state: OrderState, *, told: Told | None = None) -> Pr
 
 
 def record_reply(order: Order, state: OrderState) -> None:
-    """What the exchange answered, kept at once; it moves neither the plan nor the ledger."""
-    Order.objects.filter(plan_id=order.plan_id).update(
+    """What the exchange answered, kept at once; it moves neither the plan nor the ledger. Read so late that somebody
+    has settled the order since, it changes nothing: what an end came to is sealed."""
+    kept = Order.objects.filter(plan_id=order.plan_id, settled_at=None).update(
         order_id=state.order_id,
         status=state.status.value,
         answered_at=order.answered_at,
         sent_at=order.sent_at,
     )
+    if not kept:
+        log.warning(
+            f"{order.symbol}: an answer was read after the order had been settled",
+            plan=order.plan_id,
+            order=state.order_id,
+            status=state.status,
+        )
 
 
 class End(Struct, frozen=True):
