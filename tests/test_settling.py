@@ -104,6 +104,18 @@ def test_a17_an_answer_that_was_read_late_changes_nothing_of_an_order_that_was_s
     assert "read after the order had been settled" in capsys.readouterr().err
 
 
+def test_an_order_that_was_answered_meanwhile_does_not_end_as_never_there(balance: Balance) -> None:
+    """The resolver has two -2013 and the row as it was; apply writes the answer, which it held for that long."""
+    order = intended()
+    read_before = Order.objects.get(pk=order.pk)
+    settle.record_reply(order, answer_of(order))
+    assert not settle.not_at_exchange(read_before, actor="resolver", evidence="-2013 twice")
+    assert (Plan.objects.get().state, SymbolLock.objects.count()) == ("intended", 1)
+    assert not Usage.objects.exists()
+    assert not AuditEvent.objects.filter(kind="plan_not_at_exchange").exists()
+    assert settle.settle(read_before, proof_of(order), actor="resolver")
+
+
 def test_an_unknown_outcome_keeps_the_symbol_locked(balance: Balance) -> None:
     order = intended()
     assert settle.unknown(order, text="cut", actor="apply")

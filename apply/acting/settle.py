@@ -31,6 +31,8 @@ State = Plan.State
 IN_FLIGHT = (State.INTENDED, State.UNKNOWN)
 REFUSED, NOT_FOUND, BY_PERSON = "REFUSED", "NOT_FOUND", "BY_PERSON"
 """What an order ended as where no answer of the exchange says it."""
+NEVER_ANSWERED: dict[str, None] = {"order_id": None}
+"""Said of the row in the statement that ends it as never there: an answer may be written at this very moment."""
 TRADES_PAUSES_S = (0.0, 0.1, 0.5)
 
 
@@ -176,7 +178,7 @@ def refuse(order: Order, refused: Refused, *, to: Plan.State, error: str, actor:
 
 
 def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
-    """The exchange proved that it never had the order."""
+    """The exchange proved that it never had the order. False also where it has answered the order itself."""
     with transaction.atomic():
         error = ApplyReason.NOT_AT_EXCHANGE.value
         told = settlement.told(NOT_FOUND, Decimal(0))
@@ -187,14 +189,16 @@ def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
         _record_permits(order)
         usage.failed(plan_id=order.plan_id, symbol=order.symbol)
         _release(order)
-        Order.objects.filter(plan_id=order.plan_id).update(
+        ended = Order.objects.filter(plan_id=order.plan_id, **NEVER_ANSWERED).update(
             status=NOT_FOUND,
             executed_quantity=Decimal(0),
             error=error,
             error_text=evidence[:200],
             settled_at=clock.now(),
         )
-    return True
+        if not ended:
+            transaction.set_rollback(True)
+    return bool(ended)
 
 
 def unknown(order: Order, *, text: str, actor: str) -> bool:
@@ -232,7 +236,8 @@ class Word(Struct, frozen=True):
 
 def decide(order: Order, word: Word) -> bool:
     """A person's word instead of proof (I5). The ledger moves by the trades that were seen and by nothing else: what
-    was executed beyond them shows as drift, which stops the symbol until somebody reconciles it (I11)."""
+    was executed beyond them shows as drift, which stops the symbol until somebody reconciles it (I11). False: it was
+    settled meanwhile, or the exchange's answer to it came in, and it is not to be called never there."""
     to = State.FILLED if word.filled else State.NOT_AT_EXCHANGE
     error = (ApplyReason.RESOLVED_BY_PERSON if word.filled else ApplyReason.NOT_AT_EXCHANGE).value
     with transaction.atomic():
@@ -249,7 +254,8 @@ def decide(order: Order, word: Word) -> bool:
         _record_permits(order)
         _charge_word(order, seen, filled=word.filled)
         _release(order)
-        Order.objects.filter(plan_id=order.plan_id).update(
+        stands = {} if word.filled else NEVER_ANSWERED
+        ended = Order.objects.filter(plan_id=order.plan_id, **stands).update(
             status=BY_PERSON,
             executed_quantity=executed,
             realized_pnl=sum((trade.realized_pnl for trade in trades), Decimal(0)) if seen else None,
@@ -258,6 +264,9 @@ def decide(order: Order, word: Word) -> bool:
             error_text=f"{word.by}: {word.reason}"[:200],
             settled_at=clock.now(),
         )
+        if not ended:
+            transaction.set_rollback(True)
+            return False
         audit.record(
             kind="order_resolved",
             actor=word.by,
