@@ -225,6 +225,34 @@ def test_a_trade_that_was_seen_is_kept_when_the_next_question_fails(case: Case) 
     assert Fill.objects.get().order_id == 77
 
 
+def test_an_order_intended_by_a_clock_that_was_ahead_is_asked_for_all_the_same(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """apply's host was an hour ahead, or was set back since: by the wall the order is not born yet."""
+    Order.objects.update(intended_at=clock.now() + dt.timedelta(hours=1))
+    case.exchange.silent = True
+    case.ask()
+    case.ask(after_s=2.9)
+    assert not Inquiry.objects.exists(), "it is apply's for three seconds"
+    case.ask()
+    assert (learnt().finding, learnt().asked) == ("failing", 1)
+    Inquiry.objects.update(since=clock.now() - dt.timedelta(seconds=31))
+    case.ask()
+    assert "[ORDER_UNKNOWN]" in capsys.readouterr().err
+    assert 31 <= gauges()["quantum_order_unknown_seconds"] < 60
+    case.exchange.silent = False
+    case.exchange.known = answer_of(case.order, status=OrderStatus.NEW, executed="0")
+    case.ask()
+    assert learnt().cancels == 1, "and what is left open is cancelled in time"
+
+
+def test_what_the_resolver_remembers_of_an_order_ends_with_it(case: Case) -> None:
+    case.exchange.known, case.exchange.trades = answer_of(case.order), [trade()]
+    assert case.ask() == "filled"
+    case.ask()
+    assert case.resolver._first_seen_boot_s == {}
+
+
 def test_a_fate_that_stays_unknown_for_half_a_minute_alerts_once_a_minute(
     case: Case, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from apply.acting import settle
 from apply.acting.settle import Word
 from apply.models import Inquiry, Order, Plan
-from apply.proving import resolver
+from apply.proving import inquiries, resolver
 from positions.books.ledger import SeenTrade
 from positions.models import Balance, SymbolLock
 from quantum import amounts, clock
@@ -55,7 +55,7 @@ class Evidence(Struct, frozen=True):
 
     @property
     def age_s(self) -> float:
-        return (clock.now() - self.order.intended_at).total_seconds()
+        return inquiries.age_s(self.order, self.inquiry)
 
     @property
     def mark(self) -> str:

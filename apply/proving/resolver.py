@@ -46,6 +46,7 @@ class Resolver:
         self._client = client
         self._absent: dict[str, _Absence] = {}
         self._alerted: dict[str, float] = {}
+        self._first_seen_boot_s: dict[str, float] = {}
         self._next_boot_s = 0.0
 
     def tick(self) -> None:
@@ -55,9 +56,19 @@ class Resolver:
         in_flight = Plan.objects.filter(result_id="", state__in=settle.IN_FLIGHT).values_list(
             "plan_id", flat=True
         )
-        for order in Order.objects.filter(plan_id__in=list(in_flight)):
-            if (clock.now() - order.intended_at).total_seconds() >= LEAVE_TO_APPLY_S:
+        orders = list(Order.objects.filter(plan_id__in=list(in_flight)))
+        seen, now_boot_s = self._first_seen_boot_s, clock.boot_s()
+        self._first_seen_boot_s = {each.plan_id: seen.get(each.plan_id, now_boot_s) for each in orders}
+        for order in orders:
+            if self._is_left_by_apply(order):
                 self._ask_safely(order)
+
+    def _is_left_by_apply(self, order: Order) -> bool:
+        """By apply's clock, or by our own since we first saw it: apply's may be ahead of ours by hours (another host,
+        or set back since), and for all that time nobody would ask."""
+        if (clock.now() - order.intended_at).total_seconds() >= LEAVE_TO_APPLY_S:
+            return True
+        return clock.boot_s() - self._first_seen_boot_s[order.plan_id] >= LEAVE_TO_APPLY_S
 
     def _ask_safely(self, order: Order) -> None:
         """One order that cannot be settled must not keep the others from their proof."""
