@@ -13,7 +13,7 @@ from permits.desk import payloads
 from permits.gate.outcome import SpentPair
 from permits.models import TradingState
 from quantum import clock
-from quantum.exchange.types import Side, Trade
+from quantum.exchange.types import OrderState, OrderStatus, Side, Trade
 from quantum.plan import ExitPlan
 from tests.house import House
 from tests.permits_by_hand import GOVERNOR, P33, permit
@@ -56,6 +56,24 @@ def intended(plan: ExitPlan | None = None) -> Order:
     order = intend(recorded(plan))
     assert isinstance(order, Order), order
     return Order.objects.get(plan_id=order.plan_id)
+
+
+def answer_of(
+    order: Order, *, status: OrderStatus = OrderStatus.FILLED, executed: str = "0.25"
+) -> OrderState:
+    """As the exchange answers the order itself."""
+    return OrderState(
+        symbol=order.symbol,
+        order_id=77,
+        client_order_id=order.client_order_id,
+        status=status,
+        side=Side.SELL,
+        quantity=Decimal("0.25"),
+        executed_quantity=Decimal(executed),
+        average_price=Decimal(50_000),
+        reduce_only=True,
+        updated_ms=clock.now_ms(),
+    )
 
 
 def reborn(plan_id: str, **fields: Any) -> Plan:

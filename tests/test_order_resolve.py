@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from apply.acting import settlement
+from apply.acting import settle, settlement
 from apply.models import Inquiry, Order, Plan
 from apply.plans import results
 from apply.proving import deciding, inquiries
@@ -22,7 +22,7 @@ from positions.models import Balance, LedgerEntry, SymbolLock
 from quantum import clock
 from quantum.models import AuditEvent
 from quantum.redis import Client
-from tests.orders_by_hand import intended, trade
+from tests.orders_by_hand import answer_of, intended, trade
 
 pytestmark = pytest.mark.usefixtures("db", "keys")
 
@@ -117,6 +117,44 @@ def test_nobody_can_say_that_what_was_seen_was_never_there(order: Order) -> None
     ledger.store([SeenTrade(trade(), order.client_order_id)])
     run(order, "not_at_exchange", reason=WHY, code=4)
     nothing_changed(order)
+
+
+def test_what_the_exchange_answered_to_the_order_itself_was_never_not_there(order: Order) -> None:
+    """Answered FILLED; then both its interfaces are silent before a trade was read and before the resolver asked once.
+    The answer stands in the order row alone, and whoever decides sees it."""
+    settle.record_reply(order, answer_of(order))
+    asked(order, Finding.FAILING)
+    told = run(order)
+    assert (told["order"]["order_id"], told["order"]["status"]) == (77, "FILLED")
+    assert "answered it as order 77, FILLED" in told["may"]["not_at_exchange"]
+    run(order, "not_at_exchange", reason=WHY, code=4)
+    nothing_changed(order)
+    run(order, "filled", reason=WHY)
+    order.refresh_from_db()
+    assert order.status == "BY_PERSON"
+    seen = AuditEvent.objects.get(kind="order_resolved").data["evidence"]["order"]
+    assert (seen["order_id"], seen["status"]) == (77, "FILLED"), "the row does not say it any more"
+
+
+def test_an_answer_that_comes_in_while_a_person_denies_the_order_stands(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person's evidence is read; apply, which stood still for a minute, writes the answer; then the word."""
+    asked(order, Finding.FAILING)
+    allowed = deciding.refusal
+
+    def answered_after(known: deciding.Evidence, fate: str) -> str:
+        why_not = allowed(known, fate)
+        settle.record_reply(order, answer_of(order))
+        return why_not
+
+    monkeypatch.setattr(deciding, "refusal", answered_after)
+    with pytest.raises(deciding.CannotDecide, match="answer came in"):
+        deciding.decide(order.plan_id, "not_at_exchange", by="nina", reason=WHY)
+    nothing_changed(order)
+    assert not Usage.objects.exists()
+    order.refresh_from_db()
+    assert (order.status, order.settled_at) == ("FILLED", None)
 
 
 def test_what_may_still_arrive_is_not_to_be_called_missing(order: Order, settings: Any) -> None:

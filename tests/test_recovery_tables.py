@@ -17,8 +17,10 @@ and the resolver's table is in tests/test_resolver.py:
     -2013 before the margin            test_not_found_before_the_margin_proves_nothing
     -2013 twice after it               test_after_the_margin_it_takes_two_answers_five_seconds_apart
     -2013, and a trade of it           test_a_trade_of_it_contradicts_every_not_found
+    -2013, and it was shown before     test_an_order_that_was_shown_once_is_not_proved_absent_by_many_not_founds
     the query fails                    test_an_exchange_that_cannot_be_asked_decides_nothing; a person decides:
                                        tests/test_order_resolve.py
+    the query of its trades fails      test_an_order_that_was_found_stays_found_when_its_trades_cannot_be_read
 """
 
 from __future__ import annotations

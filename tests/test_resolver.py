@@ -9,17 +9,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from apply.acting import settle
 from apply.acting.cancels import Cancels
 from apply.models import Inquiry, Order, Plan
 from apply.proving import inquiries
 from apply.proving.resolver import RECV_WINDOW_MS, Resolver
+from positions.books import ledger
+from positions.books.ledger import SeenTrade
 from positions.models import Fill, SymbolLock
 from quantum import clock
 from quantum.exchange.reading import ReadFailed
-from quantum.exchange.types import FateUnknown, OrderState, OrderStatus, SendOutcome, Side, Trade
+from quantum.exchange.types import FateUnknown, OrderState, OrderStatus, SendOutcome, Trade
 from quantum.models import AuditEvent
 from quantum.redis import Client
-from tests.orders_by_hand import intended, trade
+from tests.orders_by_hand import answer_of, intended, trade
 
 pytestmark = pytest.mark.usefixtures("db", "keys")
 
@@ -32,6 +35,7 @@ class Exchange:
         self.known: OrderState | None = None
         self.trades: list[Trade] = []
         self.silent = False
+        self.no_trades_of: int | None = None
 
     def now_ms(self) -> int:
         return self.at_ms
@@ -42,28 +46,17 @@ class Exchange:
         return self.known
 
     def order_by_id(self, *, symbol: str, order_id: int) -> OrderState | None:
-        return found_order(f"q-{Plan.objects.get().plan_id}-25", order_id=order_id)
+        if order_id == self.no_trades_of:
+            raise ReadFailed("no answer")
+        return replace(answer_of(Order.objects.get()), order_id=order_id)
 
     def trades_since(self, **_: Any) -> list[Trade]:
         return self.trades
 
-    def trades_of_order(self, **_: Any) -> list[Trade]:
+    def trades_of_order(self, *, order_id: int, **_: Any) -> list[Trade]:
+        if order_id == self.no_trades_of:
+            raise ReadFailed("no answer")
         return self.trades
-
-
-def found_order(client_order_id: str, *, order_id: int = 77) -> OrderState:
-    return OrderState(
-        symbol="BTCUSDT",
-        order_id=order_id,
-        client_order_id=client_order_id,
-        status=OrderStatus.FILLED,
-        side=Side.SELL,
-        quantity=Decimal("0.25"),
-        executed_quantity=Decimal("0.25"),
-        average_price=Decimal(50_000),
-        reduce_only=True,
-        updated_ms=clock.now_ms(),
-    )
 
 
 class Case:
@@ -121,17 +114,50 @@ def test_an_exchange_that_cannot_be_asked_decides_nothing(case: Case) -> None:
 
 def test_an_order_that_turns_up_is_settled(case: Case) -> None:
     assert case.ask(after_s=20) == "unknown"
-    case.exchange.known = found_order(case.order.client_order_id)
+    case.exchange.known = answer_of(case.order)
     case.exchange.trades = [trade()]
     assert case.ask(after_s=20) == "filled"
     assert not SymbolLock.objects.exists()
+
+
+def show_once(case: Case, way: str) -> None:
+    """The exchange has shown the order once: in its answer to it, on its stream, or to a question."""
+    if way == "answered":
+        settle.record_reply(case.order, answer_of(case.order, status=OrderStatus.NEW, executed="0"))
+    elif way == "streamed":
+        ledger.store([SeenTrade(trade(), case.order.client_order_id)])
+    else:
+        case.exchange.known = answer_of(case.order, status=OrderStatus.NEW, executed="0")
+        case.ask()
+        case.exchange.known = None
+
+
+@pytest.mark.parametrize("way", ["answered", "streamed", "asked"])
+def test_an_order_that_was_shown_once_is_not_proved_absent_by_many_not_founds(case: Case, way: str) -> None:
+    show_once(case, way)
+    for _ in range(4):
+        assert case.ask(after_s=20) == "unknown"
+    assert SymbolLock.objects.exists()
+    assert learnt().finding == "contradictory"
+    assert "it was order 77" in learnt().text
+    case.exchange.known, case.exchange.trades = answer_of(case.order), [trade()]
+    assert case.ask() == "filled"
+
+
+def test_the_trades_of_an_order_that_is_denied_are_kept_for_whoever_decides(case: Case) -> None:
+    show_once(case, "answered")
+    case.exchange.trades = [trade(quantity="0.1")]
+    case.ask(after_s=20)
+    case.ask(after_s=20)
+    assert "add up to 0.1" in learnt().text
+    assert Fill.objects.get().client_order_id == case.order.client_order_id
 
 
 def test_a_filled_order_whose_trades_do_not_add_up_stays_locked(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock, "sleep_s", lambda _s: None)
-    case.exchange.known = found_order(case.order.client_order_id)
+    case.exchange.known = answer_of(case.order)
     case.exchange.trades = [trade(quantity="0.1")]
     assert case.ask(after_s=20) == "intended"
     assert SymbolLock.objects.exists()
@@ -168,12 +194,63 @@ def test_trades_that_do_not_add_up_are_a_contradiction_with_both_numbers(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock, "sleep_s", lambda _s: None)
-    case.exchange.known = found_order(case.order.client_order_id)
+    case.exchange.known = answer_of(case.order)
     case.exchange.trades = [trade(quantity="0.1")]
     case.ask()
     assert learnt().finding == "contradictory"
     assert "executed 0.25, its trades add up to 0.1" in learnt().text
     assert learnt().found["order_id"] == 77
+
+
+def test_an_order_that_was_found_stays_found_when_its_trades_cannot_be_read(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order can be asked for, its trades cannot: that it was there is known, and nobody may say otherwise."""
+    monkeypatch.setattr(clock, "sleep_s", lambda _s: None)
+    case.exchange.known, case.exchange.no_trades_of = answer_of(case.order), 77
+    assert case.ask() == "intended"
+    assert (learnt().finding, learnt().found["status"]) == ("failing", "FILLED")
+    assert "executed 0.25, its trades cannot be read: no answer" in learnt().text
+    case.exchange.silent = True
+    case.ask()
+    assert (learnt().text, learnt().found["order_id"]) == ("no answer", 77)
+
+
+def test_a_trade_that_was_seen_is_kept_when_the_next_question_fails(case: Case) -> None:
+    case.exchange.trades = [trade(1), trade(2, order_id=78)]
+    case.exchange.no_trades_of = 78
+    case.ask(after_s=20)
+    case.ask(after_s=20)
+    assert learnt().finding == "failing"
+    assert Fill.objects.get().order_id == 77
+
+
+def test_an_order_intended_by_a_clock_that_was_ahead_is_asked_for_all_the_same(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """apply's host was an hour ahead, or was set back since: by the wall the order is not born yet."""
+    Order.objects.update(intended_at=clock.now() + dt.timedelta(hours=1))
+    case.exchange.silent = True
+    case.ask()
+    case.ask(after_s=2.9)
+    assert not Inquiry.objects.exists(), "it is apply's for three seconds"
+    case.ask()
+    assert (learnt().finding, learnt().asked) == ("failing", 1)
+    Inquiry.objects.update(since=clock.now() - dt.timedelta(seconds=31))
+    case.ask()
+    assert "[ORDER_UNKNOWN]" in capsys.readouterr().err
+    assert 31 <= gauges()["quantum_order_unknown_seconds"] < 60
+    case.exchange.silent = False
+    case.exchange.known = answer_of(case.order, status=OrderStatus.NEW, executed="0")
+    case.ask()
+    assert learnt().cancels == 1, "and what is left open is cancelled in time"
+
+
+def test_what_the_resolver_remembers_of_an_order_ends_with_it(case: Case) -> None:
+    case.exchange.known, case.exchange.trades = answer_of(case.order), [trade()]
+    assert case.ask() == "filled"
+    case.ask()
+    assert case.resolver._first_seen_boot_s == {}
 
 
 def test_a_fate_that_stays_unknown_for_half_a_minute_alerts_once_a_minute(
@@ -202,9 +279,7 @@ def test_an_order_that_is_open_is_no_unknown_one_and_is_to_be_cancelled_in_time(
     case: Case, settings: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.ORDER_CANCEL_AFTER_SEC = Decimal(60)
-    case.exchange.known = replace(
-        found_order(case.order.client_order_id), status=OrderStatus.NEW, executed_quantity=Decimal(0)
-    )
+    case.exchange.known = replace(answer_of(case.order), status=OrderStatus.NEW, executed_quantity=Decimal(0))
     Order.objects.update(intended_at=clock.now() - dt.timedelta(seconds=45))
     case.ask()
     assert (learnt().finding, learnt().cancel_asked_at) == ("open", None)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection, transaction
 
-from apply.acting import settle
+from apply.acting import settle, settlement
 from apply.acting.settle import Proof
 from apply.models import Order, Plan
 from permits.models import Usage
@@ -16,9 +16,10 @@ from positions.books import ledger
 from positions.books.ledger import SeenTrade
 from positions.models import Balance, Fill, LedgerEntry, SymbolLock
 from quantum import clock
-from quantum.exchange.types import OrderState, OrderStatus, RefusalKind, Refused, Side
+from quantum.exchange.types import OrderStatus, RefusalKind, Refused
+from quantum.models import AuditEvent
 from tests.house import wait_for
-from tests.orders_by_hand import intend, intended, recorded, trade
+from tests.orders_by_hand import answer_of, intend, intended, recorded, trade
 
 pytestmark = pytest.mark.usefixtures("db", "keys")
 
@@ -34,18 +35,7 @@ NO = Refused(kind=RefusalKind.MARKET, code=-2019, text="no")
 
 
 def proof_of(order: Order, *, executed: str = "0.25") -> Proof:
-    state = OrderState(
-        symbol="BTCUSDT",
-        order_id=77,
-        client_order_id=order.client_order_id,
-        status=OrderStatus.FILLED,
-        side=Side.SELL,
-        quantity=Decimal("0.25"),
-        executed_quantity=Decimal(executed),
-        average_price=Decimal(50_000),
-        reduce_only=True,
-        updated_ms=clock.now_ms(),
-    )
+    state = answer_of(order, executed=executed)
     return Proof(state, [trade(quantity=executed)] if Decimal(executed) else [])
 
 
@@ -95,6 +85,35 @@ def test_an_outcome_is_settled_by_whoever_comes_first_only(balance: Balance) -> 
     )
     balance.refresh_from_db()
     assert (balance.amount, Plan.objects.get().state) == (Decimal("0.75"), "filled")
+
+
+def test_a17_an_answer_that_was_read_late_changes_nothing_of_an_order_that_was_settled_since(
+    balance: Balance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answered NEW, and apply stands still with that in its hand; the resolver finds it filled and settles; apply wakes
+    and writes what it read. The end is sealed by then, and a proof bundle would accuse the house of the difference."""
+    order = intended()
+    held = Order.objects.get(pk=order.pk)
+    assert settle.settle(order, proof_of(order), actor="resolver")
+    settle.record_reply(held, answer_of(held, status=OrderStatus.NEW, executed="0"))
+    row = Order.objects.get(pk=order.pk)
+    assert (row.status, row.executed_quantity) == ("FILLED", Decimal("0.25"))
+    fills = [ledger.trade_of(fill) for fill in Fill.objects.all()]
+    told = settlement.told(row.status, row.executed_quantity, fills)
+    assert AuditEvent.objects.get(kind="plan_filled").data["settled"] == told["settled"]
+    assert "read after the order had been settled" in capsys.readouterr().err
+
+
+def test_an_order_that_was_answered_meanwhile_does_not_end_as_never_there(balance: Balance) -> None:
+    """The resolver has two -2013 and the row as it was; apply writes the answer, which it held for that long."""
+    order = intended()
+    read_before = Order.objects.get(pk=order.pk)
+    settle.record_reply(order, answer_of(order))
+    assert not settle.not_at_exchange(read_before, actor="resolver", evidence="-2013 twice")
+    assert (Plan.objects.get().state, SymbolLock.objects.count()) == ("intended", 1)
+    assert not Usage.objects.exists()
+    assert not AuditEvent.objects.filter(kind="plan_not_at_exchange").exists()
+    assert settle.settle(read_before, proof_of(order), actor="resolver")
 
 
 def test_an_unknown_outcome_keeps_the_symbol_locked(balance: Balance) -> None:

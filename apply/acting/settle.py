@@ -23,6 +23,7 @@ from quantum import amounts, audit, clock, rows, together
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, OrderStatus, Refused, Trade
 from quantum.fault import fault_point
+from quantum.log import log
 from quantum.reasons import ApplyReason
 from quantum.redis import Client
 
@@ -30,6 +31,8 @@ State = Plan.State
 IN_FLIGHT = (State.INTENDED, State.UNKNOWN)
 REFUSED, NOT_FOUND, BY_PERSON = "REFUSED", "NOT_FOUND", "BY_PERSON"
 """What an order ended as where no answer of the exchange says it."""
+NEVER_ANSWERED: dict[str, None] = {"order_id": None}
+"""Said of the row in the statement that ends it as never there: an answer may be written at this very moment."""
 TRADES_PAUSES_S = (0.0, 0.1, 0.5)
 
 
@@ -63,13 +66,21 @@ def gather(reader: Reader, state: OrderState, *, told: Told | None = None) -> Pr
 
 
 def record_reply(order: Order, state: OrderState) -> None:
-    """What the exchange answered, kept at once; it moves neither the plan nor the ledger."""
-    Order.objects.filter(plan_id=order.plan_id).update(
+    """What the exchange answered, kept at once; it moves neither the plan nor the ledger. Read so late that somebody
+    has settled the order since, it changes nothing: what an end came to is sealed."""
+    kept = Order.objects.filter(plan_id=order.plan_id, settled_at=None).update(
         order_id=state.order_id,
         status=state.status.value,
         answered_at=order.answered_at,
         sent_at=order.sent_at,
     )
+    if not kept:
+        log.warning(
+            f"{order.symbol}: an answer was read after the order had been settled",
+            plan=order.plan_id,
+            order=state.order_id,
+            status=state.status,
+        )
 
 
 class End(Struct, frozen=True):
@@ -167,7 +178,7 @@ def refuse(order: Order, refused: Refused, *, to: Plan.State, error: str, actor:
 
 
 def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
-    """The exchange proved that it never had the order."""
+    """The exchange proved that it never had the order. False also where it has answered the order itself."""
     with transaction.atomic():
         error = ApplyReason.NOT_AT_EXCHANGE.value
         told = settlement.told(NOT_FOUND, Decimal(0))
@@ -178,14 +189,16 @@ def not_at_exchange(order: Order, *, actor: str, evidence: str) -> bool:
         _record_permits(order)
         usage.failed(plan_id=order.plan_id, symbol=order.symbol)
         _release(order)
-        Order.objects.filter(plan_id=order.plan_id).update(
+        ended = Order.objects.filter(plan_id=order.plan_id, **NEVER_ANSWERED).update(
             status=NOT_FOUND,
             executed_quantity=Decimal(0),
             error=error,
             error_text=evidence[:200],
             settled_at=clock.now(),
         )
-    return True
+        if not ended:
+            transaction.set_rollback(True)
+    return bool(ended)
 
 
 def unknown(order: Order, *, text: str, actor: str) -> bool:
@@ -223,7 +236,8 @@ class Word(Struct, frozen=True):
 
 def decide(order: Order, word: Word) -> bool:
     """A person's word instead of proof (I5). The ledger moves by the trades that were seen and by nothing else: what
-    was executed beyond them shows as drift, which stops the symbol until somebody reconciles it (I11)."""
+    was executed beyond them shows as drift, which stops the symbol until somebody reconciles it (I11). False: it was
+    settled meanwhile, or the exchange's answer to it came in, and it is not to be called never there."""
     to = State.FILLED if word.filled else State.NOT_AT_EXCHANGE
     error = (ApplyReason.RESOLVED_BY_PERSON if word.filled else ApplyReason.NOT_AT_EXCHANGE).value
     with transaction.atomic():
@@ -240,7 +254,8 @@ def decide(order: Order, word: Word) -> bool:
         _record_permits(order)
         _charge_word(order, seen, filled=word.filled)
         _release(order)
-        Order.objects.filter(plan_id=order.plan_id).update(
+        stands = {} if word.filled else NEVER_ANSWERED
+        ended = Order.objects.filter(plan_id=order.plan_id, **stands).update(
             status=BY_PERSON,
             executed_quantity=executed,
             realized_pnl=sum((trade.realized_pnl for trade in trades), Decimal(0)) if seen else None,
@@ -249,6 +264,9 @@ def decide(order: Order, word: Word) -> bool:
             error_text=f"{word.by}: {word.reason}"[:200],
             settled_at=clock.now(),
         )
+        if not ended:
+            transaction.set_rollback(True)
+            return False
         audit.record(
             kind="order_resolved",
             actor=word.by,

@@ -88,7 +88,7 @@ class Row(Struct, frozen=True):
 
     @property
     def late(self) -> bool:
-        return (clock.now() - self.order.intended_at).total_seconds() >= inquiries.ALERT_AFTER_S
+        return inquiries.age_s(self.order, self.inquiry) >= inquiries.ALERT_AFTER_S
 
 
 def page(request: HttpRequest, *, context: dict[str, Any]) -> HttpResponse:

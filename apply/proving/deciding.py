@@ -16,7 +16,7 @@ from msgspec import Struct
 from apply.acting import settle
 from apply.acting.settle import Word
 from apply.models import Inquiry, Order, Plan
-from apply.proving import resolver
+from apply.proving import inquiries, resolver
 from positions.books.ledger import SeenTrade
 from positions.models import Balance, SymbolLock
 from quantum import amounts, clock
@@ -55,14 +55,16 @@ class Evidence(Struct, frozen=True):
 
     @property
     def age_s(self) -> float:
-        return (clock.now() - self.order.intended_at).total_seconds()
+        return inquiries.age_s(self.order, self.inquiry)
 
     @property
     def mark(self) -> str:
         """Of all that a decision stands on: another one where any of it has changed."""
         asked = self.inquiry
         trades = [each.trade.trade_id for each in self.trades]
-        stood = [self.plan.state, asked and (asked.finding, asked.found), trades, self.locked, self.ledger]
+        answered = (self.order.order_id, self.order.status)
+        found = asked and (asked.finding, asked.found)
+        stood = [self.plan.state, answered, found, trades, self.locked, self.ledger]
         return hashlib.sha256(json.dumps(stood, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_data(self) -> dict[str, Any]:
@@ -78,6 +80,8 @@ class Evidence(Struct, frozen=True):
                 "answered_at": order.answered_at,
                 "age_s": round(self.age_s, 1),
                 "told": order.error_text,
+                "order_id": order.order_id,
+                "status": order.status,
             },
             "exchange": {
                 "finding": asked.finding if asked else "not asked yet",
@@ -151,6 +155,9 @@ def refusal(known: Evidence, fate: str) -> str:
 
 def _contradicted(known: Evidence, asked: Inquiry) -> str:
     """That it never arrived is not to be said against evidence, nor while it still might."""
+    if known.order.order_id is not None:
+        had = f"order {known.order.order_id}, {known.order.status}"
+        return f'The exchange answered it as {had}: it was there. Only "filled" can be said of it.'
     if known.trades or asked.found:
         return 'The exchange has shown it, or a trade of it: it was there. Only "filled" can be said of it.'
     margin_s = resolver.RECV_WINDOW_MS / 1000 + float(settings.RESOLVER_MARGIN_SEC)
@@ -171,10 +178,10 @@ def decide(plan_id: str, fate: str, *, by: str, reason: str, seen: str = "") -> 
     if why_not:
         raise CannotDecide(why_not)
     told = known.as_data()
-    shown = {name: told[name] for name in ("exchange", "trades", "position")}
+    shown = {name: told[name] for name in ("order", "exchange", "trades", "position")}
     word = Word(filled=fate == FILLED, by=by, reason=reason, evidence={"evidence": _plain(shown)})
     if not settle.decide(known.order, word):
-        raise CannotDecide("It was settled meanwhile. Look again.")
+        raise CannotDecide("It was settled meanwhile, or the exchange's answer came in. Look again.")
     return known
 
 

@@ -51,7 +51,7 @@ def want_cancel(order: Order, inquiry: Inquiry, *, actor: str) -> bool:
     """The rule for an order that the exchange leaves open: after ORDER_CANCEL_AFTER_SEC it is to be cancelled, and
     asked for again, each time later, until the exchange shows it ended."""
     now = clock.now()
-    if now - order.intended_at < dt.timedelta(seconds=float(settings.ORDER_CANCEL_AFTER_SEC)):
+    if age_s(order, inquiry) < float(settings.ORDER_CANCEL_AFTER_SEC):
         return False
     wait_s = min(CANCEL_AGAIN_S * 2 ** min(inquiry.cancels, 8), CANCEL_AGAIN_S_MAX)
     if inquiry.cancel_asked_at and now - inquiry.cancel_asked_at < dt.timedelta(seconds=wait_s):
@@ -73,20 +73,23 @@ def want_cancel(order: Order, inquiry: Inquiry, *, actor: str) -> bool:
 
 def is_overdue(order: Order, inquiry: Inquiry) -> bool:
     """Nobody knows its fate for so long that a person should look."""
-    return inquiry.finding != Finding.OPEN and _age_s(order) >= ALERT_AFTER_S
+    return inquiry.finding != Finding.OPEN and age_s(order, inquiry) >= ALERT_AFTER_S
 
 
-def _age_s(order: Order) -> float:
-    return (clock.now() - order.intended_at).total_seconds()
+def age_s(order: Order, inquiry: Inquiry | None) -> float:
+    """Since the intent, and at least since it was first asked for: apply's clock, of another host or of before it was
+    set back, may have been ahead of this one, and what is of tomorrow would be young all day."""
+    began = min(order.intended_at, inquiry.since) if inquiry else order.intended_at
+    return (clock.now() - began).total_seconds()
 
 
 def read() -> Iterator[Metric]:
     """Gauges: orders whose fate has been open for longer than the alert allows, and the age of the oldest."""
     ids = Plan.objects.filter(result_id="", state__in=settle.IN_FLIGHT).values_list("plan_id", flat=True)
-    resting = set(
-        Inquiry.objects.filter(plan_id__in=list(ids), finding=Finding.OPEN).values_list("plan_id", flat=True)
-    )
+    asked = {each.plan_id: each for each in Inquiry.objects.filter(plan_id__in=list(ids))}
+    resting = {plan_id for plan_id, each in asked.items() if each.finding == Finding.OPEN}
     orders = Order.objects.filter(plan_id__in=[each for each in ids if each not in resting])
-    ages = [age_s for age_s in map(_age_s, orders) if age_s >= ALERT_AFTER_S]
-    yield gauge("quantum_orders_unknown", "Orders of unknown fate for longer than 30 s", len(ages))
-    yield gauge("quantum_order_unknown_seconds", "Age of the oldest of them", max(ages, default=0))
+    ages = [age_s(order, asked.get(order.plan_id)) for order in orders]
+    late = [each for each in ages if each >= ALERT_AFTER_S]
+    yield gauge("quantum_orders_unknown", "Orders of unknown fate for longer than 30 s", len(late))
+    yield gauge("quantum_order_unknown_seconds", "Age of the oldest of them", max(late, default=0))

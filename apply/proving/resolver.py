@@ -18,7 +18,7 @@ from apply.plans import results
 from apply.proving import inquiries
 from positions.books import ledger
 from positions.books.ledger import SeenTrade
-from quantum import clock
+from quantum import amounts, clock
 from quantum.exchange.reading import Reader, ReadFailed
 from quantum.exchange.types import OrderState, Trade
 from quantum.log import log
@@ -46,6 +46,7 @@ class Resolver:
         self._client = client
         self._absent: dict[str, _Absence] = {}
         self._alerted: dict[str, float] = {}
+        self._first_seen_boot_s: dict[str, float] = {}
         self._next_boot_s = 0.0
 
     def tick(self) -> None:
@@ -55,9 +56,19 @@ class Resolver:
         in_flight = Plan.objects.filter(result_id="", state__in=settle.IN_FLIGHT).values_list(
             "plan_id", flat=True
         )
-        for order in Order.objects.filter(plan_id__in=list(in_flight)):
-            if (clock.now() - order.intended_at).total_seconds() >= LEAVE_TO_APPLY_S:
+        orders = list(Order.objects.filter(plan_id__in=list(in_flight)))
+        seen, now_boot_s = self._first_seen_boot_s, clock.boot_s()
+        self._first_seen_boot_s = {each.plan_id: seen.get(each.plan_id, now_boot_s) for each in orders}
+        for order in orders:
+            if self._is_left_by_apply(order):
                 self._ask_safely(order)
+
+    def _is_left_by_apply(self, order: Order) -> bool:
+        """By apply's clock, or by our own since we first saw it: apply's may be ahead of ours by hours (another host,
+        or set back since), and for all that time nobody would ask."""
+        if (clock.now() - order.intended_at).total_seconds() >= LEAVE_TO_APPLY_S:
+            return True
+        return clock.boot_s() - self._first_seen_boot_s[order.plan_id] >= LEAVE_TO_APPLY_S
 
     def _ask_safely(self, order: Order) -> None:
         """One order that cannot be settled must not keep the others from their proof."""
@@ -101,12 +112,25 @@ class Resolver:
         return None
 
     def _does_not_add_up(self, order: Order, found: OrderState) -> Inquiry:
-        """The trades that are shown are kept all the same; they are booked once the order is settled."""
-        trades = self._reader.trades_of_order(symbol=order.symbol, order_id=found.order_id)
+        """The trades that are shown are kept all the same; they are booked once the order is settled. Where they cannot
+        be read, that the order was shown is kept: a person must not be asked as if nothing had been seen."""
+        text = f"{found.status}, executed {found.executed_quantity}, its trades"
+        try:
+            shown = self._keep_trades(order, order_id=found.order_id)
+        except ReadFailed as failed:
+            log.warning("an order's trades cannot be read", plan=order.plan_id, error=str(failed))
+            return inquiries.note(
+                order, Finding.FAILING, text=f"{text} cannot be read: {failed}", found=found
+            )
+        return inquiries.note(
+            order, Finding.CONTRADICTORY, text=f"{text} add up to {amounts.plain(shown)}", found=found
+        )
+
+    def _keep_trades(self, order: Order, *, order_id: int) -> Decimal:
+        """What the trades add up to that the exchange shows of it."""
+        trades = self._reader.trades_of_order(symbol=order.symbol, order_id=order_id)
         ledger.store([SeenTrade(trade, order.client_order_id) for trade in trades])
-        shown = sum((trade.quantity for trade in trades), Decimal(0))
-        text = f"{found.status}, executed {found.executed_quantity}, its trades add up to {shown}"
-        return inquiries.note(order, Finding.CONTRADICTORY, text=text, found=found)
+        return sum((trade.quantity for trade in trades), Decimal(0))
 
     def _not_found(self, order: Order) -> Inquiry | None:
         """-2013 proves nothing until the exchange would refuse the request itself as too old."""
@@ -117,9 +141,11 @@ class Resolver:
         absent = self._absent.setdefault(order.plan_id, _Absence(clock.boot_s()))
         if clock.boot_s() - absent.first_boot_s < float(settings.RESOLVER_GAP_SEC):
             return inquiries.note(order, Finding.ABSENT, text="not found after the margin, once")
+        order_id = _known_as(order)
+        if order_id is not None:
+            return self._denied(order, order_id=order_id)
         traded = self._traded(order)
         if traded:
-            ledger.store([SeenTrade(trade, order.client_order_id) for trade in traded])
             return inquiries.note(
                 order, Finding.CONTRADICTORY, text="not found, and yet there are trades of it"
             )
@@ -131,15 +157,24 @@ class Resolver:
             results.finish(self._client, order.plan_id, token=order.token)
         return None
 
+    def _denied(self, order: Order, *, order_id: int) -> Inquiry:
+        """The exchange had it and now does not know it: however often it says so, that is no proof that the order
+        never arrived. It stays locked, and a person is told."""
+        shown = amounts.plain(self._keep_trades(order, order_id=order_id))
+        text = f"not found, and yet it was order {order_id}; its trades add up to {shown}"
+        return inquiries.note(order, Finding.CONTRADICTORY, text=text)
+
     def _traded(self, order: Order) -> list[Trade]:
-        """Trades since the intent whose order carries our client id."""
+        """Trades since the intent whose order carries our client id. Kept at once: the next question may fail."""
         trades = self._reader.trades_since(symbol=order.symbol, since_ms=order.timestamp_ms - RECV_WINDOW_MS)
-        ours = set()
-        for order_id in {trade.order_id for trade in trades}:
+        ours = list[Trade]()
+        for order_id in sorted({trade.order_id for trade in trades}):
             found = self._reader.order_by_id(symbol=order.symbol, order_id=order_id)
             if found is not None and found.client_order_id == order.client_order_id:
-                ours.add(order_id)
-        return [trade for trade in trades if trade.order_id in ours]
+                mine = [trade for trade in trades if trade.order_id == order_id]
+                ledger.store([SeenTrade(trade, order.client_order_id) for trade in mine])
+                ours += mine
+        return ours
 
     def _alert(self, order: Order, learnt: Inquiry) -> None:
         """Once a minute and order; the gauge says it all the time."""
@@ -154,3 +189,16 @@ class Resolver:
             said=learnt.text,
             remedy=f"manage.py order_resolve {order.plan_id}",
         )
+
+
+def _known_as(order: Order) -> int | None:
+    """Its id at the exchange: from the answer to the order itself, from a trade of it that was told, or from the answer
+    to one of our questions. None: it was never shown."""
+    if order.order_id is not None:
+        return order.order_id
+    seen = settle.seen_trades(order)
+    if seen:
+        return seen[0].trade.order_id
+    asked = Inquiry.objects.filter(plan_id=order.plan_id).first()
+    order_id: int | None = asked.found.get("order_id") if asked else None
+    return order_id

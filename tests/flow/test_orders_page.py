@@ -15,6 +15,7 @@ from django.test import Client as WebClient
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from apply.acting import settle
 from apply.models import Inquiry, Order, Plan
 from apply.pages import orders_forms
 from positions.books import ledger
@@ -26,7 +27,7 @@ from quantum.redis import Client
 from tests import test_order_resolve
 from tests.flow.test_admin import HOSTILE, NOWHERE, lived_in, someone, text_of
 from tests.flow.test_home import orders, plans
-from tests.orders_by_hand import trade
+from tests.orders_by_hand import answer_of, trade
 from tests.test_order_resolve import WHY, asked
 
 pytestmark = pytest.mark.usefixtures("db", "keys")
@@ -191,6 +192,21 @@ def test_a_trade_that_came_since_the_page_was_shown_stops_the_decision(
     assert untouched()
     decide(web, order, "filled", mark_in(shown_to(web, order)))
     assert Balance.objects.get().amount == Decimal("0.9")
+
+
+def test_an_answer_to_the_order_itself_that_came_since_stops_the_decision_and_is_shown(
+    web: WebClient,
+    order: Order,
+) -> None:
+    asked(order, Finding.FAILING)
+    mark = mark_in(shown_to(web, order))
+    settle.record_reply(order, answer_of(order))
+    for fate in ("filled", "not_at_exchange"):
+        assert "not any more what was shown" in decide(web, order, fate, mark)
+    shown = shown_to(web, order)
+    assert "answered it as order 77, FILLED" in html.unescape(shown)
+    assert "never at the exchange</button>" not in shown
+    assert untouched()
 
 
 def test_that_the_resolver_asked_once_more_is_no_new_evidence(
