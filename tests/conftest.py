@@ -55,7 +55,7 @@ def _group(item: pytest.Item) -> tuple[int, str]:
 
 
 def _spread(items: list[pytest.Item], rank: Callable[[pytest.Item], int]) -> list[pytest.Item]:
-    """What waits for kills and restarts goes beside what reckons, which is what has a database: three workers that wait
+    """What waits for kills and restarts goes beside what reckons, which is what has a database: workers that all wait
     leave half of two processors idle. Not to the very end, where the last of them would run alone."""
     before = [item for item in items if rank(item) < SLOW]
     slow = [item for item in items if rank(item) == SLOW]

@@ -1,4 +1,4 @@
-"""The suite, beside each other on three workers: python -m tools.suite [pytest's words].
+"""The suite, beside each other on four workers: python -m tools.suite [pytest's words].
 
 With SECOND_LOOK=1, as in .ci/run, tests that failed in company run again alone (docs/decisions/036). What fails on a
 machine that ran fails the suite; what fails while it stood still, or while much of it was somebody else's, says
@@ -21,8 +21,8 @@ from tools.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Three on two cores: many tests wait for something. A fourth takes as long: the processors are busy to the end.
-IN_COMPANY = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
+# Four on two cores: many tests wait for something.
+IN_COMPANY = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 """In the order of tests/conftest.py: xdist's own takes the groups of most tests first, not those of most time."""
 BAD_LUCK = 3
 """So many failures of a machine that ran may be chance; more are none."""

@@ -1,4 +1,4 @@
-"""Three storms, other ones with every commit, and the same ones whenever that commit is run again.
+"""Three storms at once, other ones with every commit, and the same ones whenever that commit is run again.
 
 A storm that broke nothing and only came late says nothing where the machine did not run meanwhile (decision 036): it is
 played again. What is kept at any speed - one order a plan, two keys, the books - is judged on every machine, at once.
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.stand_ins.running import ROOT
 from tools.machine import Machine
@@ -37,7 +38,8 @@ def main(words: Sequence[str]) -> int:
     def play(seed: int) -> int:
         return subprocess.run([*one, "--seed", str(seed)], cwd=ROOT).returncode
 
-    return max(judged(seed, play, away) for seed in seeds)
+    with ThreadPoolExecutor(STORMS) as at_once:  # most of a storm is waiting
+        return max(at_once.map(lambda seed: judged(seed, play, away), seeds))
 
 
 def judged(seed: int, play: Callable[[int], int], away: Callable[[float, float], str]) -> int:
