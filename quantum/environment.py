@@ -20,10 +20,11 @@ from environ.fileaware_mapping import FileAwareMapping
 T = TypeVar("T")
 
 OWN_PREFIXES = (
-    *("ALERT_", "APPLY_", "APPROVER", "BREAK_GLASS_", "GOV_", "LEDGER_", "P33_", "PERMIT_", "QUANTUM_"),
+    *("ALERT_", "APPLY_", "APPROVER", "BREAK_GLASS_", "GOV_", "LEDGER_SOURCE", "P33_", "PERMIT_", "QUANTUM_"),
     *("RECONCILE_", "RESOLVER_"),
 )
-"""An unknown name that begins so is a typing error, and is refused. BINANCE_, WEB_ and the like are not ours alone."""
+"""An unknown name that begins so is a typing error, and is refused. BINANCE_, WEB_, LEDGER_ and the like are not ours
+alone."""
 
 _SYMBOL = re.compile(r"[A-Z0-9]{2,20}")
 

@@ -8,6 +8,7 @@ death between the two leaves a permit of a plan that nobody published, which end
 from __future__ import annotations
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from apply.models import PENDING_STATES, Plan
 from apply.plans import publish
@@ -65,15 +66,14 @@ class ThroughHold:
         if isinstance(done, NotSigned):
             raise CannotClose(f"{done.text} ({done.reason})")
         fault_point("closing_signed")
-        published = True
         try:
             publish.publish(client, plan, actor=wanted.by)
-        except RedisError as error:
-            # The row was committed first, and the permit stands: it is on the stream and only the answer was lost,
+        except (RedisError, DatabaseError) as error:
+            # The permit stands. The row was committed first, or only the commit's answer was lost: it is on the stream,
             # or the janitor publishes it while it is fresh. Told as not done, a person would close by hand as well.
             log.warning("close past a hold not published yet", plan=plan.plan_id, error=type(error).__name__)
-            published = False
-        return Closed(plan.plan_id, published=published)
+            return Closed(plan.plan_id, published=False, recorded=isinstance(error, RedisError))
+        return Closed(plan.plan_id, published=True, recorded=True)
 
 
 def _on_its_way(symbol: str) -> str | None:

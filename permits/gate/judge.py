@@ -6,6 +6,7 @@ from django.conf import settings
 from msgspec.structs import replace
 
 from permits.desk import payloads
+from permits.gate.outcome import safe_quantity_of
 from permits.policy.operator_rules import Operators
 from quantum.log import log
 from quantum.plan import ExitPlan
@@ -51,11 +52,12 @@ class Judge:
         self, plan: ExitPlan, governor: payloads.Permit, p33: payloads.Permit
     ) -> GateReason | None:
         """Of a pair that would be spent: are the gates an operator signed for, and the size, his to sign?
-        The size is what p33's place allows to be closed, whoever signed there."""
+        The size is the most that the pair lets be closed, whoever signed."""
         gates = [permit.gate for permit in (governor, p33) if permit.by_operator]
         if not gates:
             return None
-        why = self._operators.refusal(gates=gates, symbol=plan.symbol, quantity=p33.quantity)
+        most = safe_quantity_of(governor, p33)
+        why = self._operators.refusal(gates=gates, symbol=plan.symbol, quantity=most)
         if why is None:
             return None
         log.warning("an operator's permit is beyond the policy", plan=plan.plan_id, why=why)

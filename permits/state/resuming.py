@@ -11,7 +11,6 @@ import datetime as dt
 from collections.abc import Iterator
 
 from django.conf import settings
-from django.db.models import Q
 from msgspec import Struct
 
 from permits.models import TradingState
@@ -53,10 +52,9 @@ def confirm(*, by: str, reason: str, account: str) -> TradingState | Refused:
     asked = next((each for each in requests(row) if _may_confirm(each, by)), None)
     if asked is None:
         return Refused(_what_is_missing())
-    # Each time is by the clock of whoever wrote it: a host that is behind stamps a cause before the request that it
-    # came after. The database numbered both.
-    since = Q(at__gte=asked.at) | Q(id__gt=asked.pk)
-    told_again = AuditEvent.objects.filter(since, kind="halt_repeated", data__version=row.version)
+    # By the database's numbers: each time is by the clock of whoever wrote it. A host that is behind stamps a cause
+    # before the request that it came after, and one that is ahead stamps it after each request of the next hour.
+    told_again = AuditEvent.objects.filter(id__gt=asked.pk, kind="halt_repeated", data__version=row.version)
     try:
         with trading.alone_on(row):
             if told_again.exists():

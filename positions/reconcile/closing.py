@@ -28,23 +28,27 @@ class Wanted(Struct, frozen=True):
 
 
 class Closed(Struct, frozen=True):
-    """What was asked for stands: permit and plan are recorded."""
+    """What was asked for stands: the permit is signed, and the plan is recorded or may be."""
 
     plan_id: str
     published: bool
     """False: Redis did not say so. It may be on its way, or goes out when Redis is back, if it is fresh then."""
+    recorded: bool
+    """False: the database did not say so."""
 
     @property
     def not_heard(self) -> str:
+        begins, silent = ("Recorded", "Redis") if self.recorded else ("Perhaps recorded", "the database")
         return (
-            f"Recorded as plan {self.plan_id}. Redis gave no answer: the close may be on its way, or is published when "
-            "Redis is back, if it is fresh then. Do not close by hand before plan_show tells its end."
+            f"{begins} as plan {self.plan_id}, and {silent} gave no answer: the close may be on its way, or "
+            f"is published when {silent} is back, if it is fresh then. "
+            "Do not close by hand before plan_show tells its end."
         )
 
 
 class Closer(Protocol):
     def close(self, client: Client, wanted: Wanted) -> Closed:
-        """Raises CannotClose, RedisError, DatabaseError; each of them before a plan was recorded."""
+        """Raises CannotClose, RedisError, DatabaseError; each of them before a plan was to be recorded."""
 
 
 _closers: list[Closer] = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError, connection
 from msgspec.structs import replace
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -178,6 +178,34 @@ def test_a_close_waits_for_the_end_of_the_one_before(frozen: House) -> None:
     later = replace(line, seen_s=line.seen_s + Decimal("0.3"))
     with pytest.raises(CannotClose, match=plan_id):
         closing.close(frozen.redis, later, by="otto", reason=WHY)
+
+
+@pytest.mark.parametrize("way", ["command", "page"])
+def test_a_close_whose_recording_the_database_did_not_answer_may_be_recorded_and_is_told_so(
+    frozen: House, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The row is committed and the answer to that is lost; the janitor publishes it."""
+    really = publish._insert
+    first: list[str] = []
+
+    def goes(plan: ExitPlan, *given: Any, **more: Any) -> Any:
+        answer = really(plan, *given, **more)
+        if first:
+            return answer
+        first.append(plan.plan_id)
+        raise OperationalError("the server closed the connection")
+
+    web = someone("nina", *LOOKS, "issue_permit")
+    mark = mark_on(web)
+    monkeypatch.setattr(publish, "_insert", goes)
+    if way == "command":
+        code, told, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+        assert (code, told["plan_id"], told["published"]) == (5, *first, False), talk
+    else:
+        talk = text_of(act(web, "close", mark))
+    assert f"Perhaps recorded as plan {first[0]}" in talk and "the database is back" in talk
+    assert "Nothing was changed" not in talk
+    assert ended(first[0]).state == "filled" and len(orders(frozen, first[0])) == 1
 
 
 @pytest.mark.parametrize(("way", "lost"), [("command", "call"), ("command", "answer"), ("page", "call")])

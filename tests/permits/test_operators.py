@@ -199,7 +199,8 @@ def test_an_operators_denial_ends_the_wait_as_a_denial_of_the_gate(gate: Gate, r
 def test_an_operators_grant_of_the_governor_lets_no_more_be_closed_than_it_says(
     gate: Gate, redis: Client, most: str | None, safe: str
 ) -> None:
-    allow(GOVERNOR)
+    """And by what it says the policy judges it: p33's place may allow more since."""
+    allow(GOVERNOR, BTCUSDT=most or "1")
     plan = on_stream(redis)
     assert isinstance(signed(redis, plan, wish(quantity=most)), Signed)
     assert not redis.exists(settings.KEYS.reserved(GOVERNOR)), "the Governor's own limits hold nothing of it"

@@ -103,6 +103,15 @@ def test_a_cause_that_was_there_before_the_request_was_looked_at() -> None:
     assert isinstance(confirm(), TradingState)
 
 
+def test_a_cause_told_by_a_host_whose_clock_is_ahead_is_not_another_one_for_an_hour() -> None:
+    """It was there before nina asked, and she was shown it."""
+    trading.halt(cause="tampering", by="apply", reason="strange bytes", scope=Scope.AUTOMATIC)
+    with unguarded():
+        AuditEvent.objects.filter(kind="halt_repeated").update(at=clock.now() + dt.timedelta(hours=1))
+    request()
+    assert isinstance(confirm(), TradingState)
+
+
 def test_what_is_not_halted_cannot_be_resumed() -> None:
     trading.change(state=State.ACTIVE, by="nina", reason="all is well")
     assert isinstance(resuming.request(by="nina", reason="once more"), Refused)

@@ -6,6 +6,7 @@ import getpass
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 
 from permits.policy import drafts, policies, rules
@@ -41,6 +42,7 @@ class Command(Base):
             version, before = policies.newest()
             after = drafts.after(before, **{name: options[name] for name in drafts.OPTIONS})
             changes = rules.difference(before, after)
+            self.say(f"{settings.APPLY_MODE.upper()} {settings.ACCOUNT}, policy v{version}:")
             for name, (old, new) in changes.items():
                 self.say(safe(f"{name}: {rules.worded(name, old)} -> {rules.worded(name, new)}"))
             expected = version if options["expect"] is None else options["expect"]
