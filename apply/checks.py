@@ -23,6 +23,15 @@ def the_exit_brain_has_a_scorer(**_: object) -> list[CheckMessage]:
 
 
 @register(OURS)
+def a_stop_knows_where_it_is(**_: object) -> list[CheckMessage]:
+    """Whoever sets one believes that he has one."""
+    if settings.EXIT_BRAIN != "stop" or settings.EXIT_RISK_PCT is not None:
+        return []
+    hint = "set EXIT_RISK_PCT to the loss, in percent of the entry price, at which everything is to be closed"
+    return [Error("EXIT_BRAIN=stop closes nothing without EXIT_RISK_PCT", hint=hint, id="apply.E004")]
+
+
+@register(OURS)
 def apprise_is_there_where_it_is_set(**_: object) -> list[CheckMessage]:
     if not settings.ALERT_APPRISE_SCHEMES:
         return []

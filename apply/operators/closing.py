@@ -8,7 +8,7 @@ death between the two leaves a permit of a plan that nobody published, which end
 from __future__ import annotations
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 
 from apply.models import PENDING_STATES, Plan
 from apply.plans import publish

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from apply.checks import the_exit_brain_has_a_scorer
+from apply.checks import a_stop_knows_where_it_is, the_exit_brain_has_a_scorer
 from apply.exits import scorers
 from apply.exits.score import Crossing, fault_of
 from quantum.plan import Action
@@ -53,6 +53,17 @@ def test_a_name_that_leads_nowhere_refuses_to_start_with_a_remedy(settings: Any,
 def test_a_good_name_passes(settings: Any, name: str) -> None:
     settings.EXIT_BRAIN = name
     assert the_exit_brain_has_a_scorer() == []
+
+
+def test_a_stop_that_would_close_nothing_refuses_to_start(settings: Any) -> None:
+    """Whoever sets one believes that he has one."""
+    settings.EXIT_BRAIN, settings.EXIT_RISK_PCT = "stop", None
+    [refused] = a_stop_knows_where_it_is()
+    assert "EXIT_RISK_PCT" in refused.msg and "percent" in (refused.hint or "")
+    settings.EXIT_RISK_PCT = Decimal(2)
+    assert a_stop_knows_where_it_is() == []
+    settings.EXIT_BRAIN, settings.EXIT_RISK_PCT = "rules", None
+    assert a_stop_knows_where_it_is() == []
 
 
 @pytest.mark.parametrize(
