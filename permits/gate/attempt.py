@@ -278,6 +278,9 @@ class Attempt:
     def _refused(self, refusal: Refusal) -> Blocked | None:
         if refusal.reason == "state_differs":
             return self._state_differs(refusal) or self._timed_out(refusal)
+        if refusal.reason == "hold":
+            # Told to Redis between the look and the spend: it may be the one that is named.
+            return self._held(refusal, self._judged_of(refusal)) or self._timed_out(refusal)
         reason = GateReason(refusal.reason)
         self._busy = reason is GateReason.SYMBOL_BUSY
         if reason is GateReason.EXPIRED_PERMIT and self._trouble and self._left_ms() < LAST_MOMENT_MS:

@@ -37,6 +37,7 @@ def frozen(house: House) -> House:
     house.start()
     trade_by_hand(house, "BTCUSDT", "0.750")
     incident_of()
+    wait_for(lambda: house.redis.exists(settings.KEYS.hold("BTCUSDT")), what="the hold told to Redis")
     return house
 
 

@@ -173,6 +173,31 @@ def test_any_other_hold_refuses_an_operator_too(
     assert reason_of(gate, lay_for(redis, BOTH, **named)) == "hold"
 
 
+@pytest.mark.parametrize(
+    ("named", "end"), [({"hold_id": 7}, "spent"), ({"hold_id": 8}, "hold"), ({}, "hold")]
+)
+def test_a_hold_that_is_told_to_redis_between_the_look_and_the_spend_is_the_named_one_or_refuses(
+    gate: Gate,
+    redis: Client,
+    settings: Settings,
+    policy: Policy,
+    monkeypatch: pytest.MonkeyPatch,
+    named: dict[str, Any],
+    end: str,
+) -> None:
+    """The symbol froze a moment ago: the row is there, and its key comes with apply's next round."""
+    policy.holds = {7: HOLD}
+    judge = gate._judge
+    really = judge.policy_refuses
+
+    def told(*given: Any) -> Any:
+        redis.set(settings.KEYS.hold("BTCUSDT"), HOLD)
+        return really(*given)
+
+    monkeypatch.setattr(judge, "policy_refuses", told)
+    assert reason_of(gate, lay_for(redis, BOTH, **named)) == end
+
+
 def test_two_operators_permits_that_name_different_holds_name_none(
     gate: Gate, redis: Client, settings: Settings, policy: Policy
 ) -> None:
