@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -181,6 +182,20 @@ def test_a_close_waits_for_the_end_of_the_one_before(frozen: House) -> None:
         closing.close(frozen.redis, later, by="otto", reason=WHY)
 
 
+def close_while(way: str, breaks: Callable[[], None], first: list[str]) -> str:
+    """What somebody is told whose close is not heard to be published; first: the plan that it made."""
+    web = someone("nina", *LOOKS, "issue_permit")
+    mark = mark_on(web)
+    breaks()
+    if way == "command":
+        code, told, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
+        assert (code, told["plan_id"], told["published"]) == (5, *first, False), talk
+    else:
+        talk = text_of(act(web, "close", mark))
+    assert "Nothing was changed" not in talk
+    return talk
+
+
 @pytest.mark.parametrize("way", ["command", "page"])
 def test_a_close_whose_recording_the_database_did_not_answer_may_be_recorded_and_is_told_so(
     frozen: House, monkeypatch: pytest.MonkeyPatch, way: str
@@ -196,16 +211,8 @@ def test_a_close_whose_recording_the_database_did_not_answer_may_be_recorded_and
         first.append(plan.plan_id)
         raise OperationalError("the server closed the connection")
 
-    web = someone("nina", *LOOKS, "issue_permit")
-    mark = mark_on(web)
-    monkeypatch.setattr(publish, "_insert", goes)
-    if way == "command":
-        code, told, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
-        assert (code, told["plan_id"], told["published"]) == (5, *first, False), talk
-    else:
-        talk = text_of(act(web, "close", mark))
+    talk = close_while(way, lambda: monkeypatch.setattr(publish, "_insert", goes), first)
     assert f"Perhaps recorded as plan {first[0]}" in talk and "the database is back" in talk
-    assert "Nothing was changed" not in talk
     assert ended(first[0]).state == "filled" and len(orders(frozen, first[0])) == 1
 
 
@@ -226,14 +233,6 @@ def test_a_close_whose_publishing_redis_did_not_answer_is_told_as_recorded(
             really(client, plan)
         raise RedisConnectionError("gone")
 
-    web = someone("nina", *LOOKS, "issue_permit")
-    mark = mark_on(web)
-    monkeypatch.setattr(publish, "put_on_stream", goes)
-    if way == "command":
-        code, told, talk = run("reconcile", "BTCUSDT", "--close", reason=WHY, by="nina")
-        assert (code, told["plan_id"], told["published"]) == (5, *first, False), talk
-    else:
-        talk = text_of(act(web, "close", mark))
+    talk = close_while(way, lambda: monkeypatch.setattr(publish, "put_on_stream", goes), first)
     assert f"Recorded as plan {first[0]}" in talk and "when Redis is back" in talk
-    assert "Nothing was changed" not in talk
     assert ended(first[0]).state == "filled" and len(orders(frozen, first[0])) == 1
