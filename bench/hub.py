@@ -17,8 +17,7 @@ from typing import Any
 
 from django.conf import settings
 
-from permits.gate.spending import Hint, Spending, _hint
-from quantum.plan import ExitPlan
+from permits.gate.spending import Call, Hint, Spending, _hint
 from quantum.redis import Script
 
 _PUSH = re.compile(
@@ -53,8 +52,8 @@ class HubSpending(Spending):
                 if box is not None:
                     box.put(answer[3])
 
-    def wake(self, plan: ExitPlan, *, within_ms: float) -> Hint | None:
-        key = settings.KEYS.wake(plan.plan_id).encode()
+    def wake(self, call: Call, *, within_ms: float) -> Hint | None:
+        key = call.wake_key.encode()
         box = self._waiting.get(key)
         if box is None:
             self._waiting[key] = queue.SimpleQueue()
@@ -64,14 +63,14 @@ class HubSpending(Spending):
         except queue.Empty:
             return None
 
-    def consume(self, plan: ExitPlan, **more: Any) -> Any:
-        answer = super().consume(plan, **more)
+    def consume(self, call: Call, **more: Any) -> Any:
+        answer = super().consume(call, **more)
         if answer[0] == 1:
-            self._waiting.pop(settings.KEYS.wake(plan.plan_id).encode(), None)
+            self._waiting.pop(call.wake_key.encode(), None)
         return answer
 
 
 class PollSpending(Spending):
-    def wake(self, _plan: ExitPlan, *, within_ms: float) -> Hint | None:
+    def wake(self, _call: Call, *, within_ms: float) -> Hint | None:
         time.sleep(within_ms / 1000)
         return None

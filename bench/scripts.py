@@ -117,11 +117,11 @@ def _sent(call: Callable[[Any], Any]) -> tuple[Any, ...]:
 
 
 def _spend(client: Any, plan: Any, pair: tuple[bytes, ...]) -> None:
-    from permits.gate.spending import Spending
+    from permits.gate.spending import Spending, call_for
 
     late_ms = int(time.time() * 1000) + 600_000
     Spending(commands=client, blocking=client).consume(
-        plan, token="t" * 32, pair=(pair[0], pair[1]), state=STATE, hold=b"", not_after_ms=late_ms
+        call_for(plan), token="t" * 32, pair=(pair[0], pair[1]), state=STATE, hold=b"", not_after_ms=late_ms
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from permits.desk import straight
 from quantum import amounts, texts
 
 BYTES_MAX = 4096
@@ -161,6 +162,49 @@ def read(raw: bytes, *, gate: str, all_fields: bool) -> Permit:
 @lru_cache(READ_MAX)
 def _read(raw: bytes, gate: str) -> tuple[Permit, str]:
     """The permit, and the first signed field that it lacks. The same bytes are judged, spent and recorded."""
+    permit, missing = _as_written(raw, gate) or _with_care(raw, gate)
+    if gate == P33 and permit.verdict:
+        _check_safe_quantity(permit)
+    return permit, missing
+
+
+def _as_written(raw: bytes, gate: str) -> tuple[Permit, str] | None:
+    """What our desk wrote. The tests hold it against the careful reader, for whatever it takes."""
+    found = straight.texts_of(raw, gate)
+    if found is None:
+        return None
+    notional: Decimal | None = None
+    exchange_amt: Decimal | None = None
+    if gate == GOVERNOR:
+        plan_id, verdict, symbol, size, size_usdt, consumed, *rest = found
+        notional = Decimal(size_usdt)
+    else:
+        plan_id, verdict, symbol, size, held, *rest = found
+        exchange_amt, consumed = Decimal(held), "false"
+    reason, digest, mode, account, issuer, created_at, expires_at = rest
+    permit = Permit(
+        gate=gate,
+        verdict=verdict == "true",
+        reason=reason,
+        plan_id=plan_id,
+        symbol=symbol,
+        digest=digest,
+        mode=mode,
+        account=account,
+        issuer=issuer,
+        created_at=Decimal(created_at),
+        expires_at=Decimal(expires_at),
+        consumed=consumed == "true",
+        quantity=Decimal(size),
+        notional=notional,
+        exchange_amt=exchange_amt,
+        raw=raw,
+    )
+    return permit, ""
+
+
+def _with_care(raw: bytes, gate: str) -> tuple[Permit, str]:
+    """Whatever the bytes are."""
     members = _object(raw)
     missing = next((name for name in SIGNED_FIELDS if name not in members), "")
     if members.get("gate", gate) != gate:
@@ -185,8 +229,6 @@ def _read(raw: bytes, gate: str) -> tuple[Permit, str]:
         raw=raw,
         hold_id=_row_id(members, "hold_id"),
     )
-    if gate == P33 and verdict:
-        _check_safe_quantity(permit)
     return permit, missing
 
 

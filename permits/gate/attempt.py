@@ -15,7 +15,7 @@ from permits.desk import payloads
 from permits.desk.peek import fingerprint
 from permits.gate.judge import Judge, said
 from permits.gate.outcome import Blocked, SpentPair, Verified
-from permits.gate.spending import Hint, Spending
+from permits.gate.spending import Hint, Spending, call_for
 from permits.state import trading
 from permits.state.trading import Projection
 from quantum import clock
@@ -67,6 +67,7 @@ class Attempt:
         self, plan: ExitPlan, *, spending: Spending, judge: Judge, state: StateSource, hold: HoldSource
     ) -> None:
         self._plan = plan
+        self._call = call_for(plan)
         self._spending = spending
         self._judge_against = judge
         self._state_of = state
@@ -93,8 +94,9 @@ class Attempt:
         try:
             # Of a server that did not answer the look nothing is awaited: a BLPOP is given up a second later still.
             if left_ms > 0 and not self._look_at_once and self._trouble is None:
-                step_ms = BUSY_STEP_MS if self._busy else step_ms
-                hint = self._spending.wake(self._plan, within_ms=min(step_ms, left_ms))
+                step_ms = min(BUSY_STEP_MS if self._busy else step_ms, left_ms)
+                self._judge_against.before_waiting(within_ms=step_ms)
+                hint = self._spending.wake(self._call, within_ms=step_ms)
             self._look_at_once = False
             return self._spent_as_hinted(hint) or self._look()
         except RedisError as error:
@@ -171,7 +173,7 @@ class Attempt:
 
     def _ask(self, *, pair: tuple[bytes, bytes], hold: bytes, not_after_ms: int) -> SpentPair | Refusal:
         answer = self._spending.consume(
-            self._plan,
+            self._call,
             token=self._token,
             pair=pair,
             state=self._state.raw,

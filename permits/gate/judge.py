@@ -48,6 +48,10 @@ class Judge:
             return GateReason.GOVERNOR_DENIED if gate == payloads.GOVERNOR else GateReason.P33_DENIED
         return replace(permit, by_operator=True) if by_operator else permit
 
+    def before_waiting(self, *, within_ms: float) -> None:
+        """What judging would have to look up first is looked up while nothing is there to judge."""
+        self._verifier.look_ahead(within_s=within_ms / 1000)
+
     def policy_refuses(
         self, plan: ExitPlan, governor: payloads.Permit, p33: payloads.Permit
     ) -> GateReason | None:

@@ -30,6 +30,32 @@ class Hint(Struct, frozen=True):
     p33: bytes
 
 
+class Call(Struct, frozen=True):
+    """What every call for one plan names: made while its permits are still to come."""
+
+    keys: tuple[str, ...]
+    wake_key: str
+    expiry_ms: int
+
+
+def call_for(plan: ExitPlan) -> Call:
+    keys, plan_id = settings.KEYS, plan.plan_id
+    wake_key = keys.wake(plan_id)
+    return Call(
+        keys=(
+            keys.governor_permit(plan_id),
+            keys.p33_permit(plan_id),
+            keys.receipt(plan_id),
+            keys.trading_state,
+            keys.hold(plan.symbol),
+            keys.slot(plan.symbol),
+            wake_key,
+        ),
+        wake_key=wake_key,
+        expiry_ms=int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000),
+    )
+
+
 class Spending:
     """One per process: threads share it."""
 
@@ -37,10 +63,10 @@ class Spending:
         self._commands = commands
         self._blocking = blocking
 
-    def wake(self, plan: ExitPlan, *, within_ms: float) -> Hint | None:
+    def wake(self, call: Call, *, within_ms: float) -> Hint | None:
         """Returns at the wake-up or when the time is over; what there is to see is looked at either way."""
         try:
-            woken = self._blocking.blpop([settings.KEYS.wake(plan.plan_id)], timeout=max(within_ms, 1) / 1000)
+            woken = self._blocking.blpop([call.wake_key], timeout=max(within_ms, 1) / 1000)
         except ResponseError:
             # A stranger's value of another type: it wakes nobody, and the look needs no wake-up. The spend removes it.
             clock.sleep_s(min(within_ms, UNHEARD_STEP_MS) / 1000)
@@ -49,7 +75,7 @@ class Spending:
 
     def consume(
         self,
-        plan: ExitPlan,
+        call: Call,
         *,
         token: str,
         pair: tuple[bytes, bytes],
@@ -57,21 +83,8 @@ class Spending:
         hold: bytes,
         not_after_ms: int,
     ) -> Any:
-        keys = settings.KEYS
-        expiry_ms = int(plan.expiry_s(ttl_s=settings.APPLY_PLAN_TTL_SEC) * 1000)
-        return _CONSUME(
-            self._commands,
-            keys=(
-                keys.governor_permit(plan.plan_id),
-                keys.p33_permit(plan.plan_id),
-                keys.receipt(plan.plan_id),
-                keys.trading_state,
-                keys.hold(plan.symbol),
-                keys.slot(plan.symbol),
-                keys.wake(plan.plan_id),
-            ),
-            args=(token, *pair, state, hold, expiry_ms, not_after_ms),
-        )
+        args = (token, *pair, state, hold, call.expiry_ms, not_after_ms)
+        return _CONSUME(self._commands, keys=call.keys, args=args)
 
 
 def _hint(woken: bytes) -> Hint | None:

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from apply.acting import orders
 from apply.models import Order
+from permits.desk import straight
 from permits.models import Permit
 from permits.state import trading
 from positions.books import ledger
@@ -50,6 +51,10 @@ def test_a_whole_house_in_dry_run_says_what_it_would_do_and_sends_nothing(
         assert Decimal(result["safe_qty"]) == abs(Decimal(house.POSITIONS[plan.symbol])) / 2
         keys = settings.KEYS.governor_permit(plan.plan_id), settings.KEYS.p33_permit(plan.plan_id)
         assert house.redis.exists(*keys) == 2, "a permit was spent"
+        for gate, key in zip(("governor", "p33"), keys, strict=True):
+            assert straight.texts_of(house.redis.get(key), gate), (
+                f"what {gate} writes is not read in one step"
+            )
         assert not house.redis.exists(settings.KEYS.receipt(plan.plan_id))
         held = house.redis.hexists(settings.KEYS.reserved("governor"), plan.plan_id)
         assert not held, "a plan that ended holds no limit"

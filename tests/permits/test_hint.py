@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pytest_django.fixtures import Settings
 
 from permits.gate.gate import Gate
 from permits.gate.outcome import Blocked, SpentPair
+from quantum import signing
 from quantum.plan import ExitPlan
 from quantum.redis import Client, blocking_client
 from quantum.signing import Verifier
@@ -70,6 +72,39 @@ class Asked(Verifier):
     def holds(self, *, signer: str, raw: bytes) -> bool:
         self.signers.append(signer)
         return super().holds(signer=signer, raw=raw)
+
+
+class Waits:
+    """Notes when a wait begins."""
+
+    def __init__(self, client: Client, told: list[str]) -> None:
+        self._client, self._told = client, told
+
+    def blpop(self, *args: Any, **more: Any) -> Any:
+        self._told.append("wait")
+        return self._client.blpop(*args, **more)
+
+
+def test_the_key_files_are_looked_at_before_a_wait_and_not_when_it_is_woken(
+    gate: Gate, redis: Client, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, stamps = list[str](), signing._stamps
+
+    def look(folder: Path) -> dict[str, signing.Stamp | None]:
+        told.append("look")
+        return stamps(folder)
+
+    verifier = Verifier(directory=settings.PERMIT_KEYS_DIR)
+    monkeypatch.setattr(signing, "_stamps", look)
+    verifier._looked_s -= signing.LOOK_EVERY_S - 0.01  # due within the first step
+    blocking = Waits(blocking_client(block_s=1), told)
+    gate = Gate(commands=redis, blocking=blocking, verifier=verifier, state=state)
+    plan = House.make()
+    governor, p33 = permit(plan, GOVERNOR), permit(plan, P33)
+    lay(redis, plan, governor=governor, p33=p33)
+    hint(redis, plan, governor=governor, p33=p33)
+    assert isinstance(outcome_of(gate, plan), SpentPair)
+    assert told == ["look", "wait"]
 
 
 def test_a_permit_whose_partner_is_late_is_verified_before_that_one_comes(

@@ -175,6 +175,30 @@ def test_forged_permits_cannot_make_a_verifier_read_its_files_again_and_again(
     assert looks == 0
 
 
+def test_whoever_waits_looks_before_and_not_when_he_is_woken(
+    folder: Path, moved: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, stamps = list[Path](), signing._stamps
+    verifier, raw = Verifier(directory=folder), sealed(folder)
+
+    def look(where: Path) -> dict[str, signing.Stamp | None]:
+        looked.append(where)
+        return stamps(where)
+
+    monkeypatch.setattr(signing, "_stamps", look)
+    moved.go(0.3)
+    verifier.look_ahead(within_s=0.5)
+    assert not looked, "it falls due when the wait is over"
+    moved.go(0.3)
+    verifier.look_ahead(within_s=0.5)
+    moved.go(0.9)
+    assert verifier.holds(signer="governor", raw=raw)
+    assert len(looked) == 1
+    moved.go(0.2)
+    assert verifier.holds(signer="governor", raw=raw)
+    assert len(looked) == 2, "a look ahead puts none off for longer than a second"
+
+
 def test_a_key_that_comes_in_use_open_to_others_is_not_taken_up(folder: Path, moved: Time) -> None:
     signer, verifier = Signer(name="governor", directory=folder), Verifier(directory=folder)
     private, _ = signing.pem_pair()
