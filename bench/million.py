@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.parts import Row, apart, place, say, spread
+from bench.steady import Stolen, steady
 
 ENTRIES, SYMBOLS = 1_000_000, 200
 BALANCE_MS = 5.0
@@ -130,7 +131,19 @@ def _questions() -> dict[str, Callable[[str, dt.datetime], int]]:
 
 
 def _row(name: str, ask: Callable[[str, dt.datetime], int], n: int, more: dict[str, Any]) -> Row:
-    chance, took = random.Random(1), list[float]()
+    tries = steady(lambda: _asked(name, ask, n), f"million entries, {name}")
+    found = spread(tries[0][0])
+    more = more | {
+        "tries": [{"p95_ms": spread(took)["p95_ms"], "stolen_percent": stolen} for took, stolen in tries]
+    }
+    target = f"p95 < {BALANCE_MS:.0f} ms"
+    return Row(
+        f"million_entries_{name}", n, **found, target=target, met=found["p95_ms"] < BALANCE_MS, more=more
+    )
+
+
+def _asked(name: str, ask: Callable[[str, dt.datetime], int], n: int) -> tuple[list[float], float]:
+    chance, took, stolen = random.Random(), list[float](), Stolen()  # another try must not find its rows warm
     for _ in range(n):
         number, of_symbol = chance.randrange(SYMBOLS), chance.randrange(ENTRIES // SYMBOLS)
         at = STARTED + dt.timedelta(seconds=10 * (of_symbol * SYMBOLS + number) + 5)
@@ -140,8 +153,4 @@ def _row(name: str, ask: Callable[[str, dt.datetime], int], n: int, more: dict[s
         wanted = ENTRIES // SYMBOLS if name == "view" else of_symbol + 1
         if balance != wanted:
             raise RuntimeError(f"{name} says {balance} where {wanted} is right")
-    found = spread(took)
-    target = f"p95 < {BALANCE_MS:.0f} ms"
-    return Row(
-        f"million_entries_{name}", n, **found, target=target, met=found["p95_ms"] < BALANCE_MS, more=more
-    )
+    return took, stolen.percent()

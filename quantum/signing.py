@@ -17,6 +17,7 @@ import os
 import re
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -106,8 +107,10 @@ class Verifier:
     def __init__(self, *, directory: Path) -> None:
         self._directory = directory
         self._looked_s = clock.boot_s()
-        self._stamps = _stamps(directory)
-        self._keys = {name: trusted(name, directory) for name in SIGNERS}
+        self._known = _stamps(directory), self._loaded()
+
+    def _loaded(self) -> dict[str, tuple[Trusted, ...]]:
+        return {name: trusted(name, self._directory) for name in SIGNERS}
 
     def holds(self, *, signer: str, raw: bytes) -> bool:
         """Whether these exact bytes, without their last member, were signed by that signer."""
@@ -120,7 +123,8 @@ class Verifier:
         if parts is None:
             return None
         body, signature = parts
-        for known in self._keys.get(signer, ()):
+        _, keys = self._known
+        for known in keys.get(signer, ()):
             if not known.ended and _verifies(known.key, signature, body):
                 return known.fingerprint
         return None
@@ -133,18 +137,19 @@ class Verifier:
         """By time and never by what fails: a flood of forged permits costs no look more than good ones.
 
         The time of the look is kept last: a thread that comes while another one loads must look itself,
-        or it would judge by keys that are older than a second.
+        or it would judge by keys that are older than a second. Keys and the stamps they were loaded by are
+        stored as one: of two that load at once the later store may be the older keys, and the next look sees it.
         """
         now_s = clock.boot_s()
         if now_s - self._looked_s + ahead_s < LOOK_EVERY_S:
             return
-        stamps = _stamps(self._directory)
-        if stamps != self._stamps:
+        stamps, (known, keys) = _stamps(self._directory), self._known
+        if stamps != known:
             try:
-                self._keys = {name: trusted(name, self._directory) for name in SIGNERS}
+                keys = self._loaded()
             except KeyUnusable as unusable:
                 log.error("changed public keys are not used", error=str(unusable))
-            self._stamps = stamps
+            self._known = stamps, keys
         self._looked_s = now_s
 
 
@@ -251,7 +256,7 @@ def load_private(path: Path) -> Ed25519PrivateKey:
         if path.stat().st_mode & 0o077:
             raise KeyUnusable(f"{path} can be read by others; run: chmod 600 {path}")
         key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise KeyUnusable(
             f"{path} cannot be used ({type(error).__name__}); `up` makes keys that are missing"
         ) from None
@@ -265,7 +270,7 @@ def load_public(path: Path) -> Ed25519PublicKey:
         if path.stat().st_mode & 0o002:
             raise KeyUnusable(f"{path} can be written by everybody; run: chmod 644 {path}")
         key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise KeyUnusable(
             f"{path} cannot be used ({type(error).__name__}); `up` makes keys that are missing"
         ) from None

@@ -46,6 +46,7 @@ def permit(
             quantity=Decimal(safe) if gate == P33 else Decimal(0),
             exchange_amt=Decimal(position),
             ledger_amt=Decimal(position),
+            observed_at=now if gate == P33 else None,  # as the Brain writes it
         )
     )
     if bent:

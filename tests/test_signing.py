@@ -77,7 +77,11 @@ def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -
         Signer(name="p33", directory=tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no key", b"-----BEGIN PRIVATE KEY-----\n"])
+OF_ANOTHER_KIND = b"-----BEGIN PUBLIC KEY-----\nMAswBQYDKgMEAwIAAQ==\n-----END PUBLIC KEY-----\n"
+"""An algorithm that nobody knows, in a form that is right."""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no key", b"-----BEGIN PRIVATE KEY-----\n", OF_ANOTHER_KIND])
 def test_a_key_that_is_none_is_refused_and_never_shown(tmp_path: Path, content: bytes | None) -> None:
     for name in SIGNERS:
         for end in ("key", "pub"):
@@ -89,3 +93,10 @@ def test_a_key_that_is_none_is_refused_and_never_shown(tmp_path: Path, content: 
         Signer(name="governor", directory=tmp_path)
     with pytest.raises(KeyUnusable, match="cannot be used"):
         Verifier(directory=tmp_path)
+
+
+def test_a_key_of_a_kind_nobody_knows_beside_the_current_one_is_not_believed_and_does_no_harm(
+    folder: Path, raw: bytes
+) -> None:
+    (folder / "governor.next.pub").write_bytes(OF_ANOTHER_KIND)
+    assert Verifier(directory=folder).holds(signer="governor", raw=raw)

@@ -90,13 +90,13 @@ class Attempt:
 
     def turn(self, step_ms: float) -> SpentPair | Verified | Blocked | None:
         """Wait for a wake-up at most one step, then look once. None: go on waiting."""
-        left_ms, hint = self._left_ms(), None
+        step_ms, hint = BUSY_STEP_MS if self._busy else step_ms, None
+        self._judge_against.before_waiting(within_ms=step_ms)
+        left_ms = self._left_ms()
         try:
             # Of a server that did not answer the look nothing is awaited: a BLPOP is given up a second later still.
             if left_ms > 0 and not self._look_at_once and self._trouble is None:
-                step_ms = min(BUSY_STEP_MS if self._busy else step_ms, left_ms)
-                self._judge_against.before_waiting(within_ms=step_ms)
-                hint = self._spending.wake(self._call, within_ms=step_ms)
+                hint = self._spending.wake(self._call, within_ms=min(step_ms, left_ms))
             self._look_at_once = False
             return self._spent_as_hinted(hint) or self._look()
         except RedisError as error:

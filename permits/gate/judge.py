@@ -50,7 +50,8 @@ class Judge:
 
     def before_waiting(self, *, within_ms: float) -> None:
         """What judging would have to look up first is looked up while nothing is there to judge."""
-        self._verifier.look_ahead(within_s=within_ms / 1000)
+        if self._required:
+            self._verifier.look_ahead(within_s=within_ms / 1000)
 
     def policy_refuses(
         self, plan: ExitPlan, governor: payloads.Permit, p33: payloads.Permit

@@ -191,12 +191,34 @@ def test_whoever_waits_looks_before_and_not_when_he_is_woken(
     assert not looked, "it falls due when the wait is over"
     moved.go(0.3)
     verifier.look_ahead(within_s=0.5)
-    moved.go(0.9)
+    moved.go(0.6)
     assert verifier.holds(signer="governor", raw=raw)
     assert len(looked) == 1
-    moved.go(0.2)
+    moved.go(0.5)
     assert verifier.holds(signer="governor", raw=raw)
     assert len(looked) == 2, "a look ahead puts none off for longer than a second"
+
+
+def test_of_two_that_load_at_once_the_older_keys_do_not_stay(
+    folder: Path, moved: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A looks and loads; meanwhile the key is stolen and replaced, B looks, loads and stores; then A stores."""
+    verifier, stolen, loaded = Verifier(directory=folder), sealed(folder), Verifier._loaded
+    rotate(folder)
+
+    def slow(self: Verifier) -> dict[str, tuple[signing.Trusted, ...]]:
+        keys = loaded(self)
+        monkeypatch.setattr(Verifier, "_loaded", loaded)
+        rotate(folder, believe_old=False)
+        moved.go(1.1)
+        assert not self.holds(signer="governor", raw=stolen)
+        return keys
+
+    monkeypatch.setattr(Verifier, "_loaded", slow)
+    moved.go(1.1)
+    assert verifier.holds(signer="governor", raw=stolen), "A judges by what it loaded"
+    moved.go(1.1)
+    assert not verifier.holds(signer="governor", raw=stolen)
 
 
 def test_a_key_that_comes_in_use_open_to_others_is_not_taken_up(folder: Path, moved: Time) -> None:
