@@ -100,3 +100,10 @@ def test_a_key_of_a_kind_nobody_knows_beside_the_current_one_is_not_believed_and
 ) -> None:
     (folder / "governor.next.pub").write_bytes(OF_ANOTHER_KIND)
     assert Verifier(directory=folder).holds(signer="governor", raw=raw)
+
+
+def test_a_private_key_of_a_kind_nobody_knows_is_refused(folder: Path) -> None:
+    der = "MBACAQAwBQYDKgMEBAQEAgAA"
+    (folder / "governor.key").write_text(f"-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(KeyUnusable, match="UnsupportedAlgorithm"):
+        Signer(name="governor", directory=folder)

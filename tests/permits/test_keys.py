@@ -241,6 +241,13 @@ def test_public_keys_that_cannot_be_read_any_more_leave_the_known_ones(folder: P
     assert verifier.holds(signer="governor", raw=raw)
 
 
+def test_a_folder_that_is_gone_leaves_the_known_keys(folder: Path, moved: Time) -> None:
+    verifier, raw = Verifier(directory=folder), sealed(folder)
+    folder.rename(folder.with_name("elsewhere"))
+    moved.go(1.1)
+    assert verifier.holds(signer="governor", raw=raw)
+
+
 def test_the_other_gates_new_key_signs_nothing_for_this_one(folder: Path, moved: Time) -> None:
     verifier = Verifier(directory=folder)
     keyring.rotate("p33", directory=folder, by="nina", reason="yearly change")
